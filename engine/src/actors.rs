@@ -1,0 +1,4 @@
+//! The actors: one for each account in use, and their supervisor.
+
+pub(crate) mod account;
+pub(crate) mod supervisor;

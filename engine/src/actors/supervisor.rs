@@ -1,0 +1,79 @@
+//! The supervisor: notices an account actor that has fallen and makes its account anew from the journal, while all
+//! others go on. What waited in the fallen mailbox is answered `Unavailable`, which claims nothing.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+
+use crate::account::Account;
+use crate::actors::account::Panicked;
+use crate::committer::Item;
+use crate::engine::Shared;
+use crate::id::{AccountId, Lsn};
+use crate::journal::JournalError;
+
+pub(crate) struct Supervisor {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Actor for Supervisor {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _myself: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<()>,
+        event: SupervisionEvent,
+        _state: &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, error) = event {
+            match error.downcast_ref::<Panicked>() {
+                Some(Panicked(account)) => {
+                    let (shared, account) = (Arc::clone(&self.shared), *account);
+                    tokio::spawn(async move { rebuild(&shared, account).await });
+                }
+                None => tracing::error!(%error, "an account actor failed outside of a decision"),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn rebuild(shared: &Arc<Shared>, account: AccountId) {
+    metrics::counter!("frokost_account_panics_total").increment(1);
+    tracing::error!(%account, "the account's actor panicked; rebuilding the account from the journal");
+    let Some(cell) = shared.directory.by_account(account) else { return };
+    cell.fallen();
+    // Everything the fallen actor did is in the committer's queue already; after this barrier it is durable.
+    let (tell, durable) = oneshot::channel();
+    shared.commit(Item::Barrier(tell));
+    if durable.await.is_err() {
+        return;
+    }
+    let reader = Arc::clone(&shared.reader);
+    let rules = shared.rules;
+    let replayed = tokio::task::spawn_blocking(move || -> Result<Box<Account>, JournalError> {
+        let mut state = Box::new(Account::unopened(account));
+        for record in reader.read_from(Lsn(1)) {
+            let record = record?;
+            if record.account == account {
+                state
+                    .replay(&record, &rules)
+                    .map_err(|diverged| JournalError::Damaged { lsn: record.lsn, what: diverged.to_string() })?;
+            }
+        }
+        Ok(state)
+    })
+    .await;
+    match replayed {
+        Ok(Ok(state)) => cell.rebuilt(state),
+        Ok(Err(error)) => tracing::error!(%account, %error, "the account cannot be rebuilt and stays closed"),
+        Err(error) => tracing::error!(%account, %error, "rebuilding panicked; the account stays closed"),
+    }
+}

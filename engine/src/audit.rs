@@ -1,0 +1,241 @@
+//! The auditor: is shown every record of a journal and checks what must hold of them, with arithmetic of its own. It shares
+//! no code with the rules that made the records, so that a mistake there does not excuse itself here.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::amount::Amount;
+use crate::card::CardNumber;
+use crate::entry::{Entry, Record};
+use crate::id::{AccountId, Lsn, OrderNumber, RequestKey};
+use crate::ledger::{Ledger, TrialBalance};
+
+/// Looks at records one by one, from the first.
+#[derive(Debug, Default)]
+pub struct Auditor {
+    head: Lsn,
+    keys: HashMap<RequestKey, Lsn>,
+    balances: HashMap<AccountId, Amount>,
+    opened: HashSet<AccountId>,
+    cards: HashMap<CardNumber, AccountId>,
+    orders: HashSet<(AccountId, OrderNumber)>,
+    /// What is left of every sale.
+    sales: HashMap<RequestKey, (AccountId, Amount)>,
+    trial: TrialBalance,
+    findings: Vec<Finding>,
+    purchases: u64,
+    refusals: u64,
+}
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("LSN {lsn}: {what}")]
+pub struct Finding {
+    /// Where.
+    pub lsn: Lsn,
+    /// What.
+    pub what: String,
+}
+
+/// What an audit comes to.
+#[derive(Debug)]
+pub struct Report {
+    /// The last record.
+    pub head: Lsn,
+    /// How many accounts were opened.
+    pub accounts: usize,
+    /// How many purchases there are.
+    pub purchases: u64,
+    /// How many refusals there are.
+    pub refusals: u64,
+    /// Every ledger's balance.
+    pub trial: TrialBalance,
+    /// Everything that is wrong.
+    pub findings: Vec<Finding>,
+}
+
+impl Auditor {
+    /// Looks at the next record.
+    pub fn take(&mut self, record: &Record) {
+        if record.lsn != self.head.next() {
+            self.find(record.lsn, format!("follows LSN {}: there is a gap", self.head));
+        }
+        self.head = record.lsn;
+        if let Some(first) = self.keys.insert(record.key, record.lsn) {
+            self.find(record.lsn, format!("key {} was carried out before, at LSN {first}", record.key));
+        }
+        self.check_balance(record);
+        self.check_entry(record);
+        if let Some(movement) = record.movement() {
+            if !movement.amount.is_positive() {
+                self.find(record.lsn, format!("moves {}", movement.amount));
+            }
+            if let Err(overflow) = self.trial.add(movement) {
+                self.find(record.lsn, overflow.to_string());
+            }
+        }
+    }
+
+    /// The last record it has seen.
+    #[must_use]
+    pub fn head(&self) -> Lsn {
+        self.head
+    }
+
+    /// The end of the journal: sums up.
+    #[must_use]
+    pub fn finish(mut self) -> Report {
+        if self.trial.sum() != 0 {
+            let what = format!("all ledgers together come to {} øre, not to zero", self.trial.sum());
+            self.find(self.head, what);
+        }
+        let wrong: Vec<String> = self
+            .balances
+            .iter()
+            .filter(|(account, balance)| self.trial.total(Ledger::Account(**account)) != **balance)
+            .map(|(account, balance)| format!("account {account} shows {balance}, its postings come to another sum"))
+            .collect();
+        for what in wrong {
+            self.find(self.head, what);
+        }
+        Report {
+            head: self.head,
+            accounts: self.opened.len(),
+            purchases: self.purchases,
+            refusals: self.refusals,
+            trial: self.trial,
+            findings: self.findings,
+        }
+    }
+
+    fn find(&mut self, lsn: Lsn, what: String) {
+        self.findings.push(Finding { lsn, what });
+    }
+
+    fn check_balance(&mut self, record: &Record) {
+        if record.account == AccountId(0) {
+            return;
+        }
+        let before = self.balances.get(&record.account).copied().unwrap_or_default();
+        if before.checked_add(record.change()) != Some(record.balance) {
+            let what = format!(
+                "account {} goes from {before} to {}, which its entry does not explain",
+                record.account, record.balance
+            );
+            self.find(record.lsn, what);
+        }
+        if record.balance < Amount::ZERO {
+            self.find(record.lsn, format!("account {} is at {}", record.account, record.balance));
+        }
+        self.balances.insert(record.account, record.balance);
+    }
+
+    fn check_entry(&mut self, record: &Record) {
+        let account = record.account;
+        match record.entry {
+            Entry::Opened { .. } => {
+                if !self.opened.insert(account) {
+                    self.find(record.lsn, format!("account {account} is opened twice"));
+                }
+                return;
+            }
+            Entry::Refused { .. } => {
+                self.refusals += 1;
+                return;
+            }
+            Entry::CardBound { card } => {
+                if *self.cards.entry(card).or_insert(account) != account {
+                    self.find(record.lsn, "a card is bound to a second account".to_owned());
+                }
+            }
+            Entry::Purchased { amount } => {
+                self.purchases += 1;
+                self.sales.insert(record.key, (account, amount));
+            }
+            Entry::Refunded { sale, amount } => {
+                let left = match self.sales.get(&sale) {
+                    Some((owner, left)) if *owner == account => left.checked_sub(amount),
+                    Some(_) | None => None,
+                };
+                match left {
+                    Some(left) if left >= Amount::ZERO => {
+                        self.sales.insert(sale, (account, left));
+                    }
+                    Some(_) | None => self.find(record.lsn, format!("gives back more than there is of sale {sale}")),
+                }
+            }
+            Entry::ToppedUp { order, .. } => {
+                if !self.orders.insert((account, order)) {
+                    self.find(record.lsn, format!("order {order} is credited twice"));
+                }
+            }
+            Entry::Blocked | Entry::Activated | Entry::DailyLimitSet { .. } => {}
+        }
+        if !self.opened.contains(&account) {
+            self.find(record.lsn, format!("account {account} is used before it is opened"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Source;
+    use crate::id::{CallerId, SchoolId, Sequence};
+    use crate::time::Timestamp;
+
+    fn record(lsn: u64, balance: i64, entry: Entry) -> Record {
+        let key = RequestKey { caller: CallerId(1), sequence: Sequence(lsn) };
+        let balance = Amount::from_kroner(balance);
+        Record { lsn: Lsn(lsn), at: Timestamp(lsn), key, fingerprint: 0, account: AccountId(5), balance, entry }
+    }
+
+    fn good() -> Vec<Record> {
+        let kroner = Amount::from_kroner;
+        let sale = RequestKey { caller: CallerId(1), sequence: Sequence(3) };
+        vec![
+            record(1, 0, Entry::Opened { school: SchoolId(1) }),
+            record(2, 100, Entry::ToppedUp { order: OrderNumber(1), amount: kroner(100), source: Source::Provider }),
+            record(3, 75, Entry::Purchased { amount: kroner(25) }),
+            record(4, 80, Entry::Refunded { sale, amount: kroner(5) }),
+        ]
+    }
+
+    fn findings(records: &[Record]) -> Vec<String> {
+        let mut auditor = Auditor::default();
+        records.iter().for_each(|record| auditor.take(record));
+        auditor.finish().findings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_sound_journal_has_no_findings() {
+        assert_eq!(findings(&good()), Vec::<String>::new());
+    }
+
+    /// Each kind of damage to the books, done once: the auditor has to see every one.
+    #[test]
+    fn every_kind_of_wrong_is_found() {
+        type Damage = fn(&mut Vec<Record>);
+        let damages: [(&str, Damage); 7] = [
+            ("gap", |r| r.retain(|record| record.lsn != Lsn(3))),
+            ("carried out before", |r| r[3].key = r[2].key),
+            ("does not explain", |r| r[2].balance = Amount::from_kroner(80)),
+            ("more than there is", |r| {
+                r[3].entry = Entry::Refunded { sale: r[2].key, amount: Amount::from_kroner(26) };
+                r[3].balance = Amount::from_kroner(101);
+            }),
+            ("opened twice", |r| r[1].entry = Entry::Opened { school: SchoolId(1) }),
+            ("before it is opened", |r| r[0].entry = Entry::Blocked),
+            ("credited twice", |r| {
+                let again =
+                    Entry::ToppedUp { order: OrderNumber(1), amount: Amount::from_kroner(1), source: Source::Provider };
+                r.push(record(5, 81, again));
+            }),
+        ];
+        for (word, damage) in damages {
+            let mut records = good();
+            damage(&mut records);
+            let found = findings(&records);
+            assert!(found.iter().any(|finding| finding.contains(word)), "{word}: {found:?}");
+        }
+    }
+}

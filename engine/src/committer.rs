@@ -1,0 +1,180 @@
+//! The committer: one thread that owns the journal. It takes whatever has queued while the last flush ran as one group,
+//! appends it, and only then lets the group's answers go. A failed flush is final: no retry, no further answer.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::amount::Amount;
+use crate::engine::Fatal;
+use crate::entry::{Entry, Record};
+use crate::id::{AccountId, Lsn, RequestKey};
+use crate::journal::{AppendError, Claim, Journal};
+use crate::outcome::Outcome;
+use crate::pending::Pending;
+use crate::time::Timestamp;
+
+/// How often an append whose answer was lost is asked for again before the engine gives up.
+const ASK_AGAIN: usize = 5;
+
+/// A record that has no position yet.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) at: Timestamp,
+    pub(crate) key: RequestKey,
+    pub(crate) fingerprint: u64,
+    pub(crate) account: AccountId,
+    pub(crate) balance: Amount,
+    pub(crate) entry: Entry,
+}
+
+impl Draft {
+    fn at(self, lsn: Lsn) -> Record {
+        let Draft { at, key, fingerprint, account, balance, entry } = self;
+        Record { lsn, at, key, fingerprint, account, balance, entry }
+    }
+}
+
+/// What the committer is given, in the order in which it happened.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// Something to journal, and who waits for it.
+    Commit(Draft, Pending),
+    /// An answer that must not overtake what it rests on.
+    Answer(Outcome, Pending),
+    /// Tell when everything before this is durable.
+    Barrier(oneshot::Sender<()>),
+    /// Nothing comes after this.
+    Stop,
+}
+
+pub(crate) struct Committer {
+    pub(crate) journal: Box<dyn Journal>,
+    pub(crate) claim: Claim,
+    pub(crate) queue: Receiver<Item>,
+    pub(crate) group_limit: usize,
+    pub(crate) key_memory_ms: u64,
+    pub(crate) durable: watch::Sender<Lsn>,
+    pub(crate) projector: SyncSender<Arc<[Record]>>,
+    pub(crate) on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
+}
+
+impl Committer {
+    /// Runs until it is stopped or the journal fails.
+    pub(crate) fn run(mut self) {
+        let mut head = self.claim.head;
+        let meter = Meter::new();
+        let mut records: Vec<Record> = Vec::new();
+        let mut answers: Vec<(Outcome, Timestamp, Pending)> = Vec::new();
+        let mut barriers: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut stopped = false;
+        while !stopped {
+            let Ok(first) = self.queue.recv() else { return };
+            let mut next = Some(first);
+            while let Some(item) = next {
+                match item {
+                    Item::Commit(draft, pending) => {
+                        let lsn = records.last().map_or(head, |record| record.lsn).next();
+                        let record = draft.at(lsn);
+                        answers.push((record.outcome(), record.at, pending));
+                        records.push(record);
+                    }
+                    Item::Answer(outcome, pending) => answers.push((outcome, Timestamp(0), pending)),
+                    Item::Barrier(tell) => barriers.push(tell),
+                    Item::Stop => stopped = true,
+                }
+                next = if stopped || answers.len() >= self.group_limit { None } else { self.queue.try_recv().ok() };
+            }
+            if let Some(last) = records.last() {
+                let last = last.lsn;
+                if let Err(error) = self.append(head, &records) {
+                    self.give_up(error, answers);
+                    return;
+                }
+                head = last;
+                meter.group(records.len());
+                self.durable.send_replace(head);
+                self.publish(&records);
+                records.clear();
+            }
+            for (outcome, at, pending) in answers.drain(..) {
+                meter.answer(&outcome);
+                pending.settle(at, outcome, self.key_memory_ms);
+            }
+            for tell in barriers.drain(..) {
+                // Whoever asked may have gone; nothing to do then.
+                let _ = tell.send(());
+            }
+        }
+    }
+
+    fn append(&mut self, head: Lsn, records: &[Record]) -> Result<(), AppendError> {
+        let mut asked = 0;
+        loop {
+            match self.journal.append(&self.claim, head, records) {
+                Ok(_) => return Ok(()),
+                Err(AppendError::Unknown(why)) if asked < ASK_AGAIN => {
+                    asked += 1;
+                    tracing::warn!(%why, asked, "the journal's answer was lost; asking again with the same group");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Hands a durable group to the projector, if it has room; if not it reads the journal later.
+    fn publish(&self, records: &[Record]) {
+        match self.projector.try_send(records.into()) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// The journal failed: say so once, answer nobody, and swallow what still comes until everyone is gone.
+    fn give_up(self, error: AppendError, answers: Vec<(Outcome, Timestamp, Pending)>) {
+        for (_, _, pending) in answers {
+            pending.silence();
+        }
+        (self.on_fatal)(Fatal::Journal(error));
+        while let Ok(item) = self.queue.recv() {
+            match item {
+                Item::Commit(_, pending) | Item::Answer(_, pending) => pending.silence(),
+                Item::Barrier(_) => {}
+                Item::Stop => return,
+            }
+        }
+    }
+}
+
+/// Counters, looked up once.
+struct Meter {
+    approved: metrics::Counter,
+    viewed: metrics::Counter,
+    groups: metrics::Counter,
+    records: metrics::Counter,
+}
+
+impl Meter {
+    fn new() -> Meter {
+        Meter {
+            approved: metrics::counter!("frokost_answers_total", "outcome" => "approved"),
+            viewed: metrics::counter!("frokost_answers_total", "outcome" => "view"),
+            groups: metrics::counter!("frokost_journal_groups_total"),
+            records: metrics::counter!("frokost_journal_records_total"),
+        }
+    }
+
+    fn group(&self, records: usize) {
+        self.groups.increment(1);
+        self.records.increment(records as u64);
+    }
+
+    fn answer(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Approved(_) => self.approved.increment(1),
+            Outcome::View(_) => self.viewed.increment(1),
+            Outcome::Rejected(why) => metrics::counter!("frokost_answers_total", "outcome" => why.name()).increment(1),
+            Outcome::Busy | Outcome::Unavailable => {}
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Where every account is found: by number, by card. Map guards are dropped before anything else happens; what is
+//! found is a shared reference to the account's [`Cell`].
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Place;
+
+use crate::card::CardNumber;
+use crate::cell::Cell;
+use crate::id::AccountId;
+
+/// Every account, by number and by card. A card that was replaced still leads to its account, which refuses it.
+#[derive(Debug)]
+pub(crate) struct Directory<S, A> {
+    accounts: DashMap<AccountId, Arc<Cell<S, A>>>,
+    cards: DashMap<CardNumber, Arc<Cell<S, A>>>,
+}
+
+/// What came of reserving a card for an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reserved {
+    /// It was free and is the account's now.
+    New,
+    /// It led to this account before.
+    Already,
+    /// It is another account's.
+    Taken,
+}
+
+impl<S, A> Directory<S, A> {
+    pub(crate) fn new() -> Directory<S, A> {
+        Directory { accounts: DashMap::new(), cards: DashMap::new() }
+    }
+
+    pub(crate) fn by_account(&self, account: AccountId) -> Option<Arc<Cell<S, A>>> {
+        self.accounts.get(&account).map(|cell| Arc::clone(&cell))
+    }
+
+    pub(crate) fn by_card(&self, card: &CardNumber) -> Option<Arc<Cell<S, A>>> {
+        self.cards.get(card).map(|cell| Arc::clone(&cell))
+    }
+
+    /// The account's cell, with a new state in it if there was none.
+    pub(crate) fn get_or_insert(&self, account: AccountId, state: impl FnOnce() -> S) -> Arc<Cell<S, A>> {
+        Arc::clone(&self.accounts.entry(account).or_insert_with(|| Cell::new(account, state())))
+    }
+
+    /// Makes `card` lead to `cell`, if it leads nowhere else. Of two accounts asking at once, one gets it.
+    pub(crate) fn reserve(&self, card: CardNumber, cell: &Arc<Cell<S, A>>) -> Reserved {
+        match self.cards.entry(card) {
+            Place::Vacant(place) => {
+                place.insert(Arc::clone(cell));
+                Reserved::New
+            }
+            Place::Occupied(place) if place.get().id == cell.id => Reserved::Already,
+            Place::Occupied(_) => Reserved::Taken,
+        }
+    }
+
+    /// Takes a reservation back that came to nothing.
+    pub(crate) fn release(&self, card: CardNumber, account: AccountId) {
+        self.cards.remove_if(&card, |_, cell| cell.id == account);
+    }
+
+    /// Every cell, for the sweep; copied out so that no guard is held while something is done with them.
+    pub(crate) fn cells(&self) -> Vec<Arc<Cell<S, A>>> {
+        self.accounts.iter().map(|cell| Arc::clone(&cell)).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.accounts.len()
+    }
+}

@@ -1,0 +1,46 @@
+//! The transaction engine of frokost: rules, account actors and the ports it is connected by.
+//!
+//! It never touches a file, a socket or a clock itself: storage comes through [`journal::Journal`]
+//! and [`statement::Projection`], time through [`time::Clock`]. What is decided here is decided by pure functions
+//! ([`account::Account::decide`]); the actors around them only carry messages.
+
+pub mod account;
+mod actors;
+pub mod amount;
+pub mod audit;
+pub mod caller;
+pub mod card;
+mod cell;
+pub mod command;
+mod committer;
+pub mod dedup;
+mod directory;
+pub mod engine;
+pub mod entry;
+pub mod id;
+pub mod journal;
+pub mod ledger;
+pub mod memory_journal;
+pub mod memory_statements;
+pub mod outcome;
+mod pending;
+pub mod permits;
+mod projector;
+mod recovery;
+pub mod rejection;
+pub mod rules;
+pub mod statement;
+pub mod time;
+
+pub use account::Account;
+pub use amount::Amount;
+pub use caller::{Caller, Role};
+pub use card::CardNumber;
+pub use command::{Command, Query};
+pub use engine::{CallerHandle, Config, Engine, Fatal, Ports, StartError};
+pub use entry::{Entry, Record};
+pub use id::{AccountId, CallerId, Lsn, OrderNumber, RequestKey, SchoolId, Sequence};
+pub use outcome::{AccountView, Outcome, Receipt};
+pub use pending::Reply;
+pub use rejection::Rejection;
+pub use time::{Clock, Timestamp};

@@ -1,0 +1,112 @@
+//! Answers that wait for what they rest on. A pending request carries its permit, its place in the caller's window and
+//! the way back to the caller; whatever happens to it, exactly one of settle, answer, silence or drop ends it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::dedup::Window;
+use crate::id::Sequence;
+use crate::outcome::Outcome;
+use crate::permits::Permit;
+use crate::time::Timestamp;
+
+/// The way back to whoever asked.
+#[derive(Debug)]
+pub enum Reply {
+    /// To one waiter.
+    Once(oneshot::Sender<Outcome>),
+    /// Into a stream of answers, told apart by their tag. Bounded by the session's own count of requests in flight.
+    Stream {
+        /// Where the answers of a session come together.
+        to: mpsc::UnboundedSender<(u64, Outcome)>,
+        /// The caller's mark on the request.
+        tag: u64,
+    },
+}
+
+impl Reply {
+    /// Answers. A caller that has gone away is no error: the answer is in its window when it comes back.
+    pub(crate) fn send(self, outcome: Outcome) {
+        match self {
+            Reply::Once(to) => drop(to.send(outcome)),
+            Reply::Stream { to, tag } => drop(to.send((tag, outcome))),
+        }
+    }
+}
+
+/// A reply and the permit it is entitled by.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) reply: Reply,
+    pub(crate) permit: Permit,
+}
+
+impl Waiter {
+    pub(crate) fn answer(self, outcome: Outcome) {
+        // The permit goes back first: whoever hears the answer may ask again at once.
+        drop(self.permit);
+        self.reply.send(outcome);
+    }
+}
+
+/// A caller's window, shared by its sessions and the committer.
+pub(crate) type SharedWindow = Arc<Mutex<Window<Waiter>>>;
+
+pub(crate) fn lock(window: &SharedWindow) -> MutexGuard<'_, Window<Waiter>> {
+    window.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A key in flight.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) window: SharedWindow,
+    pub(crate) sequence: Sequence,
+    pub(crate) fingerprint: u64,
+}
+
+/// A request that was let in and is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    waiter: Option<Waiter>,
+    /// `None` for a query.
+    ticket: Option<Ticket>,
+}
+
+impl Pending {
+    pub(crate) fn new(waiter: Waiter, ticket: Option<Ticket>) -> Pending {
+        Pending { waiter: Some(waiter), ticket }
+    }
+
+    /// Ends it with an answer that is durable, and remembers that under its key.
+    pub(crate) fn settle(mut self, at: Timestamp, outcome: Outcome, key_memory_ms: u64) {
+        let also = match self.ticket.take() {
+            Some(Ticket { window, sequence, fingerprint }) => {
+                lock(&window).settle(sequence, fingerprint, at, outcome, key_memory_ms)
+            }
+            None => Vec::new(),
+        };
+        for waiter in self.waiter.take().into_iter().chain(also) {
+            waiter.answer(outcome);
+        }
+    }
+
+    /// Ends it without a word and without giving the key back: nothing is known about it any more.
+    pub(crate) fn silence(mut self) {
+        self.ticket = None;
+        self.waiter = None;
+    }
+}
+
+impl Drop for Pending {
+    /// Nobody decided it: the key is free again, and everyone who waits is told to ask once more.
+    fn drop(&mut self) {
+        let also = match self.ticket.take() {
+            Some(Ticket { window, sequence, .. }) => lock(&window).abandon(sequence),
+            None => Vec::new(),
+        };
+        for waiter in self.waiter.take().into_iter().chain(also) {
+            waiter.answer(Outcome::Unavailable);
+        }
+    }
+}

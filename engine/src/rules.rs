@@ -1,0 +1,31 @@
+//! The bounds that every decision is held to. Amounts in øre, times in milliseconds.
+
+use crate::amount::Amount;
+
+/// Bounds of one installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// The most one purchase may cost.
+    pub max_purchase: Amount,
+    /// The most one top-up may bring.
+    pub max_top_up: Amount,
+    /// The most an account may hold after a top-up. A refund may pass it: money is never kept back.
+    pub max_balance: Amount,
+    /// How long a sale can be given back at the till, in milliseconds.
+    pub refund_window_ms: u64,
+    /// How long a key is remembered, in milliseconds: as long as a client may still ask again.
+    pub key_memory_ms: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        Rules {
+            max_purchase: Amount::from_kroner(5_000),
+            max_top_up: Amount::from_kroner(10_000),
+            max_balance: Amount::from_kroner(50_000),
+            refund_window_ms: 14 * DAY_MS,
+            key_memory_ms: DAY_MS,
+        }
+    }
+}

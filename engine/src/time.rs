@@ -1,0 +1,106 @@
+//! Moments and Copenhagen days. The engine never asks what time it is: it is told, through [`Clock`].
+
+use jiff::tz::TimeZone;
+
+static COPENHAGEN: TimeZone = jiff::tz::get!("Europe/Copenhagen");
+
+/// A moment: milliseconds since 1970-01-01T00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Milliseconds since `earlier`, 0 if that is later.
+    #[must_use]
+    pub fn millis_since(self, earlier: Timestamp) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The moment on Copenhagen's clocks. Moments after the year 9999 are shown as its end.
+    #[must_use]
+    pub fn local(self) -> jiff::Zoned {
+        let millis = i64::try_from(self.0).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_zoned(COPENHAGEN.clone())
+    }
+
+    /// The calendar day in Copenhagen, on which a daily limit is counted (quick guide, item 28).
+    #[must_use]
+    pub fn day(self) -> Day {
+        let date = self.local().date();
+        Day(i32::from(date.year()) * 10_000 + i32::from(date.month()) * 100 + i32::from(date.day()))
+    }
+
+    /// The calendar month in Copenhagen, by which statements are grouped.
+    #[must_use]
+    pub fn month(self) -> Month {
+        let date = self.local().date();
+        Month { year: date.year(), month: date.month() }
+    }
+}
+
+/// A calendar day, as the number `yyyymmdd`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Day(pub i32);
+
+/// A calendar month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Month {
+    /// The year, 1 to 9999.
+    pub year: i16,
+    /// The month, 1 to 12.
+    pub month: i8,
+}
+
+impl Month {
+    /// Its number `yyyymm`, for keys and the wire.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        let year = u32::try_from(self.year).unwrap_or(0);
+        year * 100 + u32::try_from(self.month).unwrap_or(0)
+    }
+
+    /// The month with that number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Month> {
+        let year = i16::try_from(number / 100).ok()?;
+        let month = i8::try_from(number % 100).ok()?;
+        ((1..=9999).contains(&year) && (1..=12).contains(&month)).then_some(Month { year, month })
+    }
+}
+
+/// What tells the time. The program hands in the system's; tests hand in one that jumps.
+pub trait Clock: Send + Sync + 'static {
+    /// Now. May go backwards: nothing but limits and texts rests on it.
+    fn now(&self) -> Timestamp;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        let moment: jiff::Timestamp = text.parse().unwrap();
+        Timestamp(u64::try_from(moment.as_millisecond()).unwrap())
+    }
+
+    #[test]
+    fn a_day_is_copenhagens_also_when_it_has_23_or_25_hours() {
+        // 2026-03-29 has 23 hours, 2026-10-25 has 25.
+        assert_eq!(at("2026-03-28T22:59:59Z").day(), Day(20_260_328));
+        assert_eq!(at("2026-03-28T23:00:00Z").day(), Day(20_260_329));
+        assert_eq!(at("2026-03-29T21:59:59Z").day(), Day(20_260_329));
+        assert_eq!(at("2026-03-29T22:00:00Z").day(), Day(20_260_330));
+        assert_eq!(at("2026-10-24T22:00:00Z").day(), Day(20_261_025));
+        assert_eq!(at("2026-10-25T22:59:59Z").day(), Day(20_261_025));
+        assert_eq!(at("2026-10-25T23:00:00Z").day(), Day(20_261_026));
+        assert_eq!(at("2025-12-31T23:30:00Z").month(), Month { year: 2026, month: 1 });
+    }
+
+    #[test]
+    fn months_have_numbers() {
+        let july = Month { year: 2023, month: 7 };
+        assert_eq!(july.number(), 202_307);
+        assert_eq!(Month::from_number(202_307), Some(july));
+        assert_eq!(Month::from_number(202_313), None);
+        assert_eq!(Month::from_number(7), None);
+    }
+}

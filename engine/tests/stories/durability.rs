@@ -1,0 +1,103 @@
+//! No answer leaves before what it rests on is durable: a yes, a no and a balance alike.
+
+use std::time::Duration;
+
+use frokost_engine::memory_journal::Fault;
+use frokost_engine::{Lsn, Outcome, Query, Rejection, Sequence};
+use tokio::time::timeout;
+
+use crate::harness::*;
+
+const SOON: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn a_yes_a_no_and_a_balance_wait_for_the_flush() {
+    let world = World::new();
+    let (engine, _) = world.with_pupil(100).await;
+    engine.shutdown().await;
+
+    let gate = Gate::default();
+    let engine = world.start_on(Box::new(Gated { journal: world.journal.clone(), gate: gate.clone() })).await;
+    let till = till(&engine);
+    let ask = |sequence, kroner| {
+        let till = till.clone();
+        tokio::spawn(async move { till.ask(Sequence(sequence), buy(kroner)).await })
+    };
+    let mut yes = ask(1, 60);
+    assert!(timeout(SOON, &mut yes).await.is_err(), "a yes left before it was durable");
+    // 100 - 60 = 40: this refusal and this balance rest on a sale that is not durable yet.
+    let mut no = ask(2, 60);
+    let mut balance = tokio::spawn({
+        let till = till.clone();
+        async move { till.view(Query::CardBalance { card: card(1) }).await }
+    });
+    assert!(timeout(SOON, &mut no).await.is_err(), "a no left before what it rests on was durable");
+    assert!(timeout(SOON, &mut balance).await.is_err(), "a balance left before what it rests on was durable");
+    gate.open(true);
+    assert_eq!(approved(yes.await.unwrap()).ore(), 40_00);
+    assert!(matches!(rejected(no.await.unwrap()), Rejection::LowBalance { missing } if missing.ore() == 20_00));
+    assert!(matches!(balance.await.unwrap(), Outcome::View(view) if view.balance.ore() == 40_00));
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_failed_flush_is_final_and_claims_nothing() {
+    for (fault, stored) in [(Fault::Failed, false), (Fault::FailedButStored, true)] {
+        let world = World::new();
+        let (engine, till_one) = world.with_pupil(100).await;
+        world.journal.script([fault]);
+        let first = timeout(SOON, till_one.ask(Sequence(1), buy(10))).await.unwrap();
+        assert_eq!(first, Outcome::Unavailable, "a failed flush answers neither yes nor no");
+        assert!(world.fatal.lock().unwrap().is_some(), "the program is told to stop");
+        let later = timeout(SOON, till_one.ask(Sequence(2), buy(10))).await.unwrap();
+        assert_eq!(later, Outcome::Unavailable, "nothing is tried again on a journal that failed");
+        drop(engine);
+
+        // After the restart the till asks again with the same key, and the sale is there exactly once either way.
+        let engine = world.start().await;
+        assert_eq!(engine.durable(), Lsn(if stored { 4 } else { 3 }));
+        let till = till(&engine);
+        assert_eq!(approved(till.ask(Sequence(1), buy(10)).await).ore(), 90_00);
+        assert_eq!(approved(till.ask(Sequence(2), buy(10)).await).ore(), 80_00);
+        engine.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_the_journal_is_settled_by_asking_again() {
+    for fault in [Fault::UnknownButStored, Fault::UnknownAndLost] {
+        let world = World::new();
+        let (engine, till) = world.with_pupil(100).await;
+        world.journal.script([fault, fault]);
+        assert_eq!(approved(till.ask(Sequence(1), buy(10)).await).ore(), 90_00);
+        assert_eq!(world.journal.records().len(), 4, "the group is there once");
+        engine.shutdown().await;
+        assert!(world.fatal.lock().unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_lost_its_claim_answers_nobody() {
+    let world = World::new();
+    let (_old, till_of_old) = world.with_pupil(100).await;
+    let new = world.start().await;
+    assert_eq!(timeout(SOON, till_of_old.ask(Sequence(1), buy(10))).await.unwrap(), Outcome::Unavailable);
+    assert!(world.fatal.lock().unwrap().is_some());
+    assert_eq!(approved(till(&new).ask(Sequence(1), buy(10)).await).ore(), 90_00);
+    new.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_statement_shows_a_sale_right_after_its_answer() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    for n in 1..=5 {
+        approved(till.ask(Sequence(n), buy(1)).await);
+        let month = frokost_engine::Clock::now(world.clock.as_ref()).month();
+        let statement = operator(&engine).statement(PUPIL, month).await.unwrap();
+        assert_eq!(statement.months, vec![month]);
+        assert_eq!(statement.postings.len() as u64, 1 + n);
+        assert_eq!(statement.postings.last().unwrap().balance.ore(), 10_000 - 100 * i64::try_from(n).unwrap());
+    }
+    engine.shutdown().await;
+}

@@ -1,0 +1,141 @@
+//! What every story needs: a clock that stands where it is put, and an engine on a journal that outlives it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use frokost_engine::command::Source;
+use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Shard};
+use frokost_engine::memory_journal::MemoryJournal;
+use frokost_engine::memory_statements::MemoryStatements;
+use frokost_engine::{
+    AccountId, Amount, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Fatal, Lsn,
+    OrderNumber, Outcome, Ports, Record, Rejection, Role, SchoolId, Sequence, Timestamp,
+};
+
+pub struct StoppedClock(pub AtomicU64);
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// An engine, and what is left when it is gone.
+pub struct World {
+    pub journal: MemoryJournal,
+    pub clock: Arc<StoppedClock>,
+    pub fatal: Arc<Mutex<Option<Fatal>>>,
+    pub config: Config,
+}
+
+impl World {
+    pub fn new() -> World {
+        World {
+            journal: MemoryJournal::default(),
+            clock: Arc::new(StoppedClock(AtomicU64::new(1_790_000_000_000))),
+            fatal: Arc::default(),
+            config: Config::default(),
+        }
+    }
+
+    pub async fn start(&self) -> Engine {
+        self.start_on(Box::new(self.journal.clone())).await
+    }
+
+    pub async fn start_on(&self, journal: Box<dyn Journal>) -> Engine {
+        let statements = MemoryStatements::default();
+        let fatal = Arc::clone(&self.fatal);
+        let ports = Ports {
+            journal,
+            projection: Box::new(statements.clone()),
+            statements: Arc::new(statements),
+            clock: self.clock.clone(),
+            on_fatal: Arc::new(move |why| *fatal.lock().unwrap() = Some(why)),
+        };
+        Engine::start(ports, self.config.clone()).await.unwrap()
+    }
+
+    /// An engine with one open account that has a card and `kroner`.
+    pub async fn with_pupil(&self, kroner: i64) -> (Engine, CallerHandle) {
+        let engine = self.start().await;
+        let operator = operator(&engine);
+        approved(operator.ask(Sequence(1), Command::Open { account: PUPIL, school: SCHOOL }).await);
+        approved(operator.ask(Sequence(2), Command::BindCard { account: PUPIL, card: card(1) }).await);
+        approved(operator.ask(Sequence(3), top_up(1, kroner)).await);
+        let till = till(&engine);
+        (engine, till)
+    }
+}
+
+pub const PUPIL: AccountId = AccountId(1);
+pub const SCHOOL: SchoolId = SchoolId(1);
+
+pub fn card(n: u32) -> CardNumber {
+    format!("{n:014}").parse().unwrap()
+}
+
+pub fn operator(engine: &Engine) -> CallerHandle {
+    engine.caller(Caller { id: CallerId(1), role: Role::Operator, school: SchoolId(0) })
+}
+
+pub fn till(engine: &Engine) -> CallerHandle {
+    engine.caller(Caller { id: CallerId(2), role: Role::Till, school: SCHOOL })
+}
+
+pub fn buy(kroner: i64) -> Command {
+    Command::Purchase { card: card(1), amount: Amount::from_kroner(kroner) }
+}
+
+pub fn top_up(order: u64, kroner: i64) -> Command {
+    let amount = Amount::from_kroner(kroner);
+    Command::TopUp { account: PUPIL, order: OrderNumber(order), amount, source: Source::Provider }
+}
+
+pub fn approved(outcome: Outcome) -> Amount {
+    match outcome {
+        Outcome::Approved(receipt) => receipt.balance,
+        other => panic!("not approved: {other:?}"),
+    }
+}
+
+pub fn rejected(outcome: Outcome) -> Rejection {
+    match outcome {
+        Outcome::Rejected(why) => why,
+        other => panic!("not rejected: {other:?}"),
+    }
+}
+
+/// A journal whose appends wait at a gate.
+pub struct Gated {
+    pub journal: MemoryJournal,
+    pub gate: Gate,
+}
+
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self, open: bool) {
+        *self.0.0.lock().unwrap() = open;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |open| !*open).unwrap());
+    }
+}
+
+impl Journal for Gated {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        self.journal.claim(shard, owner)
+    }
+
+    fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
+        self.gate.pass();
+        self.journal.append(claim, expected, records)
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        self.journal.reader()
+    }
+}

@@ -1,0 +1,106 @@
+//! One key, one answer: at once, later, and across restarts.
+
+use std::sync::atomic::Ordering;
+
+use frokost_engine::{Amount, Command, Outcome, Query, Rejection, Sequence};
+
+use crate::harness::*;
+
+#[tokio::test]
+async fn a_resend_gets_the_first_answer_also_after_a_restart() {
+    let world = World::new();
+    let (engine, till_one) = world.with_pupil(100).await;
+    let sale = till_one.ask(Sequence(1), buy(60)).await;
+    let refusal = till_one.ask(Sequence(2), buy(60)).await;
+    approved(operator(&engine).ask(Sequence(9), top_up(2, 500)).await);
+    for _ in 0..2 {
+        assert_eq!(till_one.ask(Sequence(1), buy(60)).await, sale);
+        assert_eq!(till_one.ask(Sequence(2), buy(60)).await, refusal, "a no stays a no, though there is money now");
+    }
+    engine.shutdown().await;
+
+    let engine = world.start().await;
+    let till = till(&engine);
+    assert_eq!(till.ask(Sequence(1), buy(60)).await, sale);
+    assert_eq!(till.ask(Sequence(2), buy(60)).await, refusal);
+    let balance = till.view(Query::CardBalance { card: card(1) }).await;
+    assert!(matches!(balance, Outcome::View(view) if view.balance == Amount::from_kroner(540)));
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_resend_after_the_card_was_replaced_still_gets_the_first_answer() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    let sale = till.ask(Sequence(1), buy(60)).await;
+    approved(operator(&engine).ask(Sequence(9), Command::BindCard { account: PUPIL, card: card(2) }).await);
+    assert_eq!(till.ask(Sequence(1), buy(60)).await, sale);
+    assert_eq!(rejected(till.ask(Sequence(2), buy(1)).await), Rejection::UnknownCard);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_same_key_for_something_else_is_refused() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    approved(till.ask(Sequence(1), buy(60)).await);
+    assert_eq!(rejected(till.ask(Sequence(1), buy(61)).await), Rejection::KeyReused);
+    let unknown = Command::Purchase { card: card(77), amount: Amount::from_kroner(60) };
+    assert_eq!(rejected(till.ask(Sequence(1), unknown).await), Rejection::KeyReused);
+    assert_eq!(rejected(till.ask(Sequence(2), unknown).await), Rejection::UnknownCard);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn sent_many_times_at_once_it_counts_once() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    let asks: Vec<_> = (0..50)
+        .map(|_| {
+            let till = till.clone();
+            tokio::spawn(async move { till.ask(Sequence(1), buy(10)).await })
+        })
+        .collect();
+    for ask in asks {
+        assert_eq!(approved(ask.await.unwrap()), Amount::from_kroner(90));
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_tills_key_from_two_days_ago_is_refused_not_repeated() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    approved(till.ask(Sequence(1), buy(10)).await);
+    world.clock.0.fetch_add(2 * 86_400_000, Ordering::SeqCst);
+    approved(till.ask(Sequence(2), buy(10)).await);
+    assert_eq!(rejected(till.ask(Sequence(1), buy(10)).await), Rejection::KeyExpired);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn roles_are_held_to_what_they_may() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    assert_eq!(rejected(till.ask(Sequence(1), top_up(5, 100)).await), Rejection::NotAllowed);
+    assert_eq!(rejected(operator(&engine).ask(Sequence(10), buy(10)).await), Rejection::NotAllowed);
+    assert_eq!(rejected(till.view(Query::AccountBalance { account: PUPIL }).await), Rejection::NotAllowed);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_two_accounts_that_want_one_card_one_gets_it() {
+    let world = World::new();
+    let (engine, _) = world.with_pupil(1).await;
+    let operator = operator(&engine);
+    let other = frokost_engine::AccountId(2);
+    approved(operator.ask(Sequence(10), Command::Open { account: other, school: SCHOOL }).await);
+    assert_eq!(
+        rejected(operator.ask(Sequence(11), Command::BindCard { account: other, card: card(1) }).await),
+        Rejection::CardTaken
+    );
+    approved(operator.ask(Sequence(12), Command::BindCard { account: other, card: card(5) }).await);
+    engine.shutdown().await;
+    // What was refused stays refused for the journal's reader, too.
+    world.start().await.shutdown().await;
+}

@@ -1,0 +1,1 @@
+//! Load tester: tills over QUIC, latencies, audit

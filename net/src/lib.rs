@@ -1,0 +1,1 @@
+//! Wire format, QUIC server and QUIC client of frokost

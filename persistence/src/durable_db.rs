@@ -1,0 +1,108 @@
+//! A sled database whose writes survive a power cut. sled's own `flush` calls `sync_file_range` only, which does not
+//! survive one; so every flush here is followed by an `fdatasync` on sled's file. Nothing else in frokost opens sled.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The most one value may be: larger ones end in blob files, which sled never syncs.
+pub(crate) const MAX_VALUE: usize = 4096;
+
+#[derive(Clone, Debug)]
+pub(crate) struct DurableDb {
+    db: sled::Db,
+    file: std::sync::Arc<File>,
+}
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DbError {
+    #[error("{path} is in use by another process")]
+    InUse { path: PathBuf },
+    #[error("{path} is damaged: {why}")]
+    Corrupt { path: PathBuf, why: String },
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {why}")]
+    Other { path: PathBuf, why: String },
+}
+
+impl DurableDb {
+    /// Opens the database in `folder`, making it if there is none. After it, an empty database survives a power cut, too.
+    pub(crate) fn open(folder: &Path) -> Result<DurableDb, DbError> {
+        let io = |source| DbError::Io { path: folder.to_owned(), source };
+        let fresh = !folder.join("db").exists();
+        fs::create_dir_all(folder).map_err(io)?;
+        set_aside_half_made_snapshots(folder).map_err(io)?;
+        let db = open_when_free(folder)?;
+        let file = File::options().read(true).write(true).open(folder.join("db")).map_err(io)?;
+        let opened = DurableDb { db, file: std::sync::Arc::new(file) };
+        if fresh {
+            opened.flush(folder)?;
+            opened.file.sync_all().map_err(io)?;
+            sync_folder(folder).map_err(io)?;
+            if let Some(parent) = folder.parent() {
+                sync_folder(parent).map_err(io)?;
+            }
+        }
+        Ok(opened)
+    }
+
+    pub(crate) fn tree(&self) -> &sled::Db {
+        &self.db
+    }
+
+    /// Makes everything written so far survive a power cut.
+    pub(crate) fn flush(&self, path: &Path) -> Result<(), DbError> {
+        self.db.flush().map_err(|error| explain(path, error))?;
+        self.file.sync_data().map_err(|source| DbError::Io { path: path.to_owned(), source })
+    }
+}
+
+/// sled gives its lock back a moment after a database is dropped, from a thread of its own; so a lock that is held is
+/// asked for again for a second before it is believed.
+fn open_when_free(folder: &Path) -> Result<sled::Db, DbError> {
+    let begin = Instant::now();
+    loop {
+        let opened = sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(64 << 20).open();
+        match opened.map_err(|error| explain(folder, error)) {
+            Err(DbError::InUse { .. }) if begin.elapsed() < Duration::from_secs(1) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+}
+
+pub(crate) fn explain(path: &Path, error: sled::Error) -> DbError {
+    let path = path.to_owned();
+    match error {
+        sled::Error::Io(source)
+            if source.kind() == io::ErrorKind::WouldBlock || source.to_string().contains("could not acquire lock") =>
+        {
+            DbError::InUse { path }
+        }
+        sled::Error::Io(source) => DbError::Io { path, source },
+        sled::Error::Corruption { at, .. } => DbError::Corrupt { path, why: format!("at {at:?}") },
+        other @ (sled::Error::CollectionNotFound(_) | sled::Error::Unsupported(_) | sled::Error::ReportableBug(_)) => {
+            DbError::Other { path, why: other.to_string() }
+        }
+    }
+}
+
+/// A snapshot that was being written when the machine stopped makes sled fail; it holds nothing of its own.
+fn set_aside_half_made_snapshots(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::rename(entry.path(), folder.join(format!("set-aside.{name}")))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

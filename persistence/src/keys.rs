@@ -1,0 +1,109 @@
+//! Every key of every database, in one place. Numbers are big-endian, so that keys sort as their numbers do.
+
+use frokost_engine::time::Month;
+use frokost_engine::{AccountId, Lsn, OrderNumber};
+
+/// Journal: a part of a group, by its first LSN. Eight bytes; the only eight-byte keys there.
+#[must_use]
+pub fn part(first: Lsn) -> [u8; 8] {
+    first.0.to_be_bytes()
+}
+
+/// Journal: the claim. Sorts after every part, whose first byte would only be so high after 10^18 records.
+pub const CLAIM: &[u8] = b"claim";
+
+/// Statements: one posting. Twenty bytes.
+#[must_use]
+pub fn posting(account: AccountId, month: Month, lsn: Lsn) -> [u8; 20] {
+    let mut key = [0; 20];
+    let (of_account, rest) = key.split_at_mut(8);
+    let (of_month, of_lsn) = rest.split_at_mut(4);
+    of_account.copy_from_slice(&account.0.to_be_bytes());
+    of_month.copy_from_slice(&month.number().to_be_bytes());
+    of_lsn.copy_from_slice(&lsn.0.to_be_bytes());
+    key
+}
+
+/// Statements: what every posting of an account begins with.
+#[must_use]
+pub fn postings_of(account: AccountId) -> [u8; 8] {
+    account.0.to_be_bytes()
+}
+
+/// Statements: what every posting of an account in a month begins with.
+#[must_use]
+pub fn postings_in(account: AccountId, month: Month) -> [u8; 12] {
+    let mut key = [0; 12];
+    let (of_account, of_month) = key.split_at_mut(8);
+    of_account.copy_from_slice(&account.0.to_be_bytes());
+    of_month.copy_from_slice(&month.number().to_be_bytes());
+    key
+}
+
+/// Statements: the last record that is in them.
+pub const WATERMARK: &[u8] = b"watermark";
+
+/// Records: a school.
+#[must_use]
+pub fn school(number: u32) -> String {
+    format!("school/{number:010}")
+}
+
+/// Records: the pupil an account belongs to.
+#[must_use]
+pub fn pupil(account: AccountId) -> String {
+    format!("pupil/{:020}", account.0)
+}
+
+/// Records: from the keyed hash of a CPR number to the account.
+#[must_use]
+pub fn cpr(lookup: &str) -> String {
+    format!("cpr/{lookup}")
+}
+
+/// Records: a login, by its mail address in lower case.
+#[must_use]
+pub fn login(mail: &str) -> String {
+    format!("login/{}", mail.to_lowercase())
+}
+
+/// Records: a payment order.
+#[must_use]
+pub fn order(number: OrderNumber) -> String {
+    format!("order/{:020}", number.0)
+}
+
+/// Records: from the key of a form that was sent to the order it made.
+#[must_use]
+pub fn form(key: &str) -> String {
+    format!("form/{key}")
+}
+
+/// Records: an open browser session, by the hash of its secret.
+#[must_use]
+pub fn session(hash: &str) -> String {
+    format!("session/{hash}")
+}
+
+/// Records: the last number given out of a kind.
+#[must_use]
+pub fn last_number(kind: &str) -> String {
+    format!("last/{kind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_their_numbers_do() {
+        assert!(part(Lsn(255)) < part(Lsn(256)));
+        assert!(part(Lsn(u64::MAX >> 8)).as_slice() < CLAIM);
+        let month = |number| Month::from_number(number).unwrap();
+        let key = posting(AccountId(7), month(202_312), Lsn(9));
+        assert!(key.starts_with(&postings_in(AccountId(7), month(202_312))));
+        assert!(key.starts_with(&postings_of(AccountId(7))));
+        assert!(key < posting(AccountId(7), month(202_401), Lsn(1)));
+        assert!(order(OrderNumber(9)) < order(OrderNumber(10)));
+    }
+}

@@ -1,0 +1,437 @@
+//! The portal's records: schools, pupils, logins, orders, browser sessions. JSON values in a database of their own, each
+//! change durable before the call returns. Balances are not kept here: the engine has them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use frokost_engine::{AccountId, CardNumber, OrderNumber, SchoolId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::durable_db::{DbError, DurableDb, explain};
+use crate::keys;
+
+/// Why records cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// Another process has them open.
+    #[error("the records in {0} are in use by another process")]
+    InUse(PathBuf),
+    /// They cannot be used.
+    #[error("the records cannot be used: {0}")]
+    Storage(String),
+    /// A record is not what this program writes.
+    #[error("the record {key} is damaged: {why}")]
+    Damaged {
+        /// Which.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl From<DbError> for RecordsError {
+    fn from(error: DbError) -> RecordsError {
+        match error {
+            DbError::InUse { path } => RecordsError::InUse(path),
+            DbError::Corrupt { .. } | DbError::Io { .. } | DbError::Other { .. } => {
+                RecordsError::Storage(error.to_string())
+            }
+        }
+    }
+}
+
+/// A school.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct School {
+    /// Its number, as in tills' certificates.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// The pupil behind an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pupil {
+    /// The account.
+    pub account: u64,
+    /// The school.
+    pub school: u32,
+    /// The name.
+    pub name: String,
+    /// The CPR number, sealed (see [`crate::sealing`]) for the place `pupil/<account>/cpr`.
+    pub cpr_sealed: String,
+    /// The keyed hash by which the CPR number is found.
+    pub cpr_lookup: String,
+    /// The card it was last given.
+    pub card: String,
+}
+
+/// Somebody who can log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The mail address, as typed at sign-up.
+    pub mail: String,
+    /// The name shown on the page.
+    pub name: String,
+    /// Argon2id, in PHC form.
+    pub password: String,
+    /// The accounts this login manages, in the order in which they were added.
+    pub accounts: Vec<u64>,
+}
+
+/// Where a payment order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderState {
+    /// Made; the payment window is open or was left.
+    Started,
+    /// The provider has the money; the account is being credited.
+    Paid,
+    /// The money is on the account.
+    Credited,
+    /// The provider refused or the parent gave up.
+    Failed,
+}
+
+/// A payment order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its number: on receipts, at the provider, and in the engine's journal.
+    pub number: u64,
+    /// The account it is for.
+    pub account: u64,
+    /// Who ordered: the login's mail address.
+    pub login: String,
+    /// How much, in øre.
+    pub amount_ore: i64,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The version of the terms that were accepted.
+    pub terms: String,
+    /// The provider's name for the payment, once it has one.
+    pub session: Option<String>,
+    /// Where it stands.
+    pub state: OrderState,
+    /// Why it failed, in the provider's word.
+    pub refusal: Option<String>,
+}
+
+/// An open browser session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebSession {
+    /// Whose.
+    pub login: String,
+    /// Against forged forms: has to come back with every form.
+    pub form_token: String,
+    /// The account being acted on.
+    pub account: Option<u64>,
+    /// When it was opened.
+    pub opened_ms: u64,
+    /// When it was last used.
+    pub used_ms: u64,
+}
+
+/// The records in a folder. Clones are the same records.
+#[derive(Clone, Debug)]
+pub struct Records {
+    path: PathBuf,
+    db: DurableDb,
+    /// One change at a time: a change reads, decides and writes without another in between.
+    changing: Arc<Mutex<()>>,
+}
+
+impl Records {
+    /// Opens the records in `folder`, or makes empty ones.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn open(folder: &Path) -> Result<Records, RecordsError> {
+        let db = DurableDb::open(folder)?;
+        Ok(Records { path: folder.to_owned(), db, changing: Arc::default() })
+    }
+
+    fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, RecordsError> {
+        let Some(bytes) = self.db.tree().get(key).map_err(|error| explain(&self.path, error))? else { return Ok(None) };
+        parse(key, &bytes).map(Some)
+    }
+
+    fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, RecordsError> {
+        self.db
+            .tree()
+            .scan_prefix(prefix)
+            .map(|item| {
+                let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
+                parse(&String::from_utf8_lossy(&key), &bytes)
+            })
+            .collect()
+    }
+
+    /// Runs a change and makes what it wrote durable, all or nothing.
+    fn change<T>(&self, change: impl FnOnce(&mut Change<'_>) -> Result<T, RecordsError>) -> Result<T, RecordsError> {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writing = Change { records: self, batch: sled::Batch::default(), wrote: false };
+        let done = change(&mut writing)?;
+        if writing.wrote {
+            self.db.tree().apply_batch(writing.batch).map_err(|error| explain(&self.path, error))?;
+            self.db.flush(&self.path)?;
+        }
+        Ok(done)
+    }
+
+    /// The school with that number.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn school(&self, number: SchoolId) -> Result<Option<School>, RecordsError> {
+        self.get(&keys::school(number.0))
+    }
+
+    /// Every school.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn schools(&self) -> Result<Vec<School>, RecordsError> {
+        self.all("school/")
+    }
+
+    /// Adds a school or renames it.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn put_school(&self, school: &School) -> Result<(), RecordsError> {
+        self.change(|change| change.put(&keys::school(school.number), school))
+    }
+
+    /// The pupil of an account.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn pupil(&self, account: AccountId) -> Result<Option<Pupil>, RecordsError> {
+        self.get(&keys::pupil(account))
+    }
+
+    /// Every pupil, by account number.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn pupils(&self) -> Result<Vec<Pupil>, RecordsError> {
+        self.all("pupil/")
+    }
+
+    /// The account of the pupil whose CPR number has this keyed hash.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn account_of_cpr(&self, lookup: &str) -> Result<Option<AccountId>, RecordsError> {
+        Ok(self.get::<u64>(&keys::cpr(lookup))?.map(AccountId))
+    }
+
+    /// Adds pupils or replaces what is known of them, all of them or none.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn put_pupils(&self, pupils: &[Pupil]) -> Result<(), RecordsError> {
+        self.change(|change| {
+            for pupil in pupils {
+                change.put(&keys::pupil(AccountId(pupil.account)), pupil)?;
+                change.put(&keys::cpr(&pupil.cpr_lookup), &pupil.account)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes the card an account was given.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn note_card(&self, account: AccountId, card: CardNumber) -> Result<(), RecordsError> {
+        self.change(|change| {
+            if let Some(mut pupil) = self.pupil(account)? {
+                pupil.card = card.as_str().to_owned();
+                change.put(&keys::pupil(account), &pupil)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The login with that mail address, in upper or lower case.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn login(&self, mail: &str) -> Result<Option<Login>, RecordsError> {
+        self.get(&keys::login(mail))
+    }
+
+    /// Adds a login or replaces it.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn put_login(&self, login: &Login) -> Result<(), RecordsError> {
+        self.change(|change| change.put(&keys::login(&login.mail), login))
+    }
+
+    /// The order with that number.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn order(&self, number: OrderNumber) -> Result<Option<Order>, RecordsError> {
+        self.get(&keys::order(number))
+    }
+
+    /// Every order.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn orders(&self) -> Result<Vec<Order>, RecordsError> {
+        self.all("order/")
+    }
+
+    /// Makes an order for the form with the key `form`, or finds the one that form has made already. `make` is given
+    /// the order's number.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn order_once(&self, form: &str, make: impl FnOnce(OrderNumber) -> Order) -> Result<Order, RecordsError> {
+        self.change(|change| {
+            if let Some(number) = self.get::<u64>(&keys::form(form))?
+                && let Some(order) = self.order(OrderNumber(number))?
+            {
+                return Ok(order);
+            }
+            let number = change.number("order")?;
+            let order = make(OrderNumber(number));
+            change.put(&keys::order(OrderNumber(number)), &order)?;
+            change.put(&keys::form(form), &number)?;
+            Ok(order)
+        })
+    }
+
+    /// Changes an order under a lock: `with` sees its newest state and says whether it changed anything. Returns the order
+    /// as it is afterwards, if there is one.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn change_order(
+        &self,
+        number: OrderNumber,
+        with: impl FnOnce(&mut Order) -> bool,
+    ) -> Result<Option<Order>, RecordsError> {
+        self.change(|change| {
+            let Some(mut order) = self.order(number)? else { return Ok(None) };
+            if with(&mut order) {
+                change.put(&keys::order(number), &order)?;
+            }
+            Ok(Some(order))
+        })
+    }
+
+    /// The next number of a kind, never given out again.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn next_number(&self, kind: &str) -> Result<u64, RecordsError> {
+        self.change(|change| change.number(kind))
+    }
+
+    /// The browser session with that hash.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn session(&self, hash: &str) -> Result<Option<WebSession>, RecordsError> {
+        self.get(&keys::session(hash))
+    }
+
+    /// Opens or changes a browser session.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn put_session(&self, hash: &str, session: &WebSession) -> Result<(), RecordsError> {
+        self.change(|change| change.put(&keys::session(hash), session))
+    }
+
+    /// Ends a browser session.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn end_session(&self, hash: &str) -> Result<(), RecordsError> {
+        self.change(|change| {
+            change.batch.remove(keys::session(hash).as_str());
+            change.wrote = true;
+            Ok(())
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, RecordsError> {
+    serde_json::from_slice(bytes).map_err(|error| RecordsError::Damaged { key: key.to_owned(), why: error.to_string() })
+}
+
+struct Change<'a> {
+    records: &'a Records,
+    batch: sled::Batch,
+    wrote: bool,
+}
+
+impl Change<'_> {
+    fn put<T: Serialize>(&mut self, key: &str, value: &T) -> Result<(), RecordsError> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| RecordsError::Damaged { key: key.to_owned(), why: error.to_string() })?;
+        if bytes.len() > crate::durable_db::MAX_VALUE {
+            return Err(RecordsError::Storage(format!(
+                "{key} would be {} bytes, more than a record may be",
+                bytes.len()
+            )));
+        }
+        self.batch.insert(key, bytes);
+        self.wrote = true;
+        Ok(())
+    }
+
+    fn number(&mut self, kind: &str) -> Result<u64, RecordsError> {
+        let key = keys::last_number(kind);
+        let next = self.records.get::<u64>(&key)?.unwrap_or(0) + 1;
+        self.put(&key, &next)?;
+        Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_form_makes_one_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(&folder.path().join("records")).unwrap();
+        let make = |number: OrderNumber| Order {
+            number: number.0,
+            account: 1,
+            login: "a@b.dk".to_owned(),
+            amount_ore: 20_000,
+            at_ms: 0,
+            terms: "1".to_owned(),
+            session: None,
+            state: OrderState::Started,
+            refusal: None,
+        };
+        let first = records.order_once("form-1", make).unwrap();
+        assert_eq!(records.order_once("form-1", make).unwrap(), first);
+        assert_ne!(records.order_once("form-2", make).unwrap().number, first.number);
+        drop(records);
+        let records = Records::open(&folder.path().join("records")).unwrap();
+        assert_eq!(records.order_once("form-1", make).unwrap(), first, "also after a restart");
+        assert_eq!(records.orders().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_login_is_found_whatever_the_case() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(&folder.path().join("records")).unwrap();
+        let login =
+            Login { mail: "Mor@Skole.dk".into(), name: "Mor".into(), password: "x".into(), accounts: vec![1, 2] };
+        records.put_login(&login).unwrap();
+        assert_eq!(records.login("mor@skole.DK").unwrap(), Some(login));
+        assert_eq!(records.login("far@skole.dk").unwrap(), None);
+    }
+}

@@ -1,0 +1,349 @@
+//! The journal on sled 0.34.7. A group's parts are consecutive values under their first LSN; the sequence of a commit is
+//! insert the parts, `flush`, `fdatasync`, and only then is it acknowledged. It decides nothing about money.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
+use frokost_engine::{Lsn, Record};
+
+use crate::durable_db::{DbError, DurableDb, MAX_VALUE, explain};
+use crate::format::{GroupHash, PART_LIMIT, decode_part, encode_group, group_hash};
+use crate::head_file::HeadFile;
+use crate::keys;
+
+const _: () = assert!(PART_LIMIT <= MAX_VALUE, "larger values end in files that sled never syncs");
+
+/// The journal in a folder. Clones are the same journal.
+#[derive(Clone, Debug)]
+pub struct SledJournal {
+    path: PathBuf,
+    db: DurableDb,
+    tail: Arc<Mutex<Tail>>,
+}
+
+/// The end of the log, as far as it is known to be durable.
+#[derive(Debug)]
+struct Tail {
+    epoch: u64,
+    head: Lsn,
+    hash: GroupHash,
+    /// The last group appended: the head before it and the hash before it.
+    last: Option<(Lsn, GroupHash)>,
+    head_file: HeadFile,
+    /// Why nothing can be appended any more.
+    failed: Option<String>,
+}
+
+impl From<DbError> for JournalError {
+    fn from(error: DbError) -> JournalError {
+        match error {
+            DbError::InUse { .. } => JournalError::InUse,
+            DbError::Corrupt { .. } | DbError::Io { .. } | DbError::Other { .. } => {
+                JournalError::Storage(error.to_string())
+            }
+        }
+    }
+}
+
+impl SledJournal {
+    /// Opens the journal in `folder`, or makes an empty one, and finds its end. Changes nothing in one that is there.
+    ///
+    /// # Errors
+    /// [`JournalError::InUse`] if another process has it open; [`JournalError::Damaged`] if its end is not where it was
+    /// acknowledged to be; [`JournalError::Storage`] if the folder cannot be used.
+    pub fn open(folder: &Path) -> Result<SledJournal, JournalError> {
+        let db = DurableDb::open(folder)?;
+        let beside = folder.with_extension("head");
+        let head_file =
+            HeadFile::open(&beside).map_err(|error| JournalError::Storage(format!("{}: {error}", beside.display())))?;
+        let acknowledged =
+            head_file.read().map_err(|error| JournalError::Storage(format!("{}: {error}", beside.display())))?;
+        let (head, hash) = find_end(&db, folder)?;
+        if head < acknowledged {
+            let what = format!("it ends there, but was acknowledged up to LSN {acknowledged}; records are missing");
+            return Err(JournalError::Damaged { lsn: head.next(), what });
+        }
+        let epoch = read_epoch(&db, folder)?;
+        let tail = Tail { epoch, head, hash, last: None, head_file, failed: None };
+        Ok(SledJournal { path: folder.to_owned(), db, tail: Arc::new(Mutex::new(tail)) })
+    }
+
+    /// The last durable record.
+    #[must_use]
+    pub fn head(&self) -> Lsn {
+        self.tail().head
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, records: &[Record], previous: &GroupHash) -> Result<GroupHash, DbError> {
+        let group = encode_group(records, previous);
+        let tree = self.db.tree();
+        for (first, part) in &group.parts {
+            assert!(part.len() <= MAX_VALUE, "a part of {} bytes would end in a blob file", part.len());
+            tree.insert(keys::part(*first), part.as_slice()).map_err(|error| explain(&self.path, error))?;
+        }
+        let before = Instant::now();
+        self.db.flush(&self.path)?;
+        metrics::histogram!("frokost_journal_flush_seconds").record(before.elapsed());
+        metrics::histogram!("frokost_journal_group_records")
+            .record(f64::from(u32::try_from(records.len()).unwrap_or(0)));
+        Ok(group.hash)
+    }
+}
+
+impl Journal for SledJournal {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        if shard != Shard(0) {
+            return Err(JournalError::Storage(format!("this journal holds shard 0, not {}", shard.0)));
+        }
+        let mut tail = self.tail();
+        if let Some(why) = &tail.failed {
+            return Err(JournalError::Storage(format!("it failed before ({why}); restart to recover")));
+        }
+        // What is left of a group that was never closed was never acknowledged, and would stand in the way of the next.
+        let tree = self.db.tree();
+        for key in parts_from(&self.db, tail.head.next()).keys() {
+            let key = key.map_err(|error| explain(&self.path, error))?;
+            tree.remove(key).map_err(|error| explain(&self.path, error))?;
+        }
+        let epoch = tail.epoch + 1;
+        tree.insert(keys::CLAIM, claim_bytes(epoch, owner)).map_err(|error| explain(&self.path, error))?;
+        self.db.flush(&self.path)?;
+        tail.epoch = epoch;
+        Ok(Claim { shard, epoch, head: tail.head })
+    }
+
+    fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
+        let mut tail = self.tail();
+        if tail.epoch != claim.epoch {
+            return Err(AppendError::Fenced { ours: claim.epoch, theirs: tail.epoch });
+        }
+        if let Some(why) = &tail.failed {
+            return Err(AppendError::Failed(why.clone()));
+        }
+        let Some(last) = records.last().map(|record| record.lsn) else {
+            return Err(AppendError::Failed("an empty group".to_owned()));
+        };
+        if let Some((before, previous)) = tail.last
+            && before == expected
+            && last == tail.head
+            && encode_group(records, &previous).hash == tail.hash
+        {
+            return Ok(last);
+        }
+        let follows = records.iter().zip(expected.0 + 1..).all(|(record, lsn)| record.lsn.0 == lsn);
+        if expected != tail.head || !follows {
+            return Err(AppendError::Failed(format!("the group does not follow the head, LSN {}", tail.head)));
+        }
+        match self.write(records, &tail.hash) {
+            Ok(hash) => {
+                tail.last = Some((expected, tail.hash));
+                tail.head = last;
+                tail.hash = hash;
+                // It only ever helps to notice damage; without it the journal is as durable as with it.
+                if let Err(error) = tail.head_file.write(last) {
+                    tracing::warn!(%error, "the file that remembers the journal's end cannot be written");
+                }
+                Ok(last)
+            }
+            Err(error) => {
+                let why = error.to_string();
+                tail.failed = Some(why.clone());
+                Err(AppendError::Failed(why))
+            }
+        }
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        Arc::new(SledReader { path: self.path.clone(), db: self.db.clone() })
+    }
+}
+
+/// The claim: epoch (u64), CRC32C of it (u32), then who has it, for people.
+fn claim_bytes(epoch: u64, owner: &str) -> Vec<u8> {
+    let number = epoch.to_le_bytes();
+    let mut bytes = number.to_vec();
+    bytes.extend_from_slice(&crc32c::crc32c(&number).to_le_bytes());
+    bytes.extend_from_slice(owner.as_bytes());
+    bytes
+}
+
+fn read_epoch(db: &DurableDb, path: &Path) -> Result<u64, JournalError> {
+    let Some(bytes) = db.tree().get(keys::CLAIM).map_err(|error| explain(path, error))? else { return Ok(0) };
+    let damaged = || JournalError::Storage(format!("{}: the claim is damaged", path.display()));
+    let (number, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let (crc, _) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+    if crc32c::crc32c(number) == u32::from_le_bytes(*crc) { Ok(u64::from_le_bytes(*number)) } else { Err(damaged()) }
+}
+
+/// The last closed group: its last LSN and its hash.
+fn find_end(db: &DurableDb, path: &Path) -> Result<(Lsn, GroupHash), JournalError> {
+    let mut parts: VecDeque<Vec<u8>> = VecDeque::new();
+    let mut head = Lsn::ZERO;
+    for item in parts_from(db, Lsn::ZERO).rev() {
+        let (key, bytes) = item.map_err(|error| explain(path, error))?;
+        let first = part_lsn(&key)?;
+        let (header, records) = decode_part(&bytes).map_err(|(read, error)| JournalError::Damaged {
+            lsn: Lsn(first.0.saturating_add(read as u64)),
+            what: error.to_string(),
+        })?;
+        if parts.is_empty() {
+            if !header.closes {
+                // The end of a group that was never closed.
+                continue;
+            }
+            head = records.last().map_or(first, |record| record.lsn);
+        }
+        parts.push_front(bytes.to_vec());
+        if header.group_first == first {
+            return Ok((head, group_hash(parts.iter().map(Vec::as_slice))));
+        }
+    }
+    if parts.is_empty() {
+        Ok((Lsn::ZERO, GroupHash::default()))
+    } else {
+        Err(JournalError::Damaged { lsn: Lsn(1), what: "the first group has no beginning".to_owned() })
+    }
+}
+
+/// Every part from the one that begins with `first` on.
+fn parts_from(db: &DurableDb, first: Lsn) -> sled::Iter {
+    db.tree().range::<&[u8], _>(keys::part(first).as_slice()..keys::CLAIM)
+}
+
+fn part_lsn(key: &[u8]) -> Result<Lsn, JournalError> {
+    let bytes = key.try_into().map_err(|_| JournalError::Storage("a key that is no LSN".to_owned()))?;
+    Ok(Lsn(u64::from_be_bytes(bytes)))
+}
+
+struct SledReader {
+    path: PathBuf,
+    db: DurableDb,
+}
+
+impl JournalReader for SledReader {
+    fn read_from(&self, from: Lsn) -> Records<'_> {
+        let start = match self.start_of_group(from) {
+            Ok(start) => start,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        Box::new(Groups {
+            path: &self.path,
+            parts: parts_from(&self.db, start),
+            from,
+            expected: start,
+            chain: (start <= Lsn(1)).then(GroupHash::default),
+            ready: VecDeque::new(),
+            ended: false,
+        })
+    }
+}
+
+impl SledReader {
+    /// The first LSN of the group that holds `lsn`, or `lsn` if none does.
+    fn start_of_group(&self, lsn: Lsn) -> Result<Lsn, JournalError> {
+        if lsn <= Lsn(1) {
+            return Ok(Lsn(1));
+        }
+        let Some((key, bytes)) = self.db.tree().get_lt(keys::part(lsn.next())).map_err(|e| explain(&self.path, e))?
+        else {
+            return Ok(lsn);
+        };
+        match decode_part(&bytes) {
+            Ok((header, records)) if records.last().is_some_and(|last| last.lsn >= lsn) => Ok(header.group_first),
+            Ok(_) => Ok(lsn),
+            Err((read, error)) => {
+                let lsn = Lsn(part_lsn(&key)?.0.saturating_add(read as u64));
+                Err(JournalError::Damaged { lsn, what: error.to_string() })
+            }
+        }
+    }
+}
+
+/// Reads whole groups, checks the chain, and gives their records out one by one. A group that is not closed is not there.
+struct Groups<'a> {
+    path: &'a Path,
+    parts: sled::Iter,
+    from: Lsn,
+    expected: Lsn,
+    /// The hash of the group before; unknown before the first group when reading from the middle.
+    chain: Option<GroupHash>,
+    ready: VecDeque<Record>,
+    ended: bool,
+}
+
+impl Groups<'_> {
+    /// The next whole group, if there is one.
+    fn read_group(&mut self) -> Result<bool, JournalError> {
+        let mut group: Vec<sled::IVec> = Vec::new();
+        let mut group_first = self.expected;
+        for item in self.parts.by_ref() {
+            let (key, bytes) = item.map_err(|error| explain(self.path, error))?;
+            let first = part_lsn(&key)?;
+            let damaged = |lsn: Lsn, what: &str| JournalError::Damaged { lsn, what: what.to_owned() };
+            if first != self.expected {
+                return Err(damaged(self.expected, &format!("it is missing; the next part begins with LSN {first}")));
+            }
+            let (header, records) = decode_part(&bytes)
+                .map_err(|(read, error)| damaged(Lsn(first.0.saturating_add(read as u64)), &error.to_string()))?;
+            if group.is_empty() {
+                group_first = first;
+            }
+            if header.group_first != group_first {
+                return Err(damaged(first, "it begins a group while the one before is not closed"));
+            }
+            if self.chain.is_some_and(|chain| chain != header.previous) {
+                return Err(damaged(first, "the group before it is not the one it was written after"));
+            }
+            for record in records {
+                if record.lsn != self.expected {
+                    return Err(damaged(self.expected, &format!("LSN {} stands in its place", record.lsn)));
+                }
+                self.expected = self.expected.next();
+                if record.lsn >= self.from {
+                    self.ready.push_back(record);
+                }
+            }
+            group.push(bytes);
+            if header.closes {
+                self.chain = Some(group_hash(group.iter().map(AsRef::as_ref)));
+                return Ok(true);
+            }
+        }
+        // Not closed: a group that is being written, or was when the machine stopped.
+        if let Some(unclosed) = group.first().map(|_| group_first) {
+            self.ready.retain(|record| record.lsn < unclosed);
+        }
+        Ok(false)
+    }
+}
+
+impl Iterator for Groups<'_> {
+    type Item = Result<Record, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.ready.pop_front() {
+                return Some(Ok(record));
+            }
+            if self.ended {
+                return None;
+            }
+            match self.read_group() {
+                Ok(true) => {}
+                Ok(false) => self.ended = true,
+                Err(error) => {
+                    self.ended = true;
+                    self.ready.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}

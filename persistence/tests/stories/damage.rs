@@ -1,0 +1,209 @@
+//! A journal that is not what was written: cut short, a bit flipped, a part missing. It is noticed, the LSN is named, and
+//! nothing is served from it; only a group that was never closed, and so never acknowledged, is dropped without a word.
+
+use std::fs;
+use std::path::Path;
+
+use frokost_engine::Lsn;
+use frokost_engine::journal::{Journal, JournalError, Shard};
+use frokost_persistence::SledJournal;
+
+use crate::records;
+
+/// A journal of three groups with 400 records, closed.
+fn written(folder: &Path) {
+    let mut journal = SledJournal::open(&folder.join("journal")).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    journal.append(&claim, Lsn(0), &records(0, 100)).unwrap();
+    journal.append(&claim, Lsn(100), &records(100, 200)).unwrap();
+    journal.append(&claim, Lsn(300), &records(300, 100)).unwrap();
+}
+
+/// Opens, claims and reads everything, as a starting engine does.
+fn start(folder: &Path) -> Result<u64, JournalError> {
+    let mut journal = SledJournal::open(&folder.join("journal"))?;
+    let claim = journal.claim(Shard(0), "test")?;
+    let mut last = 0;
+    for record in journal.reader().read_from(Lsn(1)) {
+        last = record?.lsn.0;
+    }
+    if Lsn(last) != claim.head {
+        return Err(JournalError::Damaged { lsn: Lsn(last + 1), what: "it ends early".to_owned() });
+    }
+    Ok(last)
+}
+
+/// Damages the database through sled itself, underneath the journal.
+fn tamper(folder: &Path, with: impl FnOnce(&sled::Db)) {
+    let db = bare(folder);
+    with(&db);
+    db.flush().unwrap();
+}
+
+/// The database without us; waits until sled has really let go of it.
+fn bare(folder: &Path) -> sled::Db {
+    for _ in 0..200 {
+        if let Ok(db) = sled::Config::new().path(folder.join("journal")).flush_every_ms(None).open() {
+            return db;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the database stays locked");
+}
+
+fn part_keys(db: &sled::Db) -> Vec<sled::IVec> {
+    db.iter().keys().map(Result::unwrap).filter(|key| key.len() == 8).collect()
+}
+
+#[test]
+fn a_whole_journal_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    assert_eq!(start(folder.path()).unwrap(), 400);
+}
+
+#[test]
+fn every_flipped_bit_in_a_value_is_noticed_and_the_lsn_named() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let db = bare(folder.path());
+    let keys = part_keys(&db);
+    drop(db);
+    let mut seen = 0;
+    for (n, key) in keys.iter().enumerate() {
+        let mut sound = None;
+        // Some bit in the header, some bit in a record, a different one in each part.
+        for bit in [3 + n * 8, 700 + n * 37] {
+            tamper(folder.path(), |db| {
+                let whole = sound.get_or_insert_with(|| db.get(key).unwrap().unwrap()).clone();
+                let mut bytes = whole.to_vec();
+                let at = bit % (bytes.len() * 8);
+                bytes[at / 8] ^= 1 << (at % 8);
+                db.insert(key, bytes).unwrap();
+            });
+            let Err(JournalError::Damaged { lsn, .. }) = start(folder.path()) else {
+                panic!("bit {bit} of part {n} was not noticed")
+            };
+            let first = u64::from_be_bytes(key.as_ref().try_into().unwrap());
+            assert!((first..first + 60).contains(&lsn.0), "part at {first}, named {lsn}");
+            seen += 1;
+        }
+        tamper(folder.path(), |db| drop(db.insert(key, sound.unwrap()).unwrap()));
+    }
+    assert!(seen >= 16, "only {seen} flips were tried");
+    assert_eq!(start(folder.path()).unwrap(), 400, "mended, it starts again");
+}
+
+#[test]
+fn a_missing_part_is_noticed_wherever_it_is() {
+    for missing in 0..8 {
+        let folder = tempfile::tempdir().unwrap();
+        written(folder.path());
+        let mut gone = 0;
+        tamper(folder.path(), |db| {
+            let keys = part_keys(db);
+            let key = &keys[missing % keys.len()];
+            gone = u64::from_be_bytes(key.as_ref().try_into().unwrap());
+            db.remove(key).unwrap();
+        });
+        match start(folder.path()) {
+            Err(JournalError::Damaged { lsn, .. }) => {
+                assert!(lsn.0 <= gone.max(301), "part {gone} is missing, LSN {lsn} is named");
+            }
+            other => panic!("part {gone} is missing: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_part_from_another_journal_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let stranger = tempfile::tempdir().unwrap();
+    {
+        // The same records, in groups of another size: sound in itself, but not what followed here.
+        let mut journal = SledJournal::open(&stranger.path().join("journal")).unwrap();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        journal.append(&claim, Lsn(0), &records(0, 300)).unwrap();
+        journal.append(&claim, Lsn(300), &records(300, 100)).unwrap();
+    }
+    let mut theirs = Vec::new();
+    tamper(stranger.path(), |db| theirs = db.range(301u64.to_be_bytes()..).map(Result::unwrap).collect());
+    tamper(folder.path(), |db| {
+        for (key, bytes) in theirs {
+            if key.len() == 8 {
+                db.insert(key, bytes).unwrap();
+            }
+        }
+    });
+    assert!(matches!(start(folder.path()), Err(JournalError::Damaged { lsn: Lsn(301), .. })));
+}
+
+#[test]
+fn a_truncated_file_is_noticed_although_sled_forgets() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let whole = tempfile::tempdir().unwrap();
+    copy(folder.path(), whole.path());
+    let size = fs::metadata(whole.path().join("journal/db")).unwrap().len();
+    let (mut damaged, mut refused) = (0, 0);
+    for sixteenths in 0..16 {
+        let cut = tempfile::tempdir().unwrap();
+        copy(whole.path(), cut.path());
+        let file = fs::File::options().write(true).open(cut.path().join("journal/db")).unwrap();
+        file.set_len(size * sixteenths / 16).unwrap();
+        drop(file);
+        match start(cut.path()) {
+            Ok(last) => assert_eq!(last, 400, "cut to {sixteenths}/16: a shorter journal was served"),
+            Err(JournalError::Damaged { .. }) => damaged += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(damaged > 0, "sled itself refused all {refused} cuts; this test shows nothing about us any more");
+}
+
+#[test]
+fn a_group_that_was_never_closed_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    // A fourth group, of which only the first part reached the disk: the head file never heard of it.
+    let records = records(400, 200);
+    let head = fs::read(folder.path().join("journal.head")).unwrap();
+    {
+        let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        journal.append(&claim, Lsn(400), &records).unwrap();
+    }
+    tamper(folder.path(), |db| {
+        let closing = part_keys(db).pop().unwrap();
+        db.remove(closing).unwrap();
+    });
+    fs::write(folder.path().join("journal.head"), head).unwrap();
+    assert_eq!(start(folder.path()).unwrap(), 400);
+    // And what is written next stands in its place, whole.
+    let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    journal.append(&claim, Lsn(400), &records[..1]).unwrap();
+    drop(journal);
+    assert_eq!(start(folder.path()).unwrap(), 401);
+}
+
+#[test]
+fn a_second_process_is_told_that_it_is_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = SledJournal::open(&folder.path().join("journal")).unwrap();
+    assert!(matches!(SledJournal::open(&folder.path().join("journal")), Err(JournalError::InUse)));
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The parents' web portal, a QUIC client of the engine
