@@ -394,8 +394,8 @@ impl CallerHandle {
         let shared = &self.engine.shared;
         let durable = self.engine.durable();
         let mut projected = shared.projected.clone();
-        let caught_up = tokio::time::timeout(Duration::from_secs(5), projected.wait_for(|lsn| *lsn >= durable)).await;
-        if !matches!(caught_up, Ok(Ok(_))) {
+        let caught_up = async { projected.wait_for(|lsn| *lsn >= durable).await.is_ok() };
+        if !matches!(tokio::time::timeout(Duration::from_secs(5), caught_up).await, Ok(true)) {
             return Err(Outcome::Unavailable);
         }
         let statements = Arc::clone(&shared.statements);

@@ -1,1 +1,18 @@
-//! Wire format, QUIC server and QUIC client of frokost
+//! The wire: what tills, portals and operators say to the engine over QUIC, byte by byte, and both ends of it.
+//!
+//! It carries requests in and answers out. It decides nothing about money and stores nothing but a till's own outbox.
+
+pub mod client;
+pub mod enrol;
+pub mod identity;
+pub mod outbox;
+pub mod server;
+mod session;
+mod tls;
+pub mod wire;
+
+pub use client::{Client, ClientError};
+pub use enrol::{Authority, Bundle};
+pub use identity::Identity;
+pub use outbox::Outbox;
+pub use server::Server;

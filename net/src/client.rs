@@ -1,0 +1,347 @@
+//! The QUIC client: one connection, one stream, many requests in flight. What tills, the portal, operators and the load
+//! tester are made of.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use frokost_engine::time::Month;
+use frokost_engine::{AccountId, Command, Lsn, Outcome, Query, Record, Sequence};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::enrol::{Bundle, SERVER_NAME};
+use crate::tls::{TlsError, client_config};
+use crate::wire::frame::{self, RESPONSE_LIMIT};
+use crate::wire::{Request, Response, Welcome, code};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Longer than anything the server lets a request wait.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why something could not be asked, or was not answered. Whether a command was carried out is then not known: ask again
+/// with the same number.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClientError {
+    /// TLS cannot be set up with this bundle.
+    #[error("{0}")]
+    Tls(String),
+    /// Nobody answers there.
+    #[error("no frokost server answers at {0}; is it running, and is the address right?")]
+    NoServer(SocketAddr),
+    /// The server does not accept the certificate, or is none of ours.
+    #[error("the server at {address} and this bundle do not belong together: {why}")]
+    Untrusted {
+        /// Where.
+        address: SocketAddr,
+        /// What TLS says.
+        why: String,
+    },
+    /// The server closed the connection.
+    #[error("the server closed the connection: {0}")]
+    Closed(String),
+    /// The connection broke.
+    #[error("the connection to the server was lost: {0}")]
+    Lost(String),
+    /// No answer in time.
+    #[error("the server has not answered for {} seconds", ANSWER_WITHIN.as_secs())]
+    TimedOut,
+    /// The server answered something else than was asked.
+    #[error("the server answered something that was not asked")]
+    Confused,
+}
+
+impl From<TlsError> for ClientError {
+    fn from(error: TlsError) -> ClientError {
+        ClientError::Tls(error.to_string())
+    }
+}
+
+/// Where connections go out from; many can share one.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    endpoint: Endpoint,
+}
+
+/// A connection to a server. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    connection: Connection,
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    outgoing: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    answers: HashMap<u64, oneshot::Sender<Response>>,
+    /// Why there will be no more answers.
+    ended: Option<ClientError>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dialer {
+    /// For servers reached by the same kind of address as `server`.
+    ///
+    /// # Errors
+    /// [`ClientError::Lost`] if there is no socket to be had.
+    pub fn towards(server: SocketAddr) -> Result<Dialer, ClientError> {
+        let from: SocketAddr =
+            if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+        let endpoint = Endpoint::client(from).map_err(|error| ClientError::Lost(error.to_string()))?;
+        Ok(Dialer { endpoint })
+    }
+
+    /// Connects and asks the server who we are.
+    ///
+    /// # Errors
+    /// [`ClientError`] that says what is wrong: no server, an untrusted one, or one that refuses us.
+    pub async fn connect(&self, server: SocketAddr, bundle: &Bundle) -> Result<(Client, Welcome), ClientError> {
+        let config = client_config(bundle)?;
+        let connecting = self
+            .endpoint
+            .connect_with(config, server, SERVER_NAME)
+            .map_err(|error| ClientError::Lost(error.to_string()))?;
+        let connection = match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(explain(server, &error)),
+            Err(_) => return Err(ClientError::NoServer(server)),
+        };
+        let (send, receive) = connection.open_bi().await.map_err(|error| explain(server, &error))?;
+        let (outgoing, to_write) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared { waiting: Mutex::default() });
+        tokio::spawn(write(send, to_write));
+        tokio::spawn(read(receive, connection.clone(), server, Arc::clone(&shared)));
+        let client = Client { connection, endpoint: self.endpoint.clone(), shared, outgoing };
+        // A certificate that the server refuses shows only now: the client's half of the handshake succeeds before.
+        match client.ask(&Request::Hello).await? {
+            Response::Welcome(welcome) => Ok((client, welcome)),
+            Response::Outcome(_) | Response::Statement { .. } | Response::Records { .. } => Err(ClientError::Confused),
+        }
+    }
+}
+
+impl Client {
+    /// Connects from a socket of its own; see [`Dialer::connect`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn connect(server: SocketAddr, bundle: &Bundle) -> Result<(Client, Welcome), ClientError> {
+        Dialer::towards(server)?.connect(server, bundle).await
+    }
+
+    /// Sends a request; the answer comes through what is returned, or nothing does if the connection ends.
+    ///
+    /// # Errors
+    /// Why the connection has ended, if it has.
+    pub fn send(&self, request: &Request) -> Result<oneshot::Receiver<Response>, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        let tag = {
+            let mut waiting = self.shared.lock();
+            if let Some(ended) = &waiting.ended {
+                return Err(ended.clone());
+            }
+            waiting.next += 1;
+            let tag = waiting.next;
+            waiting.answers.insert(tag, answer);
+            tag
+        };
+        let mut frame = Vec::with_capacity(64);
+        request.encode(tag, &mut frame);
+        // If the writer has gone, so will the reader, and it says why.
+        drop(self.outgoing.send(frame));
+        Ok(answered)
+    }
+
+    /// Sends a request and waits for the answer.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ask(&self, request: &Request) -> Result<Response, ClientError> {
+        match tokio::time::timeout(ANSWER_WITHIN, self.send(request)?).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(_)) => Err(self.shared.lock().ended.clone().unwrap_or(ClientError::Confused)),
+            Err(_) => Err(ClientError::TimedOut),
+        }
+    }
+
+    /// Asks for a command under the caller's number.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn command(&self, sequence: Sequence, command: Command) -> Result<Outcome, ClientError> {
+        outcome(self.ask(&Request::Command { sequence, command }).await?)
+    }
+
+    /// Asks for a balance.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn query(&self, query: Query) -> Result<Outcome, ClientError> {
+        outcome(self.ask(&Request::Query(query)).await?)
+    }
+
+    /// A whole month's statement: the months there are, newest first, and the postings, oldest first; or the outcome that
+    /// came instead.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn statement(
+        &self,
+        account: AccountId,
+        month: Month,
+    ) -> Result<Result<(Vec<Month>, Vec<Record>), Outcome>, ClientError> {
+        let (mut all_months, mut all) = (Vec::new(), Vec::new());
+        let mut after = Lsn::ZERO;
+        loop {
+            match self.ask(&Request::Statement { account, month, after }).await? {
+                Response::Statement { more, months, postings } => {
+                    if after == Lsn::ZERO {
+                        all_months = months;
+                    }
+                    after = postings.last().map_or(after, |last| last.lsn);
+                    all.extend(postings);
+                    if !more {
+                        return Ok(Ok((all_months, all)));
+                    }
+                }
+                Response::Outcome(outcome) => return Ok(Err(outcome)),
+                Response::Welcome(_) | Response::Records { .. } => return Err(ClientError::Confused),
+            }
+        }
+    }
+
+    /// Journal records from `from` on, up to a few hundred, and the last durable position.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Closed`] for a role that may not.
+    pub async fn records(&self, from: Lsn) -> Result<(Lsn, Vec<Record>), ClientError> {
+        match self.ask(&Request::Records { from }).await? {
+            Response::Records { head, records } => Ok((head, records)),
+            Response::Outcome(Outcome::Unavailable) => Err(ClientError::Lost("the journal cannot be read".to_owned())),
+            Response::Outcome(_) => Err(ClientError::Closed("only an operator may read the journal".to_owned())),
+            Response::Welcome(_) | Response::Statement { .. } => Err(ClientError::Confused),
+        }
+    }
+
+    /// Has the connection ended?
+    #[must_use]
+    pub fn ended(&self) -> Option<ClientError> {
+        self.shared.lock().ended.clone()
+    }
+
+    /// Ends the connection in order. What is in flight is not waited for.
+    pub async fn close(&self) {
+        self.connection.close(VarInt::from_u32(code::BYE), b"bye");
+        // Gives the close a moment to reach the server; endpoints shared with others stay open.
+        drop(tokio::time::timeout(Duration::from_millis(200), self.connection.closed()).await);
+        if self.endpoint.open_connections() == 0 {
+            self.endpoint.wait_idle().await;
+        }
+    }
+}
+
+fn outcome(response: Response) -> Result<Outcome, ClientError> {
+    match response {
+        Response::Outcome(outcome) => Ok(outcome),
+        Response::Welcome(_) | Response::Statement { .. } | Response::Records { .. } => Err(ClientError::Confused),
+    }
+}
+
+async fn write(mut send: SendStream, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
+    const MANY: usize = 256;
+    let mut batch = Vec::with_capacity(MANY);
+    while frames.recv_many(&mut batch, MANY).await > 0 {
+        let out = batch.concat();
+        batch.clear();
+        if send.write_all(&out).await.is_err() {
+            return;
+        }
+    }
+    // The last handle is gone; the server answers what is in flight to nobody.
+    drop(send.finish());
+}
+
+async fn read(mut receive: RecvStream, connection: Connection, server: SocketAddr, shared: Arc<Shared>) {
+    let mut pending: Vec<u8> = Vec::new();
+    let mut incoming = vec![0; 16 * 1024];
+    let ended = loop {
+        let length = match receive.read(&mut incoming).await {
+            Ok(Some(length)) => length,
+            Ok(None) => break ClientError::Closed("the stream was finished".to_owned()),
+            Err(quinn::ReadError::Reset(why)) => break ClientError::Closed(reset_reason(why)),
+            Err(error) => {
+                break match connection.close_reason() {
+                    Some(reason) => explain(server, &reason),
+                    None => ClientError::Lost(error.to_string()),
+                };
+            }
+        };
+        pending.extend_from_slice(incoming.get(..length).unwrap_or_default());
+        let mut done = 0;
+        let parsed = loop {
+            match frame::split(pending.get(done..).unwrap_or_default(), RESPONSE_LIMIT) {
+                Ok(Some((frame, length))) => {
+                    match Response::decode(&frame) {
+                        Ok(response) => {
+                            if let Some(answer) = shared.lock().answers.remove(&frame.tag) {
+                                // Whoever asked may have stopped waiting.
+                                drop(answer.send(response));
+                            }
+                        }
+                        Err(error) => break Err(error),
+                    }
+                    done += length;
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        pending.drain(..done);
+        if let Err(error) = parsed {
+            drop(receive.stop(VarInt::from_u32(error.code())));
+            break ClientError::Lost(format!("the server sent {error}"));
+        }
+    };
+    let mut waiting = shared.lock();
+    waiting.ended = Some(ended);
+    waiting.answers.clear();
+}
+
+fn reset_reason(why: VarInt) -> String {
+    let reason = match u32::try_from(why.into_inner()) {
+        Ok(code::MALFORMED) => "it could not read what we sent",
+        Ok(code::TOO_LARGE) => "we sent something too large",
+        Ok(code::UNKNOWN_KIND) => "it does not know this kind of request; is it older than this program?",
+        Ok(code::VERSION) => "it speaks another version of the protocol",
+        _ => "for a reason this program does not know",
+    };
+    format!("{reason} (code {why})")
+}
+
+fn explain(address: SocketAddr, error: &ConnectionError) -> ClientError {
+    match error {
+        ConnectionError::TimedOut => ClientError::NoServer(address),
+        ConnectionError::TransportError(transport) => ClientError::Untrusted { address, why: transport.to_string() },
+        ConnectionError::ConnectionClosed(close) => ClientError::Untrusted { address, why: close.to_string() },
+        ConnectionError::ApplicationClosed(close) => {
+            ClientError::Closed(String::from_utf8_lossy(&close.reason).into_owned())
+        }
+        ConnectionError::VersionMismatch
+        | ConnectionError::Reset
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => ClientError::Lost(error.to_string()),
+    }
+}

@@ -1,0 +1,214 @@
+//! A till's outbox: every sale is written here and made durable before it is sent, and ticked off when it is answered. Power
+//! may fail at the till, too; when it comes back, what was not answered is sent again under the same number, and counts once.
+//!
+//! ```text
+//! one line each, appended; a torn last line is cut off
+//!   next <sequence>                         numbers below were given out
+//!   sale <sequence> <card> <ore>            about to be sent
+//!   done <sequence>                         answered, whatever the answer
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use frokost_engine::{Amount, CardNumber, Command, Sequence};
+
+/// Lines after which the file is written anew when it is opened.
+const COMPACT_AFTER: usize = 1000;
+
+/// A till's outbox, in one file.
+#[derive(Debug)]
+pub struct Outbox {
+    path: PathBuf,
+    file: File,
+    next: u64,
+    open: BTreeMap<u64, Command>,
+}
+
+/// Why an outbox cannot be used. Without one, a till must not sell.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The file cannot be read or written.
+    #[error("the till's outbox {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not an outbox.
+    #[error("the till's outbox {path}, line {line}: '{text}' is not an entry; do not delete it, ask for help")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        line: usize,
+        /// What stands there.
+        text: String,
+    },
+    /// Another program sells with it.
+    #[error("the till's outbox {0} is in use; another till program is running with the same bundle")]
+    InUse(PathBuf),
+}
+
+impl Outbox {
+    /// Opens the outbox at `path`, or begins one.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn open(path: &Path) -> Result<Outbox, OutboxError> {
+        let failed = |source| OutboxError::File { path: path.to_owned(), source };
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+        file.try_lock().map_err(|_| OutboxError::InUse(path.to_owned()))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            // Torn while it was written, so it was never sent.
+            file.set_len(whole as u64).map_err(failed)?;
+            file.seek(SeekFrom::End(0)).map_err(failed)?;
+        }
+        let mut outbox = Outbox { path: path.to_owned(), file, next: 1, open: BTreeMap::new() };
+        let lines = text.get(..whole).unwrap_or_default().lines();
+        let mut count = 0;
+        for (number, line) in lines.enumerate() {
+            outbox.take(line).ok_or_else(|| OutboxError::Damaged {
+                path: path.to_owned(),
+                line: number + 1,
+                text: line.to_owned(),
+            })?;
+            count = number;
+        }
+        if count > COMPACT_AFTER {
+            outbox.compact()?;
+        }
+        Ok(outbox)
+    }
+
+    /// The sales that were sent, or about to be, and never answered.
+    #[must_use]
+    pub fn unanswered(&self) -> Vec<(Sequence, Command)> {
+        self.open.iter().map(|(sequence, command)| (Sequence(*sequence), *command)).collect()
+    }
+
+    /// Writes a sale down under a new number. When this returns it may be sent.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; it must not be sent then.
+    pub fn put(&mut self, card: CardNumber, amount: Amount) -> Result<(Sequence, Command), OutboxError> {
+        let sequence = self.next;
+        self.append(&format!("sale {sequence} {card} {}\n", amount.ore()))?;
+        self.next += 1;
+        let command = Command::Purchase { card, amount };
+        self.open.insert(sequence, command);
+        Ok((Sequence(sequence), command))
+    }
+
+    /// Ticks a sale off.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; it will be sent again then, which does no harm.
+    pub fn done(&mut self, sequence: Sequence) -> Result<(), OutboxError> {
+        self.append(&format!("done {sequence}\n"))?;
+        self.open.remove(&sequence.0);
+        Ok(())
+    }
+
+    fn append(&mut self, line: &str) -> Result<(), OutboxError> {
+        self.file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| OutboxError::File { path: self.path.clone(), source })
+    }
+
+    fn take(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split(' ');
+        let (word, sequence) = (words.next()?, words.next()?.parse::<u64>().ok()?);
+        match word {
+            "next" => self.next = sequence,
+            "sale" => {
+                let card = words.next()?.parse().ok()?;
+                let amount = Amount::from_ore(words.next()?.parse().ok()?);
+                self.open.insert(sequence, Command::Purchase { card, amount });
+                self.next = self.next.max(sequence.checked_add(1)?);
+            }
+            "done" => drop(self.open.remove(&sequence)),
+            _ => return None,
+        }
+        words.next().is_none().then_some(())
+    }
+
+    /// Writes the file anew with only what still counts, and puts it in the old one's place.
+    fn compact(&mut self) -> Result<(), OutboxError> {
+        let failed = |source| OutboxError::File { path: self.path.clone(), source };
+        let mut text = format!("next {}\n", self.next);
+        for (sequence, command) in &self.open {
+            if let Command::Purchase { card, amount } = command {
+                text.push_str(&format!("sale {sequence} {card} {}\n", amount.ore()));
+            }
+        }
+        let beside = self.path.with_extension("new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.try_lock().map_err(|_| OutboxError::InUse(self.path.clone()))?;
+        fs::rename(&beside, &self.path).map_err(failed)?;
+        if let Some(parent) = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        }
+        self.file = file;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card() -> CardNumber {
+        "12345678901234".parse().unwrap()
+    }
+
+    #[test]
+    fn what_was_not_answered_is_there_after_a_power_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("till.outbox");
+        let mut outbox = Outbox::open(&path).unwrap();
+        let (first, _) = outbox.put(card(), Amount::from_kroner(25)).unwrap();
+        let (second, sale) = outbox.put(card(), Amount::from_kroner(30)).unwrap();
+        outbox.done(first).unwrap();
+        assert!(matches!(Outbox::open(&path), Err(OutboxError::InUse(_))));
+        drop(outbox);
+        // The power fails in the middle of a line.
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"sale 3 1234567").unwrap();
+        let mut outbox = Outbox::open(&path).unwrap();
+        assert_eq!(outbox.unanswered(), vec![(second, sale)]);
+        let (third, _) = outbox.put(card(), Amount::from_kroner(1)).unwrap();
+        assert_eq!(third, Sequence(3), "a number is never given out twice");
+    }
+
+    #[test]
+    fn a_long_outbox_is_written_anew_and_keeps_its_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("till.outbox");
+        let lines: String = (1..=1500).map(|n| format!("sale {n} 12345678901234 100\ndone {n}\n")).collect();
+        fs::write(&path, lines + "sale 1501 12345678901234 100\n").unwrap();
+        drop(Outbox::open(&path).unwrap());
+        assert!(fs::metadata(&path).unwrap().len() < 100);
+        let mut outbox = Outbox::open(&path).unwrap();
+        assert_eq!(outbox.unanswered().len(), 1);
+        assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(1502));
+    }
+
+    #[test]
+    fn something_else_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("till.outbox");
+        fs::write(&path, "sale 1 12345678901234 100\nhello\n").unwrap();
+        assert!(matches!(Outbox::open(&path), Err(OutboxError::Damaged { line: 2, .. })));
+    }
+}

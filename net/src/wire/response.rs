@@ -1,0 +1,297 @@
+//! Answers. Every request gets exactly one, with the request's tag; answers come in the order in which they become
+//! durable, not in the order of the requests.
+
+use frokost_engine::time::Month;
+use frokost_engine::{
+    AccountId, AccountView, Amount, CallerId, CardNumber, Lsn, Outcome, Receipt, Record, Rejection, Role, SchoolId,
+    Timestamp,
+};
+use rkyv::{Archive, Serialize};
+
+use super::frame::{Frame, FrameError, append};
+use super::{access, posting, put};
+
+/// The most postings of one answer; there is more where an answer says so.
+pub const POSTINGS_LIMIT: usize = 512;
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// To `Hello`.
+    Welcome(Welcome),
+    /// To a command or a balance query.
+    Outcome(Outcome),
+    /// To `Statement`.
+    Statement {
+        /// Is there more after the last posting?
+        more: bool,
+        /// The months that have postings, newest first; only in the first answer of a statement.
+        months: Vec<Month>,
+        /// Postings in order.
+        postings: Vec<Record>,
+    },
+    /// To `Records`.
+    Records {
+        /// The last durable position.
+        head: Lsn,
+        /// Records in order.
+        records: Vec<Record>,
+    },
+}
+
+/// Who the caller is, as its certificate says, and the limits that hold for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Welcome {
+    /// Its number.
+    pub caller: CallerId,
+    /// Its role.
+    pub role: Role,
+    /// Its school; 0 for all.
+    pub school: SchoolId,
+    /// How many requests it may have in flight on a stream; beyond, the server stops reading.
+    pub in_flight: u32,
+    /// The server's clock.
+    pub now: Timestamp,
+}
+
+/// The numbers of the kinds, for ever.
+pub mod kind {
+    /// [`super::Response::Welcome`]
+    pub const WELCOME: u8 = 0x81;
+    /// [`frokost_engine::Outcome::Approved`]
+    pub const APPROVED: u8 = 0x90;
+    /// [`frokost_engine::Outcome::Rejected`]
+    pub const REJECTED: u8 = 0x91;
+    /// [`frokost_engine::Outcome::Busy`]
+    pub const BUSY: u8 = 0x92;
+    /// [`frokost_engine::Outcome::Unavailable`]
+    pub const UNAVAILABLE: u8 = 0x93;
+    /// [`frokost_engine::Outcome::View`]
+    pub const VIEW: u8 = 0x94;
+    /// [`super::Response::Statement`]
+    pub const STATEMENT: u8 = 0x95;
+    /// [`super::Response::Records`]
+    pub const RECORDS: u8 = 0x96;
+}
+
+#[derive(Archive, Serialize)]
+struct WelcomeBody {
+    caller: u32,
+    /// 1 till, 2 portal, 3 secretary, 4 operator.
+    role: u8,
+    school: u32,
+    in_flight: u32,
+    now_ms: u64,
+}
+
+#[derive(Archive, Serialize)]
+struct Approved {
+    lsn: u64,
+    balance_ore: i64,
+}
+
+#[derive(Archive, Serialize)]
+struct Rejected {
+    code: u16,
+    amount_ore: i64,
+}
+
+#[derive(Archive, Serialize)]
+struct View {
+    account: u64,
+    school: u32,
+    balance_ore: i64,
+    /// Bit 0: blocked. Bit 1: has a card. Bit 2: has a daily limit.
+    flags: u8,
+    card: [u8; CardNumber::BYTES],
+    daily_limit_ore: i64,
+    spent_today_ore: i64,
+}
+
+/// Followed by the months (u32 each) and the postings.
+#[derive(Archive, Serialize)]
+struct StatementHead {
+    more: u8,
+    months: u16,
+    postings: u16,
+}
+
+/// Followed by the records.
+#[derive(Archive, Serialize)]
+struct RecordsHead {
+    head_lsn: u64,
+    records: u16,
+}
+
+const BLOCKED: u8 = 1;
+const HAS_CARD: u8 = 2;
+const HAS_LIMIT: u8 = 4;
+
+fn role_code(role: Role) -> u8 {
+    match role {
+        Role::Till => 1,
+        Role::Portal => 2,
+        Role::Secretary => 3,
+        Role::Operator => 4,
+    }
+}
+
+/// Appends an outcome as a frame; the hot path of the server.
+pub fn encode_outcome(outcome: &Outcome, tag: u64, out: &mut Vec<u8>) {
+    match *outcome {
+        Outcome::Approved(Receipt { lsn, balance }) => append(out, kind::APPROVED, tag, |out| {
+            put!(out, Approved { lsn: lsn.0, balance_ore: balance.ore() });
+        }),
+        Outcome::Rejected(rejection) => append(out, kind::REJECTED, tag, |out| {
+            put!(out, Rejected { code: rejection.code(), amount_ore: rejection.amount().ore() });
+        }),
+        Outcome::Busy => append(out, kind::BUSY, tag, |_| {}),
+        Outcome::Unavailable => append(out, kind::UNAVAILABLE, tag, |_| {}),
+        Outcome::View(view) => append(out, kind::VIEW, tag, |out| {
+            let mut flags = 0;
+            for (is, flag) in
+                [(view.blocked, BLOCKED), (view.card.is_some(), HAS_CARD), (view.daily_limit.is_some(), HAS_LIMIT)]
+            {
+                flags |= if is { flag } else { 0 };
+            }
+            let body = View {
+                account: view.account.0,
+                school: view.school.0,
+                balance_ore: view.balance.ore(),
+                flags,
+                card: view.card.map_or([0; CardNumber::BYTES], |card| card.bytes()),
+                daily_limit_ore: view.daily_limit.unwrap_or_default().ore(),
+                spent_today_ore: view.spent_today.ore(),
+            };
+            put!(out, body);
+        }),
+    }
+}
+
+impl Response {
+    /// Appends the answer as a frame. Of a statement or records at most [`POSTINGS_LIMIT`] are written.
+    pub fn encode(&self, tag: u64, out: &mut Vec<u8>) {
+        match self {
+            Response::Outcome(outcome) => encode_outcome(outcome, tag, out),
+            Response::Welcome(welcome) => append(out, kind::WELCOME, tag, |out| {
+                let body = WelcomeBody {
+                    caller: welcome.caller.0,
+                    role: role_code(welcome.role),
+                    school: welcome.school.0,
+                    in_flight: welcome.in_flight,
+                    now_ms: welcome.now.0,
+                };
+                put!(out, body);
+            }),
+            Response::Statement { more, months, postings } => append(out, kind::STATEMENT, tag, |out| {
+                let months = months.get(..months.len().min(1200)).unwrap_or_default();
+                let (postings, count) = limited(postings);
+                let months_count = u16::try_from(months.len()).unwrap_or(u16::MAX);
+                put!(out, StatementHead { more: (*more).into(), months: months_count, postings: count });
+                for month in months {
+                    out.extend_from_slice(&month.number().to_le_bytes());
+                }
+                postings.iter().for_each(|record| posting::encode(record, out));
+            }),
+            Response::Records { head, records } => append(out, kind::RECORDS, tag, |out| {
+                let (records, count) = limited(records);
+                put!(out, RecordsHead { head_lsn: head.0, records: count });
+                records.iter().for_each(|record| posting::encode(record, out));
+            }),
+        }
+    }
+
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// [`FrameError`] for everything that [`Response::encode`] cannot have made.
+    pub fn decode(frame: &Frame<'_>) -> Result<Response, FrameError> {
+        let body = frame.body;
+        let bare = |outcome| if body.is_empty() { Ok(Response::Outcome(outcome)) } else { Err(FrameError::Malformed) };
+        match frame.kind {
+            kind::WELCOME => decode_welcome(body).map(Response::Welcome),
+            kind::APPROVED => {
+                let body = access::<ArchivedApproved>(body)?;
+                let balance = Amount::from_ore(body.balance_ore.to_native());
+                Ok(Response::Outcome(Outcome::Approved(Receipt { lsn: Lsn(body.lsn.to_native()), balance })))
+            }
+            kind::REJECTED => {
+                let body = access::<ArchivedRejected>(body)?;
+                let amount = Amount::from_ore(body.amount_ore.to_native());
+                let rejection = Rejection::from_code(body.code.to_native(), amount).ok_or(FrameError::Malformed)?;
+                Ok(Response::Outcome(Outcome::Rejected(rejection)))
+            }
+            kind::BUSY => bare(Outcome::Busy),
+            kind::UNAVAILABLE => bare(Outcome::Unavailable),
+            kind::VIEW => decode_view(body).map(|view| Response::Outcome(Outcome::View(view))),
+            kind::STATEMENT => {
+                let (head, rest) = split::<ArchivedStatementHead>(body)?;
+                let (months, rest) =
+                    rest.split_at_checked(usize::from(head.months.to_native()) * 4).ok_or(FrameError::Malformed)?;
+                let (months, _) = months.as_chunks::<4>();
+                let months = months
+                    .iter()
+                    .map(|bytes| Month::from_number(u32::from_le_bytes(*bytes)).ok_or(FrameError::Malformed))
+                    .collect::<Result<_, _>>()?;
+                let postings = postings(rest, head.postings.to_native())?;
+                Ok(Response::Statement { more: head.more != 0, months, postings })
+            }
+            kind::RECORDS => {
+                let (head, rest) = split::<ArchivedRecordsHead>(body)?;
+                let records = postings(rest, head.records.to_native())?;
+                Ok(Response::Records { head: Lsn(head.head_lsn.to_native()), records })
+            }
+            unknown => Err(FrameError::UnknownKind(unknown)),
+        }
+    }
+}
+
+fn limited(records: &[Record]) -> (&[Record], u16) {
+    let records = records.get(..records.len().min(POSTINGS_LIMIT)).unwrap_or_default();
+    (records, u16::try_from(records.len()).unwrap_or(u16::MAX))
+}
+
+fn split<T>(body: &[u8]) -> Result<(&T, &[u8]), FrameError>
+where
+    T: rkyv::Portable + for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, rkyv::rancor::Error>>,
+{
+    let (head, rest) = body.split_at_checked(size_of::<T>()).ok_or(FrameError::Malformed)?;
+    Ok((access::<T>(head)?, rest))
+}
+
+fn postings(bytes: &[u8], count: u16) -> Result<Vec<Record>, FrameError> {
+    if bytes.len() != usize::from(count) * posting::SIZE {
+        return Err(FrameError::Malformed);
+    }
+    bytes.chunks_exact(posting::SIZE).map(posting::decode).collect()
+}
+
+fn decode_welcome(body: &[u8]) -> Result<Welcome, FrameError> {
+    let body = access::<ArchivedWelcomeBody>(body)?;
+    let role = Role::ALL.into_iter().find(|role| role_code(*role) == body.role).ok_or(FrameError::Malformed)?;
+    Ok(Welcome {
+        caller: CallerId(body.caller.to_native()),
+        role,
+        school: SchoolId(body.school.to_native()),
+        in_flight: body.in_flight.to_native(),
+        now: Timestamp(body.now_ms.to_native()),
+    })
+}
+
+fn decode_view(body: &[u8]) -> Result<AccountView, FrameError> {
+    let body = access::<ArchivedView>(body)?;
+    let card = if body.flags & HAS_CARD == 0 {
+        None
+    } else {
+        Some(CardNumber::from_bytes(body.card).map_err(|_| FrameError::Malformed)?)
+    };
+    Ok(AccountView {
+        account: AccountId(body.account.to_native()),
+        school: SchoolId(body.school.to_native()),
+        balance: Amount::from_ore(body.balance_ore.to_native()),
+        card,
+        blocked: body.flags & BLOCKED != 0,
+        daily_limit: (body.flags & HAS_LIMIT != 0).then(|| Amount::from_ore(body.daily_limit_ore.to_native())),
+        spent_today: Amount::from_ore(body.spent_today_ore.to_native()),
+    })
+}

@@ -1,0 +1,155 @@
+//! Who is let in, and as what: the certificate alone decides.
+
+use std::sync::Arc;
+
+use frokost_engine::{Amount, Command, Outcome, Query, Rejection, Role, Sequence};
+use frokost_net::wire::ALPN;
+use frokost_net::{Authority, Bundle, Client, ClientError};
+use rcgen::{CertificateParams, Issuer, KeyPair};
+
+use crate::world::*;
+
+#[tokio::test]
+async fn a_till_is_welcomed_as_what_its_certificate_says_and_sells() {
+    let world = World::new().await;
+    let bundle = world.bundle("till-1", Role::Till, 1);
+    let (client, welcome) = Client::connect(world.server.address(), &bundle).await.unwrap();
+    assert_eq!((welcome.role, welcome.school), (Role::Till, SCHOOL));
+    let sale = Command::Purchase { card: card(), amount: Amount::from_kroner(25) };
+    let outcome = client.command(Sequence(1), sale).await.unwrap();
+    assert!(matches!(outcome, Outcome::Approved(receipt) if receipt.balance == Amount::from_kroner(975)));
+    assert_eq!(client.command(Sequence(1), sale).await.unwrap(), outcome, "sent twice, it counts once");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_role_is_held_to_its_rights_and_a_till_to_its_school() {
+    let world = World::new().await;
+    let sale = Command::Purchase { card: card(), amount: Amount::from_kroner(25) };
+
+    let stranger = world.bundle("till-2", Role::Till, 2);
+    let (client, _) = Client::connect(world.server.address(), &stranger).await.unwrap();
+    assert_eq!(client.command(Sequence(1), sale).await.unwrap(), Outcome::Rejected(Rejection::OtherSchool));
+    let blocked = client.command(Sequence(2), Command::Block { account: PUPIL }).await.unwrap();
+    assert_eq!(blocked, Outcome::Rejected(Rejection::NotAllowed));
+    assert!(client.records(frokost_engine::Lsn(1)).await.is_err());
+
+    let portal = world.bundle("portal", Role::Portal, 0);
+    let (client, _) = Client::connect(world.server.address(), &portal).await.unwrap();
+    assert_eq!(client.command(Sequence(1), sale).await.unwrap(), Outcome::Rejected(Rejection::NotAllowed));
+    let view = client.query(Query::AccountBalance { account: PUPIL }).await.unwrap();
+    assert!(matches!(view, Outcome::View(view) if view.balance == Amount::from_kroner(1000)));
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_installation_is_refused() {
+    let world = World::new().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Authority::load_or_create(elsewhere.path()).unwrap();
+    let (_, pem) = other.enrol("till-1", Role::Till, SCHOOL).unwrap();
+    let foreign = Bundle::from_pem(pem.as_bytes()).unwrap();
+    // It does not trust our server, and would not be trusted.
+    let refused = Client::connect(world.server.address(), &foreign).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Untrusted { .. }), "{refused}");
+    // A liar that trusts our server all the same:
+    let ours = world.bundle("till-1", Role::Till, 1);
+    let liar = Bundle { authority: ours.authority.clone(), ..foreign };
+    let refused = Client::connect(world.server.address(), &liar).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Untrusted { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn nobody_comes_in_without_a_certificate() {
+    let world = World::new().await;
+    let ours = world.bundle("till-1", Role::Till, 1);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ours.authority.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connecting = endpoint.connect_with(config, world.server.address(), "frokost.internal").unwrap();
+    // TLS 1.3 lets the client's half succeed; what matters is that nothing can be done.
+    if let Ok(connection) = connecting.await {
+        let mut read = [0; 1];
+        let answered = match connection.open_bi().await {
+            Ok((mut send, mut receive)) => {
+                drop(send.write_all(&[0; 16]).await);
+                receive.read_exact(&mut read).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        assert!(!answered);
+        let reason = connection.closed().await.to_string();
+        assert!(reason.contains("certificate"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_or_names_nobody_is_refused() {
+    let world = World::new().await;
+    let ours = world.bundle("till-1", Role::Till, 1);
+    let ca_key = KeyPair::from_pem(&std::fs::read_to_string(world.folder.path().join("ca.key")).unwrap()).unwrap();
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name = rcgen::DistinguishedName::new();
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "frokost installation");
+    let issuer = Issuer::new(authority, ca_key);
+    let issue = |expired: bool, uri: &str| {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        if expired {
+            params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap().der().clone();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Bundle { certificate, key, authority: ours.authority.clone() }
+    };
+    let address = world.server.address();
+    // The same bundle, unexpired and with a name, is let in: so it is these two things that are refused.
+    Client::connect(address, &issue(false, "frokost://till/77?school=1")).await.unwrap();
+    let expired = Client::connect(address, &issue(true, "frokost://till/77?school=1")).await.unwrap_err();
+    assert!(expired.to_string().contains("expired"), "{expired}");
+    let nobody = Client::connect(address, &issue(false, "https://example.org/")).await.unwrap_err();
+    assert!(nobody.to_string().contains("names no caller"), "{nobody}");
+}
+
+#[tokio::test]
+async fn a_caller_has_two_connections_and_no_more() {
+    let world = World::new().await;
+    let bundle = world.bundle("till-1", Role::Till, 1);
+    let address = world.server.address();
+    let (first, _) = Client::connect(address, &bundle).await.unwrap();
+    let _second = Client::connect(address, &bundle).await.unwrap();
+    let third = Client::connect(address, &bundle).await.unwrap_err();
+    assert!(third.to_string().contains("too many connections"), "{third}");
+    first.close().await;
+    for attempt in 0.. {
+        match Client::connect(address, &bundle).await {
+            Ok(_) => break,
+            Err(error) => assert!(attempt < 50, "a place that was given back stays taken: {error}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn where_no_server_is_the_message_says_so() {
+    let world = World::new().await;
+    let bundle = world.bundle("till-1", Role::Till, 1);
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let error = Client::connect(address, &bundle).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("no frokost server answers at {address}; is it running, and is the address right?")
+    );
+}
