@@ -1,1 +1,80 @@
-fn main() {}
+//! The program `frokost`: reads what it is asked, wires the parts together, and says in one line what went wrong. It holds
+//! no rules of its own.
+
+mod cli;
+mod commands;
+mod data_folder;
+mod node;
+mod operator;
+mod outcome_text;
+mod settings;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Verb};
+
+/// How the program ends, beside 0 for success and 2 for a command line that cannot be read.
+pub(crate) mod exit {
+    /// Something went wrong; one line says what.
+    pub(crate) const FAILED: u8 = 1;
+    /// A threshold of a load test did not hold.
+    pub(crate) const EXPECTATION: u8 = 3;
+    /// A sale was refused.
+    pub(crate) const REFUSED: u8 = 4;
+    /// An audit found something wrong.
+    pub(crate) const UNSOUND: u8 = 5;
+    /// The journal failed while the server ran; start it again to recover.
+    pub(crate) const STORAGE: i32 = 70;
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("frokost: no threads to run on: {error}");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("frokost: {error:#}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // Boxed: the commands' states are large, and one is made in the life of the program.
+    match cli.verb {
+        Verb::Demo(args) => Box::pin(commands::demo::run(args)).await,
+        Verb::Serve(args) => Box::pin(commands::serve::run(args)).await,
+        Verb::Import(args) => Box::pin(commands::import::run(args)).await,
+        Verb::Account(args) => Box::pin(commands::account::run(args)).await,
+        Verb::Card(args) => Box::pin(commands::card::run(args)).await,
+        Verb::Parent(args) => commands::parent::run(&args),
+        Verb::Till(args) => Box::pin(commands::till::run(args)).await,
+        Verb::Load(args) => Box::pin(commands::load::run(args)).await,
+        Verb::Verify(args) => commands::verify::run(&args),
+        Verb::Inspect(args) => commands::inspect::run(&args),
+    }
+}
+
+/// To standard error; JSON where no person reads it. `FROKOST_LOG` sets how much.
+fn start_log(cli: &Cli) {
+    let quiet = !matches!(cli.verb, Verb::Serve(_));
+    let filter = EnvFilter::try_from_env("FROKOST_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(if quiet { "error" } else { "info,quinn=warn,sled=warn" }));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        log.init();
+    } else {
+        log.json().init();
+    }
+}

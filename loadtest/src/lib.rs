@@ -1,1 +1,15 @@
-//! Load tester: tills over QUIC, latencies, audit
+//! The load tester: many tills over QUIC that buy according to a plan, what they measured, and an audit afterwards that
+//! every approved sale is in the journal exactly once. A client like any other: it never looks into the server.
+
+pub mod audit;
+pub mod expect;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod stats;
+mod till;
+
+pub use expect::Expectation;
+pub use plan::{Cards, Plan, Shape};
+pub use report::Report;
+pub use run::{LoadError, run};

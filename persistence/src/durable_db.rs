@@ -61,13 +61,13 @@ impl DurableDb {
 }
 
 /// sled gives its lock back a moment after a database is dropped, from a thread of its own; so a lock that is held is
-/// asked for again for a second before it is believed.
+/// asked for again for a moment before it is believed.
 fn open_when_free(folder: &Path) -> Result<sled::Db, DbError> {
     let begin = Instant::now();
     loop {
         let opened = sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(64 << 20).open();
         match opened.map_err(|error| explain(folder, error)) {
-            Err(DbError::InUse { .. }) if begin.elapsed() < Duration::from_secs(1) => {
+            Err(DbError::InUse { .. }) if begin.elapsed() < Duration::from_millis(500) => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             other => return other,

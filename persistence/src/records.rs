@@ -124,8 +124,6 @@ pub struct WebSession {
     pub login: String,
     /// Against forged forms: has to come back with every form.
     pub form_token: String,
-    /// The account being acted on.
-    pub account: Option<u64>,
     /// When it was opened.
     pub opened_ms: u64,
     /// When it was last used.
@@ -227,17 +225,26 @@ impl Records {
         Ok(self.get::<u64>(&keys::cpr(lookup))?.map(AccountId))
     }
 
-    /// Adds pupils or replaces what is known of them, all of them or none.
+    /// Adds pupils, all of them or none, and gives each the next account number.
     ///
     /// # Errors
     /// [`RecordsError`].
-    pub fn put_pupils(&self, pupils: &[Pupil]) -> Result<(), RecordsError> {
+    pub fn add_pupils(
+        &self,
+        pupils: &mut [Pupil],
+        seal: impl Fn(&mut Pupil) -> Result<(), RecordsError>,
+    ) -> Result<(), RecordsError> {
         self.change(|change| {
-            for pupil in pupils {
+            let key = keys::last_number("account");
+            let mut last = self.get::<u64>(&key)?.unwrap_or(0);
+            for pupil in &mut *pupils {
+                last += 1;
+                pupil.account = last;
+                seal(pupil)?;
                 change.put(&keys::pupil(AccountId(pupil.account)), pupil)?;
                 change.put(&keys::cpr(&pupil.cpr_lookup), &pupil.account)?;
             }
-            Ok(())
+            change.put(&key, &last)
         })
     }
 

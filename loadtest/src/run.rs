@@ -1,0 +1,161 @@
+//! A run from beginning to end: connect the tills, warm up, measure, stop, audit.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frokost_engine::{CardNumber, Lsn};
+use frokost_net::client::Dialer;
+use frokost_net::{Bundle, Client, ClientError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::audit;
+use crate::expect::Expectation;
+use crate::plan::{Chooser, Plan, weights};
+use crate::report::Report;
+use crate::stats::{Board, Stats};
+use crate::till::{Hours, Till, TillShape};
+
+/// Who takes part.
+#[derive(Debug)]
+pub struct Cast {
+    /// The server's address.
+    pub server: SocketAddr,
+    /// A till each.
+    pub tills: Vec<Bundle>,
+    /// Reads the journal for the audit.
+    pub operator: Bundle,
+}
+
+/// Why there was no run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No connection.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Nobody can buy.
+    #[error("there is no card at this server; import pupils first")]
+    NoCards,
+    /// The run ended in a way it cannot end.
+    #[error("a till of the load tester failed: {0}")]
+    Till(String),
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// So many tills are connected.
+    Connected(usize),
+    /// What came in the last second; warming up or measured.
+    Second {
+        /// Still warming up?
+        warming_up: bool,
+        /// Since the run began.
+        elapsed: Duration,
+        /// In this second.
+        stats: &'a Stats,
+    },
+    /// The audit has read so much of the journal.
+    Audit {
+        /// Up to here.
+        at: Lsn,
+        /// Of this.
+        of: Lsn,
+    },
+}
+
+/// Runs a plan. `stop` ends it early, and it is reported all the same.
+///
+/// # Errors
+/// [`LoadError`] if it could not be run; what went wrong during the run is in the report.
+pub async fn run(
+    cast: Cast,
+    plan: &Plan,
+    expectations: &[Expectation],
+    stop: watch::Receiver<bool>,
+    mut progress: impl FnMut(Progress<'_>),
+) -> Result<Report, LoadError> {
+    let (operator, _) = Client::connect(cast.server, &cast.operator).await?;
+    let cards: Arc<[CardNumber]> = audit::cards(&operator).await?.into();
+    if cards.is_empty() {
+        return Err(LoadError::NoCards);
+    }
+    let board = Arc::new(Board::default());
+    let dialer = Dialer::towards(cast.server)?;
+    let mut tills = Vec::with_capacity(cast.tills.len());
+    for bundle in cast.tills {
+        tills.push(Arc::new(Till::connect(&dialer, cast.server, bundle, Arc::clone(&board)).await?));
+        progress(Progress::Connected(tills.len()));
+    }
+
+    let open = Instant::now() + Duration::from_millis(50);
+    let hours = Hours { open, close: open + plan.warm_up + plan.duration };
+    let weights = weights(plan.cards, cards.len());
+    let count = u32::try_from(tills.len()).unwrap_or(u32::MAX);
+    let mut selling = tokio::task::JoinSet::new();
+    for (number, till) in (0u32..).zip(&tills) {
+        let chooser = Chooser::new(plan, number.into(), Arc::clone(&weights));
+        let shape = TillShape::of(plan.shape, number, count);
+        selling.spawn(Arc::clone(till).sell(shape, hours, chooser, Arc::clone(&cards), stop.clone()));
+    }
+
+    if !plan.warm_up.is_zero() {
+        watch_until(open + plan.warm_up, open, true, &board, &stop, &mut progress).await;
+        board.reset();
+    }
+    let began = Instant::now().max(open);
+    watch_until(hours.close, open, false, &board, &stop, &mut progress).await;
+    while let Some(ended) = selling.join_next().await {
+        ended.map_err(|error| LoadError::Till(error.to_string()))?;
+    }
+    let stats = board.total();
+    // In the open model answers may come after closing time; they belong to what was planned before it.
+    let elapsed = began.elapsed().max(Duration::from_millis(1));
+
+    let mut logs = Vec::with_capacity(tills.len());
+    for till in tills {
+        till.close().await;
+        let till = Arc::into_inner(till).ok_or_else(|| LoadError::Till("it is still selling".to_owned()))?;
+        logs.push(till.into_log());
+    }
+    let audit = audit::audit(&operator, &logs, |at, of| progress(Progress::Audit { at, of })).await?;
+    operator.close().await;
+
+    let mut report = Report::new(&stats, elapsed, plan.shape, audit);
+    report.tills = logs.len();
+    report.cards = cards.len();
+    report.seed = plan.seed;
+    report.expectations = expectations.iter().map(|e| (e.to_string(), e.holds(&stats))).collect();
+    Ok(report)
+}
+
+async fn watch_until(
+    until: Instant,
+    open: Instant,
+    warming_up: bool,
+    board: &Board,
+    stop: &watch::Receiver<bool>,
+    progress: &mut impl FnMut(Progress<'_>),
+) {
+    let mut stop = stop.clone();
+    loop {
+        let next = (Instant::now() + Duration::from_secs(1)).min(until);
+        let stopped = tokio::select! {
+            () = tokio::time::sleep_until(next) => false,
+            () = told(&mut stop) => true,
+        };
+        let stats = board.look();
+        progress(Progress::Second { warming_up, elapsed: open.elapsed(), stats: &stats });
+        if stopped || Instant::now() >= until {
+            return;
+        }
+    }
+}
+
+/// Waits until somebody says stop; for ever if nobody is left who could.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,90 @@
+//! Amounts, dates and months as the pages show them, in Danish and English.
+
+use frokost_engine::time::Month;
+use frokost_engine::{Amount, Timestamp};
+
+use crate::words::Language;
+
+/// `1.234,50 kr.` or `1,234.50 kr.`
+pub(crate) fn amount(amount: Amount, language: Language) -> String {
+    match language {
+        Language::Danish => amount.to_string(),
+        Language::English => format!("{} kr.", amount.grouped(',', '.')),
+    }
+}
+
+/// `23-11-2026 11.32`, on Copenhagen's clocks.
+pub(crate) fn moment(at: Timestamp, language: Language) -> String {
+    let local = at.local();
+    let between = match language {
+        Language::Danish => '.',
+        Language::English => ':',
+    };
+    format!(
+        "{:02}-{:02}-{:04} {:02}{between}{:02}",
+        local.day(),
+        local.month(),
+        local.year(),
+        local.hour(),
+        local.minute()
+    )
+}
+
+/// `11.32`
+pub(crate) fn clock_time(at: Timestamp, language: Language) -> String {
+    moment(at, language).split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+/// `2023 Juli`, as the quick guide writes it.
+pub(crate) fn month(month: Month, language: Language) -> String {
+    let names = match language {
+        Language::Danish => [
+            "Januar",
+            "Februar",
+            "Marts",
+            "April",
+            "Maj",
+            "Juni",
+            "Juli",
+            "August",
+            "September",
+            "Oktober",
+            "November",
+            "December",
+        ],
+        Language::English => [
+            "January",
+            "February",
+            "March",
+            "April",
+            "May",
+            "June",
+            "July",
+            "August",
+            "September",
+            "October",
+            "November",
+            "December",
+        ],
+    };
+    let name = usize::try_from(month.month - 1).ok().and_then(|n| names.get(n)).copied().unwrap_or_default();
+    format!("{} {name}", month.year)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_languages_show_what_the_guide_shows() {
+        let kroner = Amount::from_ore(123_450);
+        assert_eq!(amount(kroner, Language::Danish), "1.234,50 kr.");
+        assert_eq!(amount(kroner, Language::English), "1,234.50 kr.");
+        assert_eq!(amount(Amount::from_ore(-5), Language::Danish), "-0,05 kr.");
+        // 2026-11-23T10:32Z is 11.32 in Copenhagen; half a year earlier it would be 12.32.
+        let at = Timestamp(1_795_429_920_000);
+        assert_eq!(moment(at, Language::Danish), "23-11-2026 11.32");
+        assert_eq!(clock_time(at, Language::English), "11:32");
+        assert_eq!(month(Month::from_number(202_307).unwrap(), Language::Danish), "2023 Juli");
+    }
+}

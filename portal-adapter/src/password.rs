@@ -1,0 +1,63 @@
+//! Passwords: argon2id, hashed away from the threads that serve requests, and never more than two at once, so that a hundred
+//! parents logging in take neither two gigabytes nor the tills' processor.
+
+use argon2::password_hash::rand_core::OsRng;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+use tokio::sync::Semaphore;
+
+/// 19 MiB, two passes, one lane: what OWASP asks for at least.
+fn argon() -> Argon2<'static> {
+    let params = Params::new(19 * 1024, 2, 1, None).expect("the parameters are sound");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+/// The hash of a new password, in PHC form.
+///
+/// # Panics
+/// If the system has no randomness.
+#[must_use]
+pub fn hash(password: &str) -> String {
+    let salt = SaltString::generate(&mut OsRng);
+    argon().hash_password(password.as_bytes(), &salt).expect("a password can be hashed").to_string()
+}
+
+/// Checks passwords, a few at a time.
+pub(crate) struct Hashing {
+    places: Semaphore,
+    /// What an unknown user's password is held against, so that an unknown user takes as long as a known one.
+    nobody: String,
+}
+
+impl Hashing {
+    pub(crate) fn new() -> Hashing {
+        Hashing { places: Semaphore::new(2), nobody: hash("nobody has this password") }
+    }
+
+    /// Is it the password behind `stored`? Takes as long, and says no, if nothing is stored.
+    pub(crate) async fn check(&self, password: String, stored: Option<String>) -> bool {
+        let Ok(_place) = self.places.acquire().await else { return false };
+        let known = stored.is_some();
+        let stored = stored.unwrap_or_else(|| self.nobody.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            PasswordHash::new(&stored).is_ok_and(|hash| argon().verify_password(password.as_bytes(), &hash).is_ok())
+        });
+        checked.await.unwrap_or(false) && known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_known_user_is_right() {
+        let hashing = Hashing::new();
+        let stored = hash("hemmelig frokost");
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(hashing.check("hemmelig frokost".into(), Some(stored.clone())).await);
+        assert!(!hashing.check("hemmelig".into(), Some(stored)).await);
+        assert!(!hashing.check("nobody has this password".into(), None).await);
+        assert!(!hashing.check("x".into(), Some("not a hash".into())).await);
+    }
+}

@@ -1,0 +1,232 @@
+//! Orders: made once for each form, settled by asking the provider, credited once by the engine. A callback, the parent's
+//! return and a timer all lead to the same [`settle`]; whichever comes, comes twice or comes late, the money is credited once.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use frokost_engine::command::Source;
+use frokost_engine::{AccountId, Amount, Command, OrderNumber, Outcome, Rejection, Timestamp};
+use frokost_persistence::records::{Login, Order, OrderState};
+
+use crate::Portal;
+use crate::error::PortalError;
+use crate::payment::{NewPayment, PaymentState, ProviderError};
+use crate::session::blocking;
+
+/// The version of the terms that are accepted today; kept with every order.
+const TERMS: &str = "2026-11";
+/// How often unsettled orders are asked about.
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// A window that was left is given up after this long. Until then money that was taken is found and credited.
+const GIVE_UP_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Makes an order for a form, or finds the one it has made, and returns where the browser is to go.
+pub(crate) async fn start(
+    portal: &Portal,
+    login: &Login,
+    account: AccountId,
+    amount: Amount,
+    form: &str,
+) -> Result<String, PortalError> {
+    let at_ms = portal.setup.clock.now().0;
+    // A form key belongs to who sent it: nobody finds another's order by guessing.
+    let key = format!("{}/{form}", login.mail.to_lowercase());
+    let (records, mail) = (portal.setup.records.clone(), login.mail.clone());
+    let order = blocking(move || {
+        records.order_once(&key, |number| Order {
+            number: number.0,
+            account: account.0,
+            login: mail,
+            amount_ore: amount.ore(),
+            at_ms,
+            terms: TERMS.to_owned(),
+            session: None,
+            state: OrderState::Started,
+            refusal: None,
+        })
+    })
+    .await?;
+    if order.state != OrderState::Started || order.account != account.0 || order.amount_ore != amount.ore() {
+        // The form was sent before, and perhaps changed since: show what became of it.
+        return Ok(format!("/ordre/{}", order.number));
+    }
+    let payment = NewPayment {
+        order: OrderNumber(order.number),
+        amount,
+        return_url: format!("{}/ordre/{}", portal.setup.public_url, order.number),
+        callback_url: format!("{}/betaling/tilbagekald", portal.setup.public_url),
+        save_card: false,
+    };
+    let window =
+        portal.setup.provider.open(&payment).await.map_err(|error| PortalError::Provider(error.to_string()))?;
+    let (records, number, session) = (portal.setup.records.clone(), OrderNumber(order.number), window.session);
+    blocking(move || {
+        records.change_order(number, |order| {
+            let changed = order.session.as_ref() != Some(&session);
+            order.session = Some(session);
+            changed
+        })
+    })
+    .await?;
+    Ok(window.url)
+}
+
+/// When the same amount was last paid into the account within the last `within_ms`.
+pub(crate) async fn paid_lately(
+    portal: &Portal,
+    account: AccountId,
+    amount: Amount,
+    within_ms: u64,
+) -> Result<Option<Timestamp>, PortalError> {
+    let now = portal.setup.clock.now();
+    let records = portal.setup.records.clone();
+    let orders = blocking(move || records.orders()).await?;
+    let latest = orders
+        .iter()
+        .filter(|order| matches!(order.state, OrderState::Paid | OrderState::Credited))
+        .filter(|order| order.account == account.0 && order.amount_ore == amount.ore())
+        .map(|order| order.at_ms)
+        .filter(|at| now.0.saturating_sub(*at) <= within_ms)
+        .max();
+    Ok(latest.map(Timestamp))
+}
+
+/// Asks the provider how an order stands and credits it if it is paid. Returns the order as it is then.
+pub(crate) async fn settle(portal: &Portal, number: OrderNumber) -> Result<Option<Order>, PortalError> {
+    let records = portal.setup.records.clone();
+    let Some(mut order) = blocking(move || records.order(number)).await? else { return Ok(None) };
+    if order.state == OrderState::Started {
+        order = ask_provider(portal, order).await?;
+    }
+    if order.state == OrderState::Paid {
+        order = credit(portal, order).await?;
+    }
+    Ok(Some(order))
+}
+
+async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalError> {
+    let Some(session) = order.session.clone() else { return Ok(order) };
+    let state = match portal.setup.provider.query(&session).await {
+        Ok(state) => state,
+        Err(error) => {
+            tracing::warn!(order = order.number, %error, "the provider cannot be asked about an order");
+            PaymentState::Waiting
+        }
+    };
+    let (next, refusal) = match state {
+        PaymentState::Paid { amount, .. } if amount.ore() == order.amount_ore => (OrderState::Paid, None),
+        PaymentState::Paid { amount, .. } => {
+            tracing::error!(
+                order = order.number,
+                paid = amount.ore(),
+                ordered = order.amount_ore,
+                "the provider names another amount; not credited"
+            );
+            return Ok(order);
+        }
+        PaymentState::Refused { why } => (OrderState::Failed, Some(why)),
+        PaymentState::Waiting => {
+            let age = portal.setup.clock.now().0.saturating_sub(order.at_ms);
+            if age < GIVE_UP_AFTER_MS {
+                return Ok(order);
+            }
+            (OrderState::Failed, Some("cancelled".to_owned()))
+        }
+    };
+    advance(portal, &order, OrderState::Started, next, refusal).await
+}
+
+async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
+    let command = Command::TopUp {
+        account: AccountId(order.account),
+        order: OrderNumber(order.number),
+        amount: Amount::from_ore(order.amount_ore),
+        source: Source::Provider,
+    };
+    match portal.engine.command(command).await? {
+        // Credited before, and the answer lost: that is what the order number is for.
+        Outcome::Approved(_) | Outcome::Rejected(Rejection::OrderCredited) => {
+            advance(portal, &order, OrderState::Paid, OrderState::Credited, None).await
+        }
+        other @ (Outcome::Rejected(_) | Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) => {
+            tracing::error!(
+                order = order.number,
+                ?other,
+                "a payment cannot be credited; it stays paid and is tried again"
+            );
+            Ok(order)
+        }
+    }
+}
+
+/// Moves an order on, if it is still where it was.
+async fn advance(
+    portal: &Portal,
+    order: &Order,
+    from: OrderState,
+    to: OrderState,
+    refusal: Option<String>,
+) -> Result<Order, PortalError> {
+    let (records, number) = (portal.setup.records.clone(), OrderNumber(order.number));
+    let changed = blocking(move || {
+        records.change_order(number, |order| {
+            if order.state != from {
+                return false;
+            }
+            order.state = to;
+            order.refusal = refusal;
+            true
+        })
+    })
+    .await?;
+    changed.ok_or(PortalError::NotFound)
+}
+
+/// Settles whatever a callback or a parent's return has not, again and again.
+pub(crate) async fn reconcile(portal: Portal) {
+    let mut ticks = tokio::time::interval(RECONCILE_EVERY);
+    loop {
+        ticks.tick().await;
+        let records = portal.setup.records.clone();
+        let open = match blocking(move || records.orders()).await {
+            Ok(orders) => orders,
+            Err(error) => {
+                tracing::error!(%error, "orders cannot be read");
+                continue;
+            }
+        };
+        for order in open.iter().filter(|order| matches!(order.state, OrderState::Started | OrderState::Paid)) {
+            if let Err(error) = settle(&portal, OrderNumber(order.number)).await {
+                tracing::warn!(order = order.number, %error, "an order cannot be settled now");
+            }
+        }
+    }
+}
+
+/// The provider says that something has happened to a payment. What, it is asked: a callback is a hint, never a proof.
+pub(crate) async fn callback(State(portal): State<Portal>, headers: HeaderMap, body: String) -> StatusCode {
+    let signature = headers.get("x-signature").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let session = match portal.setup.provider.read_callback(&body, signature) {
+        Ok(session) => session,
+        Err(ProviderError::Forged) => {
+            tracing::warn!("a callback with a wrong signature was refused");
+            return StatusCode::FORBIDDEN;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a callback cannot be read");
+            return StatusCode::BAD_REQUEST;
+        }
+    };
+    let records = portal.setup.records.clone();
+    let order = match blocking(move || records.orders()).await {
+        Ok(orders) => orders.into_iter().find(|order| order.session.as_deref() == Some(session.as_str())),
+        Err(_) => return StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let Some(order) = order else { return StatusCode::NOT_FOUND };
+    match settle(&portal, OrderNumber(order.number)).await {
+        Ok(_) => StatusCode::NO_CONTENT,
+        // The provider will call again.
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

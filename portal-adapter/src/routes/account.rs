@@ -1,0 +1,86 @@
+//! An account: whose it is, what it holds, its card, and the button that blocks it.
+
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use frokost_engine::{AccountId, Command, Outcome, SchoolId};
+
+use crate::Portal;
+use crate::cpr::Cpr;
+use crate::error::PortalError;
+use crate::money;
+use crate::routes::{TokenForm, parent_frame, see};
+use crate::session::Parent;
+use crate::views;
+
+pub(super) async fn show(
+    State(portal): State<Portal>,
+    parent: Parent,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+) -> Result<Response, PortalError> {
+    let account = parent.account(number)?;
+    let view = portal.engine.account(account).await?.ok_or(PortalError::NotFound)?;
+    let (frame, bar) = parent_frame(&portal, &headers, &parent, number, "konto", format!("/konto/{number}"))?;
+    let internal = |error: &dyn std::fmt::Display| PortalError::Internal(error.to_string());
+    let school = portal.setup.records.school(SchoolId(view.school.0)).map_err(|error| internal(&error))?;
+    let page = views::Account {
+        form_token: parent.session.form_token.clone(),
+        cpr: masked_cpr(&portal, account)?,
+        school: school.map_or_else(|| view.school.to_string(), |school| school.name),
+        balance: money::amount(view.balance, frame.language),
+        card: view.card.map(|card| card.to_string()),
+        blocked: view.blocked,
+        frame,
+        bar,
+    };
+    Ok(views::show(&page))
+}
+
+/// The date of a CPR number; the rest never leaves the records.
+fn masked_cpr(portal: &Portal, account: AccountId) -> Result<String, PortalError> {
+    let internal = |error: &dyn std::fmt::Display| PortalError::Internal(error.to_string());
+    let Some(pupil) = portal.setup.records.pupil(account).map_err(|error| internal(&error))? else {
+        return Ok(String::new());
+    };
+    let place = format!("pupil/{}/cpr", account.0);
+    let digits = portal.setup.key.open(&place, &pupil.cpr_sealed).map_err(|error| internal(&error))?;
+    digits.parse::<Cpr>().map(|cpr| cpr.masked()).map_err(|error| internal(&error))
+}
+
+pub(super) async fn block(
+    State(portal): State<Portal>,
+    parent: Parent,
+    Path(number): Path<u64>,
+    Form(form): Form<TokenForm>,
+) -> Result<Response, PortalError> {
+    change(&portal, &parent, number, &form, |account| Command::Block { account }).await
+}
+
+pub(super) async fn activate(
+    State(portal): State<Portal>,
+    parent: Parent,
+    Path(number): Path<u64>,
+    Form(form): Form<TokenForm>,
+) -> Result<Response, PortalError> {
+    change(&portal, &parent, number, &form, |account| Command::Activate { account }).await
+}
+
+/// Blocking what is blocked, from a second tab perhaps, is no error.
+async fn change(
+    portal: &Portal,
+    parent: &Parent,
+    number: u64,
+    form: &TokenForm,
+    command: impl FnOnce(AccountId) -> Command,
+) -> Result<Response, PortalError> {
+    parent.check(&form.token)?;
+    let account = parent.account(number)?;
+    match portal.engine.command(command(account)).await? {
+        Outcome::Approved(_) => Ok(see(&format!("/konto/{number}"))),
+        other @ (Outcome::Rejected(_) | Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) => {
+            Err(PortalError::Internal(format!("the engine answered {other:?}")))
+        }
+    }
+}

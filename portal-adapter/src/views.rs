@@ -1,0 +1,176 @@
+//! The pages: one struct a template, filled by the handlers. Formatting only.
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+
+use crate::words::{Language, Words};
+
+/// What every page of a parent shows around its content.
+pub(crate) struct Frame {
+    pub(crate) w: &'static Words,
+    pub(crate) language: Language,
+    /// The parent; `None` before logging in.
+    pub(crate) parent: Option<ParentBar>,
+    /// Where the language link leads back to.
+    pub(crate) path: String,
+}
+
+/// The bar at the top and the menu.
+pub(crate) struct ParentBar {
+    pub(crate) accounts: Vec<AccountLink>,
+    /// The account being acted on.
+    pub(crate) current: AccountLink,
+    pub(crate) form_token: String,
+    /// Which item of the menu this page belongs to: `konto`, `indbetal` or `kontoudtog`.
+    pub(crate) section: &'static str,
+}
+
+#[derive(Clone)]
+pub(crate) struct AccountLink {
+    pub(crate) number: u64,
+    pub(crate) name: String,
+}
+
+#[derive(Template)]
+#[template(path = "front.html")]
+pub(crate) struct Front {
+    pub(crate) frame: Frame,
+}
+
+#[derive(Template)]
+#[template(path = "log_in.html")]
+pub(crate) struct LogIn {
+    pub(crate) frame: Frame,
+    pub(crate) mail: String,
+    pub(crate) wrong: bool,
+}
+
+#[derive(Template)]
+#[template(path = "account.html")]
+pub(crate) struct Account {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) form_token: String,
+    pub(crate) cpr: String,
+    pub(crate) school: String,
+    pub(crate) balance: String,
+    pub(crate) card: Option<String>,
+    pub(crate) blocked: bool,
+}
+
+#[derive(Template)]
+#[template(path = "statement.html")]
+pub(crate) struct Statement {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) balance: String,
+    pub(crate) months: Vec<MonthLink>,
+    pub(crate) month: String,
+    pub(crate) postings: Vec<Posting>,
+}
+
+pub(crate) struct MonthLink {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) current: bool,
+}
+
+pub(crate) struct Posting {
+    pub(crate) date: String,
+    pub(crate) text: String,
+    pub(crate) amount: String,
+    pub(crate) negative: bool,
+    pub(crate) balance: String,
+}
+
+#[derive(Template)]
+#[template(path = "pay_in.html")]
+pub(crate) struct PayIn {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) form_token: String,
+    pub(crate) form: String,
+    pub(crate) card: String,
+    pub(crate) balance: String,
+    pub(crate) least: String,
+    pub(crate) holder: String,
+    /// What was typed, to be mended.
+    pub(crate) amount: String,
+    pub(crate) consent: bool,
+    pub(crate) amount_problem: Option<String>,
+    pub(crate) consent_missing: bool,
+    /// The same amount was paid in a moment ago: when, and how much.
+    pub(crate) again: Option<(String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "order.html")]
+pub(crate) struct Order {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) number: u64,
+    pub(crate) date: String,
+    pub(crate) amount: String,
+    pub(crate) balance: String,
+    pub(crate) message: &'static str,
+    /// `good`, `waiting` or `bad`.
+    pub(crate) mood: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "terms.html")]
+pub(crate) struct Terms {
+    pub(crate) frame: Frame,
+    pub(crate) holder: String,
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct Problem {
+    title: &'static str,
+    danish: &'static str,
+    english: &'static str,
+}
+
+/// A page, or the bare word that there is none.
+pub(crate) fn show(template: &impl Template) -> Response {
+    show_with(StatusCode::OK, template)
+}
+
+pub(crate) fn show_with(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(page) => (status, Html(page)).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page cannot be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// The page for when there is no page.
+pub(crate) fn problem(status: StatusCode) -> Response {
+    let (title, danish, english) = match status {
+        StatusCode::NOT_FOUND => (
+            "404",
+            "Siden findes ikke, eller den hører til en anden konto.",
+            "There is no such page, or it belongs to another account.",
+        ),
+        StatusCode::FORBIDDEN => (
+            "403",
+            "Formularen var for gammel. Gå tilbage, opdater siden og prøv igen. Der er ikke sket noget.",
+            "The form was too old. Go back, reload the page and try again. Nothing has happened.",
+        ),
+        StatusCode::SERVICE_UNAVAILABLE => (
+            "503",
+            "Systemet svarer ikke lige nu. Pengene er i god behold. Prøv igen om et øjeblik.",
+            "The system does not answer right now. The money is safe. Try again in a moment.",
+        ),
+        _ => (
+            "500",
+            "Der er sket en fejl hos os. Pengene er i god behold. Prøv igen om et øjeblik.",
+            "Something went wrong on our side. The money is safe. Try again in a moment.",
+        ),
+    };
+    show_with(status, &Problem { title, danish, english })
+}

@@ -1,0 +1,14 @@
+//! The subcommands, one a file.
+
+pub(crate) mod account;
+pub(crate) mod card;
+pub(crate) mod demo;
+pub(crate) mod import;
+pub(crate) mod inspect;
+mod live;
+pub(crate) mod load;
+pub(crate) mod parent;
+mod pupils;
+pub(crate) mod serve;
+pub(crate) mod till;
+pub(crate) mod verify;

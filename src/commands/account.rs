@@ -1,0 +1,120 @@
+//! `frokost account`: look up, block, activate, cap, fill, print a statement.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use frokost_engine::command::Source;
+use frokost_engine::time::Month;
+use frokost_engine::{AccountView, Amount, Clock, Command, OrderNumber};
+
+use crate::cli::{AccountArgs, AccountVerb, Lang};
+use crate::data_folder::DataFolder;
+use crate::node::SystemClock;
+use crate::operator::Operator;
+use crate::outcome_text::explain;
+use crate::settings::Settings;
+
+pub(crate) async fn run(args: AccountArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(&args.settings, &[])?;
+    if let AccountVerb::Find { name } = &args.verb {
+        return find(&settings, name);
+    }
+    let operator = Operator::connect(&settings).await?;
+    let done = act(&operator, args.verb).await;
+    operator.close().await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn act(operator: &Operator, verb: AccountVerb) -> anyhow::Result<()> {
+    match verb {
+        AccountVerb::Find { .. } => {}
+        AccountVerb::Show { account } => show(&operator.account(&account).await?),
+        AccountVerb::Block { account } => {
+            let account = operator.account(&account).await?.account;
+            operator.must(Command::Block { account }).await?;
+            println!("account {account} is blocked; every till refuses it from now on");
+        }
+        AccountVerb::Activate { account } => {
+            let account = operator.account(&account).await?.account;
+            operator.must(Command::Activate { account }).await?;
+            println!("account {account} is active");
+        }
+        AccountVerb::Limit { account, limit } => {
+            let account = operator.account(&account).await?.account;
+            let limit = match limit.as_str() {
+                "none" => None,
+                kroner => Some(kroner.parse::<Amount>().context("write kroner, or 'none'")?),
+            };
+            operator.must(Command::SetDailyLimit { account, limit }).await?;
+            match limit {
+                Some(limit) => println!("account {account} may spend {limit} a day"),
+                None => println!("account {account} has no daily limit"),
+            }
+        }
+        AccountVerb::TopUp { account, amount, reference } => {
+            let account = operator.account(&account).await?.account;
+            let order = OrderNumber(by_hand(reference)?);
+            let receipt = operator.must(Command::TopUp { account, order, amount, source: Source::Counter }).await?;
+            println!("{amount} paid in to account {account}; balance {}", receipt.balance);
+        }
+        AccountVerb::Statement { account, month } => {
+            let view = operator.account(&account).await?;
+            let month = match month {
+                Some(number) => {
+                    Month::from_number(number).with_context(|| format!("{number} is no month; write 202611"))?
+                }
+                None => SystemClock.now().month(),
+            };
+            statement(operator, &view, month).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Receipts paid by hand have order numbers of their own, so that none meets a payment's.
+fn by_hand(reference: u64) -> anyhow::Result<u64> {
+    const BY_HAND: u64 = 1 << 61;
+    anyhow::ensure!(reference < BY_HAND, "the reference {reference} is too large");
+    Ok(BY_HAND + reference)
+}
+
+pub(crate) fn show(view: &AccountView) {
+    println!("account       {}", view.account);
+    println!("school        {}", view.school);
+    println!("balance       {}", view.balance);
+    println!("card          {}", view.card.map_or("none".to_owned(), |card| card.to_string()));
+    println!("status        {}", if view.blocked { "blocked" } else { "active" });
+    println!("daily limit   {}", view.daily_limit.map_or("none".to_owned(), |limit| limit.to_string()));
+    println!("spent today   {}", view.spent_today);
+}
+
+async fn statement(operator: &Operator, view: &AccountView, month: Month) -> anyhow::Result<()> {
+    let (months, postings) = match operator.client().statement(view.account, month).await? {
+        Ok(statement) => statement,
+        Err(outcome) => bail!("{}", explain(&outcome, Lang::En)),
+    };
+    let numbers: Vec<String> = months.iter().map(|month| month.number().to_string()).collect();
+    println!("account {}, {}; balance {}; months: {}", view.account, month.number(), view.balance, numbers.join(" "));
+    for posting in postings {
+        let at = posting.at.local().strftime("%d-%m-%Y %H.%M").to_string();
+        println!(
+            "{at}  {:<9} {:>5}  {:>16}  {:>16}",
+            posting.entry.name(),
+            posting.key.caller.to_string(),
+            posting.change().to_string(),
+            posting.balance.to_string()
+        );
+    }
+    Ok(())
+}
+
+fn find(settings: &Settings, name: &str) -> anyhow::Result<ExitCode> {
+    let records = DataFolder::existing(&settings.data)?.records()?;
+    let wanted = name.to_lowercase();
+    let found: Vec<_> = records.pupils()?.into_iter().filter(|p| p.name.to_lowercase().contains(&wanted)).collect();
+    for pupil in &found {
+        println!("{:>8}  {}  card {}  school {}", pupil.account, pupil.name, pupil.card, pupil.school);
+    }
+    anyhow::ensure!(!found.is_empty(), "no pupil's name has '{name}' in it");
+    Ok(ExitCode::SUCCESS)
+}

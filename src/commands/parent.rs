@@ -1,0 +1,68 @@
+//! `frokost parent`: gives a parent a login, until sign-up on the portal does it.
+
+use std::io::BufRead;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use frokost_persistence::Records;
+use frokost_persistence::records::Login;
+
+use crate::cli::{ParentArgs, ParentVerb};
+use crate::data_folder::DataFolder;
+use crate::settings::Settings;
+
+const SHORTEST_PASSWORD: usize = 10;
+
+pub(crate) fn run(args: &ParentArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(&args.settings, &[])?;
+    let records = DataFolder::existing(&settings.data)?.records()?;
+    let ParentVerb::Add { mail, name, accounts, password_file } = &args.verb;
+    anyhow::ensure!(mail.contains('@') && mail.len() <= 200, "'{mail}' is no mail address");
+    let mut numbers = Vec::new();
+    for account in accounts {
+        numbers.push(resolve(&records, account)?);
+    }
+    let password = read_password(password_file.as_deref())?;
+    let mut login = records.login(mail)?.unwrap_or(Login {
+        mail: mail.clone(),
+        name: name.clone(),
+        password: String::new(),
+        accounts: Vec::new(),
+    });
+    login.name.clone_from(name);
+    login.password = frokost_portal::hash_password(&password);
+    for number in numbers {
+        if !login.accounts.contains(&number) {
+            login.accounts.push(number);
+        }
+    }
+    records.put_login(&login)?;
+    println!("{mail} may log in and sees {} account(s)", login.accounts.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn resolve(records: &Records, account: &str) -> anyhow::Result<u64> {
+    let found = records.pupils()?.into_iter().find(|p| p.card == account || p.account.to_string() == account);
+    Ok(found.with_context(|| format!("no pupil has the account or card number {account}"))?.account)
+}
+
+fn read_password(file: Option<&Path>) -> anyhow::Result<String> {
+    let mut line = String::new();
+    match file {
+        Some(file) => {
+            let opened = std::fs::File::open(file).with_context(|| format!("the password file {}", file.display()))?;
+            std::io::BufReader::new(opened).read_line(&mut line)?;
+        }
+        None => {
+            eprintln!("password (at least {SHORTEST_PASSWORD} characters, then Enter):");
+            std::io::stdin().lock().read_line(&mut line)?;
+        }
+    }
+    let password = line.trim_end_matches(['\r', '\n']).to_owned();
+    anyhow::ensure!(
+        password.chars().count() >= SHORTEST_PASSWORD,
+        "the password has fewer than {SHORTEST_PASSWORD} characters; a short sentence is easy to keep in mind"
+    );
+    Ok(password)
+}

@@ -1,0 +1,168 @@
+//! Taking pupils in: a record with a name and a sealed CPR number, an account in the engine, a card, an opening balance. Every
+//! step can be done again without doing anything twice, so that an import that broke off is simply run once more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use frokost_engine::command::Source;
+use frokost_engine::{AccountId, Amount, CardNumber, Command, OrderNumber, Outcome, Query, Rejection, SchoolId};
+use frokost_persistence::records::{Pupil, RecordsError};
+use frokost_persistence::{Records, SealingKey};
+use frokost_portal::cpr::Cpr;
+use tokio::sync::Semaphore;
+
+use crate::cli::Lang;
+use crate::operator::Operator;
+use crate::outcome_text::explain;
+
+/// Opening balances have order numbers of their own, far above those of payments.
+const OPENING_ORDERS: u64 = 1 << 62;
+/// How many pupils are taken in at the same time.
+const AT_ONCE: usize = 64;
+
+/// A pupil as a list names one.
+#[derive(Debug, Clone)]
+pub(crate) struct NewPupil {
+    pub(crate) name: String,
+    pub(crate) cpr: Cpr,
+    pub(crate) card: CardNumber,
+    pub(crate) balance: Amount,
+}
+
+/// What became of one pupil.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Taken in with this account.
+    New(AccountId),
+    /// Was there before, and nothing was missing.
+    Unchanged,
+    /// Was there before, and what was missing has been done.
+    Completed,
+    /// Cannot be taken in, and why.
+    Refused(String),
+}
+
+/// Takes pupils in and says what became of each, in order. `done` is told after each.
+pub(crate) async fn take_in(
+    records: &Records,
+    key: &SealingKey,
+    operator: Arc<Operator>,
+    school: SchoolId,
+    pupils: &[NewPupil],
+    done: impl Fn() + Send + Sync + 'static,
+) -> anyhow::Result<Vec<Taken>> {
+    let mut taken: HashMap<usize, Taken> = HashMap::new();
+    let mut accounts: Vec<(usize, AccountId, bool)> = Vec::new();
+    let mut fresh: Vec<(usize, Pupil)> = Vec::new();
+    for (index, pupil) in pupils.iter().enumerate() {
+        let lookup = key.lookup("cpr", pupil.cpr.digits());
+        match records.account_of_cpr(&lookup)? {
+            Some(account) => {
+                let known = records.pupil(account)?.context("a CPR number leads to no pupil")?;
+                if known.name != pupil.name {
+                    let why =
+                        "this CPR number is known with another name; if the name has changed, mend it on the pupil";
+                    taken.insert(index, Taken::Refused(why.to_owned()));
+                } else if known.school != school.0 {
+                    let why = format!("this pupil is at school {}", known.school);
+                    taken.insert(index, Taken::Refused(why));
+                } else {
+                    accounts.push((index, account, false));
+                }
+            }
+            None => fresh.push((
+                index,
+                Pupil {
+                    account: 0,
+                    school: school.0,
+                    name: pupil.name.clone(),
+                    cpr_sealed: String::new(),
+                    cpr_lookup: lookup,
+                    card: pupil.card.as_str().to_owned(),
+                },
+            )),
+        }
+    }
+    // Records first: a pupil without an account is completed by the next import, an account without a pupil would be lost.
+    let (indexes, mut new): (Vec<usize>, Vec<Pupil>) = fresh.into_iter().unzip();
+    let digits: HashMap<&str, &str> = new
+        .iter()
+        .zip(&indexes)
+        .filter_map(|(record, index)| Some((record.cpr_lookup.as_str(), pupils.get(*index)?.cpr.digits())))
+        .collect();
+    let digits: HashMap<String, String> = digits.into_iter().map(|(l, d)| (l.to_owned(), d.to_owned())).collect();
+    if !new.is_empty() {
+        records.add_pupils(&mut new, |pupil| {
+            let plain = digits.get(&pupil.cpr_lookup).map(String::as_str).unwrap_or_default();
+            let place = format!("pupil/{}/cpr", pupil.account);
+            pupil.cpr_sealed = key.seal(&place, plain).map_err(|error| RecordsError::Storage(error.to_string()))?;
+            Ok(())
+        })?;
+    }
+    accounts.extend(indexes.iter().zip(&new).map(|(index, record)| (*index, AccountId(record.account), true)));
+
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let done = Arc::new(done);
+    let mut working = tokio::task::JoinSet::new();
+    for (index, account, is_new) in accounts {
+        let Some(pupil) = pupils.get(index).cloned() else { continue };
+        let place = Arc::clone(&places).acquire_owned().await?;
+        let (operator, done) = (Arc::clone(&operator), Arc::clone(&done));
+        working.spawn(async move {
+            let result = open(&operator, account, school, &pupil).await;
+            drop(place);
+            done();
+            (index, account, is_new, result)
+        });
+    }
+    while let Some(finished) = working.join_next().await {
+        let (index, account, is_new, result) = finished?;
+        let outcome = match result? {
+            Err(why) => Taken::Refused(why),
+            Ok(_) if is_new => Taken::New(account),
+            Ok(true) => Taken::Completed,
+            Ok(false) => Taken::Unchanged,
+        };
+        taken.insert(index, outcome);
+    }
+    Ok((0..pupils.len()).filter_map(|index| taken.remove(&index)).collect())
+}
+
+/// Opens an account as far as it is not. Says whether anything was missing, or what the engine refused.
+async fn open(
+    operator: &Operator,
+    account: AccountId,
+    school: SchoolId,
+    pupil: &NewPupil,
+) -> anyhow::Result<Result<bool, String>> {
+    let mut changed = false;
+    let has_card = match operator.query(Query::AccountBalance { account }).await? {
+        Outcome::View(view) => view.card.is_some(),
+        Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::Busy | Outcome::Unavailable => {
+            operator.must(Command::Open { account, school }).await?;
+            changed = true;
+            false
+        }
+    };
+    // A card that was replaced since the list was made is not brought back.
+    if !has_card {
+        let bound = operator.command(Command::BindCard { account, card: pupil.card }).await?;
+        if !matches!(bound, Outcome::Approved(_)) {
+            return Ok(Err(explain(&bound, Lang::En)));
+        }
+        changed = true;
+    }
+    if pupil.balance.is_positive() {
+        let order = OrderNumber(OPENING_ORDERS + account.0);
+        let opening = Command::TopUp { account, order, amount: pupil.balance, source: Source::Opening };
+        match operator.command(opening).await? {
+            Outcome::Approved(_) => changed = true,
+            Outcome::Rejected(Rejection::OrderCredited) => {}
+            other @ (Outcome::Rejected(_) | Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) => {
+                return Ok(Err(explain(&other, Lang::En)));
+            }
+        }
+    }
+    Ok(Ok(changed))
+}

@@ -1,0 +1,194 @@
+//! `frokost till`: a till at the terminal. Type or scan a card number and an amount; every sale is in the outbox before it is
+//! sent, and is sent again until it is answered.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use frokost_engine::{Amount, CardNumber, Command, Outcome, Rejection, Role, SchoolId, Sequence};
+use frokost_net::enrol::write_new;
+use frokost_net::{Bundle, Client, Outbox};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+
+use crate::cli::{Lang, SettingsArgs, TillArgs, TillVerb};
+use crate::data_folder::DataFolder;
+use crate::exit;
+use crate::outcome_text::explain;
+use crate::settings::Settings;
+
+/// How long a sale is sent again before the cashier is told to go on.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(args: TillArgs) -> anyhow::Result<ExitCode> {
+    match args.verb {
+        Some(TillVerb::Add { name, school, out, settings }) => add(&name, SchoolId(school), out, &settings),
+        Some(TillVerb::List { settings }) => list(&settings),
+        None => {
+            let bundle = args.bundle.context("a till needs its bundle: --bundle FILE")?;
+            let mut till = Till::open(&bundle, args.server, args.lang).await?;
+            match args.card.zip(args.amount) {
+                Some((card, amount)) => {
+                    till.catch_up().await?;
+                    till.sell(card, amount).await
+                }
+                None => till.serve().await,
+            }
+        }
+    }
+}
+
+fn add(name: &str, school: SchoolId, out: Option<PathBuf>, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(settings, &[])?;
+    let out = out.unwrap_or_else(|| PathBuf::from(format!("{name}.pem")));
+    anyhow::ensure!(!out.exists(), "{} is there already; choose another file with --out", out.display());
+    let authority = DataFolder::existing(&settings.data)?.authority()?;
+    let (identity, pem) = authority.enrol(name, Role::Till, school)?;
+    write_new(&out, pem.as_bytes(), 0o600)?;
+    println!("till {} '{name}' at school {school}; its bundle is {}", identity.0.id, out.display());
+    println!("sell with: frokost till --bundle {} --server {}", out.display(), settings.tills.listen);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(settings, &[])?;
+    for enrolled in DataFolder::existing(&settings.data)?.authority()?.enrolled()? {
+        let caller = enrolled.caller;
+        println!("{:>6}  {:<9}  school {:<4}  {}", caller.id.0, caller.role.name(), caller.school, enrolled.name);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Till {
+    bundle: Bundle,
+    server: SocketAddr,
+    lang: Lang,
+    client: Client,
+    outbox: Outbox,
+}
+
+impl Till {
+    async fn open(bundle: &Path, server: SocketAddr, lang: Lang) -> anyhow::Result<Till> {
+        let outbox = Outbox::open(&bundle.with_extension("outbox"))?;
+        let bundle = Bundle::read(bundle)?;
+        let (client, welcome) = Client::connect(server, &bundle).await?;
+        anyhow::ensure!(welcome.role == Role::Till, "this bundle is a {}'s, not a till's", welcome.role.name());
+        Ok(Till { bundle, server, lang, client, outbox })
+    }
+
+    fn say(&self, danish: &str, english: &str) -> String {
+        if self.lang == Lang::Da { danish } else { english }.to_owned()
+    }
+
+    /// Sales from before a power cut: sent again, under the same numbers.
+    async fn catch_up(&mut self) -> anyhow::Result<()> {
+        for (sequence, command) in self.outbox.unanswered() {
+            let Command::Purchase { card, amount } = command else { continue };
+            let about = self.say("Fra sidst:", "From before:");
+            println!("{about} {amount} {}", ending_of(card));
+            match self.settle(sequence, command).await? {
+                Some(outcome) => println!("{}", explain(&outcome, self.lang)),
+                None => println!("{}", explain(&Outcome::Unavailable, self.lang)),
+            }
+        }
+        Ok(())
+    }
+
+    /// One sale; how it ended is the exit code.
+    async fn sell(&mut self, card: CardNumber, amount: Amount) -> anyhow::Result<ExitCode> {
+        let (sequence, command) = self.outbox.put(card, amount)?;
+        let outcome = self.settle(sequence, command).await?;
+        println!("{}", explain(&outcome.unwrap_or(Outcome::Unavailable), self.lang));
+        Ok(match outcome {
+            Some(Outcome::Approved(_)) => ExitCode::SUCCESS,
+            Some(Outcome::Rejected(_)) => ExitCode::from(exit::REFUSED),
+            Some(Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) | None => ExitCode::from(exit::FAILED),
+        })
+    }
+
+    /// Sends a sale until it is answered, or patience ends; then it stays in the outbox.
+    async fn settle(&mut self, sequence: Sequence, command: Command) -> anyhow::Result<Option<Outcome>> {
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        let mut told = false;
+        loop {
+            match self.client.command(sequence, command).await {
+                Ok(outcome @ (Outcome::Approved(_) | Outcome::Rejected(_))) => {
+                    // A number that was used for something else is this till's mistake: the sale was not decided.
+                    if outcome != Outcome::Rejected(Rejection::KeyReused) {
+                        self.outbox.done(sequence)?;
+                    }
+                    return Ok(Some(outcome));
+                }
+                Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {}
+                Err(error) => {
+                    if !told {
+                        eprintln!("{error}");
+                        told = true;
+                    }
+                    if let Ok((client, _)) = Client::connect(self.server, &self.bundle).await {
+                        self.client = client;
+                        continue;
+                    }
+                }
+            }
+            if tokio::time::Instant::now() > give_up {
+                return Ok(None);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Sells until the input ends.
+    async fn serve(&mut self) -> anyhow::Result<ExitCode> {
+        self.catch_up().await?;
+        println!("{}", self.say("Kassen er klar. Tom linje afslutter.", "The till is ready. An empty line ends."));
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        loop {
+            let prompt = self.say("Kort:  ", "Card:   ");
+            let Some(line) = ask(&prompt, &mut lines).await? else { break };
+            if line.is_empty() {
+                break;
+            }
+            let card: CardNumber = match line.parse() {
+                Ok(card) => card,
+                Err(_) => {
+                    println!(
+                        "{}",
+                        self.say(
+                            "Kortet kan ikke læses. Tast nummeret: 4 til 16 cifre og bogstaver.",
+                            "The card cannot be read. Type its number: 4 to 16 digits and letters.",
+                        )
+                    );
+                    continue;
+                }
+            };
+            if std::io::stdout().is_terminal() {
+                print!("\x07");
+            }
+            let prompt = self.say("Beløb: ", "Amount: ");
+            let Some(line) = ask(&prompt, &mut lines).await? else { break };
+            match line.parse::<Amount>() {
+                Ok(amount) => drop(self.sell(card, amount).await?),
+                Err(error) => {
+                    println!("{}", self.say("Beløbet skrives som 25 eller 25,50. Intet er solgt.", &error.to_string()))
+                }
+            }
+        }
+        self.client.close().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn ending_of(card: CardNumber) -> String {
+    let text = card.as_str();
+    format!("..{}", text.get(text.len().saturating_sub(4)..).unwrap_or_default())
+}
+
+async fn ask(prompt: &str, lines: &mut Lines<BufReader<Stdin>>) -> anyhow::Result<Option<String>> {
+    print!("{prompt}");
+    std::io::stdout().flush()?;
+    Ok(lines.next_line().await?.map(|line| line.trim().to_owned()))
+}

@@ -1,0 +1,124 @@
+//! The data folder: where everything of an installation is, and how it is opened. Only its owner may enter it.
+//!
+//! ```text
+//! data/
+//!   journal/          the journal (sled)          journal.head   how far it was acknowledged
+//!   statements/       made from the journal       records/       names, logins, orders (sled)
+//!   pki/              our certificate authority, the list of callers, the bundles of portal and operator
+//!   keys/records.key  seals CPR numbers           sandbox.json   the payment sandbox's book
+//!   serving           where the running server listens for tills
+//! ```
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use frokost_engine::journal::JournalError;
+use frokost_engine::{Role, SchoolId};
+use frokost_net::enrol::write_new;
+use frokost_net::{Authority, Bundle};
+use frokost_persistence::{Records, SealingKey, SledJournal, SledStatements};
+
+use crate::settings::Settings;
+
+/// An installation's folder.
+#[derive(Debug, Clone)]
+pub(crate) struct DataFolder(PathBuf);
+
+impl DataFolder {
+    /// The folder, made if it is not there.
+    pub(crate) fn make(path: &Path) -> anyhow::Result<DataFolder> {
+        if !path.exists() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .with_context(|| format!("the data folder {} cannot be made", path.display()))?;
+        }
+        DataFolder::existing(path)
+    }
+
+    /// The folder, which has to be there.
+    pub(crate) fn existing(path: &Path) -> anyhow::Result<DataFolder> {
+        let about = || format!("the data folder {}", path.display());
+        let found = fs::metadata(path).with_context(about)?;
+        anyhow::ensure!(found.is_dir(), "{} is not a folder", about());
+        fs::read_dir(path).with_context(|| format!("{} cannot be read", about()))?;
+        if found.permissions().mode() & 0o077 != 0 {
+            let private = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(path, private).with_context(|| format!("{} cannot be made private", about()))?;
+        }
+        Ok(DataFolder(path.to_owned()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Is there an installation in it?
+    pub(crate) fn is_begun(&self) -> bool {
+        self.0.join("journal/db").exists()
+    }
+
+    /// The journal; [`JournalError::InUse`] if a server is running.
+    pub(crate) fn journal(&self) -> Result<SledJournal, JournalError> {
+        SledJournal::open(&self.0.join("journal"))
+    }
+
+    pub(crate) fn statements(&self, journal: &SledJournal) -> anyhow::Result<SledStatements> {
+        Ok(SledStatements::open(&self.0.join("statements"), journal.head())?)
+    }
+
+    pub(crate) fn records(&self) -> anyhow::Result<Records> {
+        Ok(Records::open(&self.0.join("records"))?)
+    }
+
+    pub(crate) fn authority(&self) -> anyhow::Result<Authority> {
+        Ok(Authority::load_or_create(&self.0.join("pki"))?)
+    }
+
+    pub(crate) fn sandbox_book(&self) -> PathBuf {
+        self.0.join("sandbox.json")
+    }
+
+    /// Notes where tills reach the server that runs on this folder, for the subcommands.
+    pub(crate) fn note_serving(&self, address: SocketAddr) -> anyhow::Result<()> {
+        let path = self.0.join("serving");
+        fs::write(&path, address.to_string()).with_context(|| format!("{}", path.display()))
+    }
+
+    /// Where tills reach the server that runs on this folder. Believe it only while the journal is in use.
+    pub(crate) fn serving_at(&self) -> Option<SocketAddr> {
+        fs::read_to_string(self.0.join("serving")).ok()?.trim().parse().ok()
+    }
+
+    /// The bundle of one of the installation's own callers, enrolled when first asked for.
+    pub(crate) fn own_bundle(&self, authority: &Authority, name: &str, role: Role) -> anyhow::Result<Bundle> {
+        let path = self.0.join("pki").join(format!("{name}.pem"));
+        if !path.exists() {
+            // If power failed between enrolling and writing, the number is taken and a bundle can be made again.
+            let known = authority.enrolled()?.into_iter().find(|enrolled| enrolled.name == name);
+            let pem = match known {
+                Some(enrolled) => authority.bundle(frokost_net::Identity(enrolled.caller))?,
+                None => authority.enrol(name, role, SchoolId(0))?.1,
+            };
+            write_new(&path, pem.as_bytes(), 0o600)?;
+        }
+        Ok(Bundle::read(&path)?)
+    }
+}
+
+/// The key that seals CPR numbers, made when first asked for.
+pub(crate) fn sealing_key(settings: &Settings) -> anyhow::Result<SealingKey> {
+    let path = settings.key_file();
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .with_context(|| format!("the folder {} cannot be made", parent.display()))?;
+    }
+    Ok(SealingKey::load_or_create(&path)?)
+}

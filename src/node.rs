@@ -1,0 +1,190 @@
+//! A running installation: engine, till listener, portal and payment sandbox, wired together and shut down in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use axum::Router;
+use axum::routing::get;
+use frokost_engine::{Clock, Config, Engine, Fatal, Ports, Role, Timestamp};
+use frokost_net::{Authority, Bundle, Server};
+use frokost_persistence::{Records, SledJournal};
+use frokost_portal::payment::sandbox::Sandbox;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::data_folder::{DataFolder, sealing_key};
+use crate::exit;
+use crate::settings::Settings;
+
+/// The system's clock.
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The engine and its till listener.
+pub(crate) struct Core {
+    pub(crate) engine: Engine,
+    pub(crate) server: Server,
+    pub(crate) authority: Authority,
+    pub(crate) operator: Bundle,
+}
+
+impl Core {
+    /// Recovers from the journal and listens for tills on `listen`.
+    pub(crate) async fn start(folder: &DataFolder, journal: SledJournal, listen: SocketAddr) -> anyhow::Result<Core> {
+        let authority = folder.authority()?;
+        let operator = folder.own_bundle(&authority, "operator", Role::Operator)?;
+        let statements = folder.statements(&journal)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ports = Ports {
+            journal: Box::new(journal),
+            projection: Box::new(statements.clone()),
+            statements: Arc::new(statements),
+            clock: Arc::clone(&clock),
+            on_fatal: Arc::new(stop_at_once),
+        };
+        let engine = Engine::start(ports, Config::default()).await.context("the engine does not start")?;
+        let server = Server::start(listen, &authority.server()?, engine.clone(), clock)?;
+        Ok(Core { engine, server, authority, operator })
+    }
+
+    /// Lets nobody in, answers everyone inside, closes every connection.
+    pub(crate) async fn shutdown(&self) {
+        self.engine.shutdown().await;
+        self.server.shutdown().await;
+    }
+}
+
+/// The journal failed: nothing more can be promised, so nothing more is said. A restart recovers.
+fn stop_at_once(why: Fatal) {
+    eprintln!("frokost: {why}; stopping at once, nothing that was not answered counts; start again to recover");
+    std::process::exit(exit::STORAGE);
+}
+
+/// Everything that serves: the core, the portal, the sandbox.
+pub(crate) struct Node {
+    pub(crate) core: Core,
+    pub(crate) records: Records,
+    pub(crate) settings: Settings,
+    /// What browsers call the portal.
+    pub(crate) public_url: String,
+    stop: watch::Sender<bool>,
+    serving: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Node {
+    /// Starts everything, or nothing: every address and folder is tried before anyone is served.
+    pub(crate) async fn start(settings: Settings) -> anyhow::Result<Node> {
+        let folder = DataFolder::make(&settings.data)?;
+        let portal_listener = listen(settings.portal.listen, "browsers").await?;
+        let sandbox_listener = listen(settings.payment.sandbox_listen, "the payment sandbox").await?;
+        let metrics_listener = listen(settings.metrics.listen, "metrics").await?;
+        let journal = folder.journal().with_context(|| format!("{}", folder.path().display()))?;
+        let records = folder.records()?;
+        let key = sealing_key(&settings)?;
+        let recorder = metrics_recorder()?;
+        let core = Core::start(&folder, journal, settings.tills.listen).await?;
+
+        let engine_address = loopback_of(core.server.address());
+        folder.note_serving(engine_address)?;
+        let public_url = match settings.portal.public_url.as_str() {
+            "" => format!("http://{}", portal_listener.local_addr()?),
+            url => url.to_owned(),
+        };
+
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let origin = format!("http://{}", sandbox_listener.local_addr()?);
+        let sandbox =
+            Sandbox::open(&folder.sandbox_book(), origin, Arc::clone(&clock)).context("the payment sandbox")?;
+        let setup = frokost_portal::Setup {
+            records: records.clone(),
+            key,
+            engine: engine_address,
+            bundle: folder.own_bundle(&core.authority, "portal", Role::Portal)?,
+            provider: Arc::new(sandbox.clone()),
+            clock,
+            public_url: public_url.clone(),
+            holder: frokost_portal::Holder {
+                name: settings.portal.holder_name.clone(),
+                cvr: settings.portal.holder_cvr.clone(),
+            },
+            min_top_up: settings.min_top_up(),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let serving = vec![
+            tokio::spawn(frokost_portal::serve(portal_listener, setup, told(stopped.clone()))),
+            tokio::spawn(sandbox.serve(sandbox_listener, told(stopped.clone()))),
+            tokio::spawn(serve_metrics(metrics_listener, recorder, core.engine.clone(), told(stopped))),
+        ];
+        Ok(Node { core, records, settings, public_url, stop, serving })
+    }
+
+    /// Stops in order: browsers first, then tills, then the engine, everything durable.
+    pub(crate) async fn shutdown(self) {
+        self.stop.send_replace(true);
+        for serving in self.serving {
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(5), serving).await;
+            if !matches!(ended, Ok(Ok(Ok(())))) {
+                tracing::warn!("a listener did not close in order");
+            }
+        }
+        self.core.shutdown().await;
+    }
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // If nobody is left who could say stop, it has stopped.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+async fn listen(address: SocketAddr, whom: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen for {whom} on {address} (TCP)"))
+}
+
+/// Where a server that listens on `address` is reached from the same machine.
+pub(crate) fn loopback_of(address: SocketAddr) -> SocketAddr {
+    match (address.ip().is_unspecified(), address.is_ipv4()) {
+        (false, _) => address,
+        (true, true) => (std::net::Ipv4Addr::LOCALHOST, address.port()).into(),
+        (true, false) => (std::net::Ipv6Addr::LOCALHOST, address.port()).into(),
+    }
+}
+
+fn metrics_recorder() -> anyhow::Result<PrometheusHandle> {
+    const SECONDS: [f64; 12] = [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5, 1.0];
+    Ok(PrometheusBuilder::new().set_buckets(&SECONDS)?.install_recorder()?)
+}
+
+async fn serve_metrics(
+    listener: TcpListener,
+    recorder: PrometheusHandle,
+    engine: Engine,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let upkeep = recorder.clone();
+    let keeping = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    let show = move || async move {
+        metrics::gauge!("frokost_requests_in_flight").set(u32::try_from(engine.in_flight()).unwrap_or(u32::MAX));
+        metrics::gauge!("frokost_accounts").set(u32::try_from(engine.accounts()).unwrap_or(u32::MAX));
+        recorder.render()
+    };
+    let table = Router::new().route("/metrics", get(show)).route("/healthz", get(|| async { "ok\n" }));
+    let served = axum::serve(listener, table).with_graceful_shutdown(stop).await;
+    keeping.abort();
+    served
+}

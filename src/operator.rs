@@ -1,0 +1,103 @@
+//! An operator's connection for the subcommands. There is one way in, over QUIC: to the running server if there is one, else to
+//! an engine that is started for as long as the subcommand lasts.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, bail};
+use frokost_engine::journal::JournalError;
+use frokost_engine::{AccountView, Command, Outcome, Query, Sequence};
+use frokost_net::{Bundle, Client};
+
+use crate::cli::Lang;
+use crate::data_folder::DataFolder;
+use crate::node::{Core, loopback_of};
+use crate::outcome_text::explain;
+use crate::settings::Settings;
+
+/// A connection with the role operator.
+pub(crate) struct Operator {
+    client: Client,
+    /// The engine, if it is ours.
+    core: Option<Core>,
+    sequence: AtomicU64,
+}
+
+impl Operator {
+    /// Connects to the server that runs on the data folder, or starts the engine on it.
+    pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<Operator> {
+        let folder = DataFolder::existing(&settings.data)?;
+        let (core, address, bundle) = match folder.journal() {
+            Ok(journal) => {
+                let core = Core::start(&folder, journal, ([127, 0, 0, 1], 0).into()).await?;
+                let (address, bundle) = (core.server.address(), core.operator.clone());
+                (Some(core), address, bundle)
+            }
+            Err(JournalError::InUse) => {
+                let bundle = folder.own_bundle(&folder.authority()?, "operator", frokost_engine::Role::Operator)?;
+                (None, folder.serving_at().unwrap_or(loopback_of(settings.tills.listen)), bundle)
+            }
+            Err(error) => return Err(error).with_context(|| format!("{}", folder.path().display())),
+        };
+        Operator::with(core, address, &bundle).await
+    }
+
+    /// Connects to an engine that runs in this process.
+    pub(crate) async fn to(core: &Core) -> anyhow::Result<Operator> {
+        Operator::with(None, core.server.address(), &core.operator).await
+    }
+
+    async fn with(core: Option<Core>, address: SocketAddr, bundle: &Bundle) -> anyhow::Result<Operator> {
+        let (client, welcome) = Client::connect(address, bundle).await?;
+        // From the server's clock, so that no number is used twice.
+        Ok(Operator { client, core, sequence: AtomicU64::new(welcome.now.0 << 16) })
+    }
+
+    /// Has a command carried out.
+    pub(crate) async fn command(&self, command: Command) -> anyhow::Result<Outcome> {
+        let sequence = Sequence(self.sequence.fetch_add(1, Ordering::SeqCst));
+        Ok(self.client.command(sequence, command).await?)
+    }
+
+    /// Has a command carried out that must be approved.
+    pub(crate) async fn must(&self, command: Command) -> anyhow::Result<frokost_engine::Receipt> {
+        let outcome = self.command(command).await?;
+        let Outcome::Approved(receipt) = outcome else { bail!("{}", explain(&outcome, Lang::En)) };
+        Ok(receipt)
+    }
+
+    /// The account with that number or that card.
+    pub(crate) async fn account(&self, number_or_card: &str) -> anyhow::Result<AccountView> {
+        let query = account_query(number_or_card)?;
+        let outcome = self.client.query(query).await?;
+        let Outcome::View(view) = outcome else { bail!("{number_or_card}: {}", explain(&outcome, Lang::En)) };
+        Ok(view)
+    }
+
+    pub(crate) async fn query(&self, query: Query) -> anyhow::Result<Outcome> {
+        Ok(self.client.query(query).await?)
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Ends the connection, and the engine if it is ours.
+    pub(crate) async fn close(self) {
+        self.client.close().await;
+        if let Some(core) = self.core {
+            core.shutdown().await;
+        }
+    }
+}
+
+/// Up to nine digits are an account's number; anything longer is a card's.
+pub(crate) fn account_query(text: &str) -> anyhow::Result<Query> {
+    if text.len() <= 9
+        && let Ok(number) = text.parse()
+    {
+        return Ok(Query::AccountBalance { account: frokost_engine::AccountId(number) });
+    }
+    let card = text.parse().with_context(|| format!("'{text}' is neither an account's number nor a card's"))?;
+    Ok(Query::CardBalance { card })
+}

@@ -1,0 +1,135 @@
+//! Settings: flag, then environment (`FROKOST_TILLS__LISTEN`), then file, then default. An unknown key is refused, so that a
+//! typing error is not a silent default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use config::{Config, Environment, File, FileFormat};
+use frokost_engine::Amount;
+use serde::Deserialize;
+
+use crate::cli::SettingsArgs;
+
+/// Everything an installation can set. `docs/settings.md` explains each.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// The data folder.
+    pub(crate) data: PathBuf,
+    pub(crate) tills: Tills,
+    pub(crate) portal: Portal,
+    pub(crate) payment: Payment,
+    pub(crate) metrics: Metrics,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tills {
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Portal {
+    pub(crate) listen: SocketAddr,
+    /// What browsers call it; `http://<listen>` if empty.
+    pub(crate) public_url: String,
+    /// Characters of a card number.
+    pub(crate) card_length: usize,
+    /// The least that can be paid in, in kroner.
+    pub(crate) min_top_up: i64,
+    pub(crate) holder_name: String,
+    pub(crate) holder_cvr: String,
+    /// The key that seals CPR numbers; `keys/records.key` in the data folder if empty.
+    pub(crate) key_file: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Payment {
+    /// Where the sandbox's window is served.
+    pub(crate) sandbox_listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Metrics {
+    /// Where `/metrics` and `/healthz` are served.
+    pub(crate) listen: SocketAddr,
+}
+
+const DEFAULTS: &str = r#"
+data = "data"
+
+[tills]
+listen = "127.0.0.1:4433"
+
+[portal]
+listen = "127.0.0.1:8080"
+public_url = ""
+card_length = 14
+min_top_up = 200
+holder_name = "Frokost Demo A/S"
+holder_cvr = "00 00 00 00"
+key_file = ""
+
+[payment]
+sandbox_listen = "127.0.0.1:8081"
+
+[metrics]
+listen = "127.0.0.1:9464"
+"#;
+
+impl Settings {
+    /// Reads the settings; `flags` are keys like `tills.listen` and what was given for them.
+    pub(crate) fn read(args: &SettingsArgs, flags: &[(&str, Option<String>)]) -> anyhow::Result<Settings> {
+        let mut sources = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(file) = &args.config {
+            anyhow::ensure!(file.is_file(), "the settings file {} is not there", file.display());
+            sources = sources.add_source(File::from(file.as_path()).format(FileFormat::Toml));
+        }
+        // These three have names of their own and are no settings.
+        let ours = |name: &str| !["FROKOST_CONFIG", "FROKOST_LOG", "FROKOST_BUNDLE"].contains(&name);
+        let variables = std::env::vars().filter(|(name, _)| ours(name)).collect();
+        let environment = Environment::with_prefix("FROKOST").prefix_separator("_").separator("__");
+        sources = sources.add_source(environment.source(Some(variables)));
+        let data = args.data.as_ref().map(|data| data.display().to_string());
+        sources = sources.set_override_option("data", data)?;
+        for (key, value) in flags {
+            sources = sources.set_override_option(*key, value.clone())?;
+        }
+        let settings: Settings = sources.build()?.try_deserialize().context("the settings cannot be used")?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let portal = &self.portal;
+        anyhow::ensure!(
+            (4..=16).contains(&portal.card_length),
+            "portal.card_length is {}; a card number has 4 to 16 characters",
+            portal.card_length
+        );
+        anyhow::ensure!(
+            (1..=10_000).contains(&portal.min_top_up),
+            "portal.min_top_up is {}; choose 1 to 10000 kroner",
+            portal.min_top_up
+        );
+        let url = &portal.public_url;
+        anyhow::ensure!(
+            url.is_empty() || ((url.starts_with("https://") || url.starts_with("http://")) && !url.ends_with('/')),
+            "portal.public_url is '{url}'; write for instance https://frokost.example.dk, without a slash at the end"
+        );
+        Ok(())
+    }
+
+    pub(crate) fn min_top_up(&self) -> Amount {
+        Amount::from_kroner(self.portal.min_top_up)
+    }
+
+    pub(crate) fn key_file(&self) -> PathBuf {
+        let file = &self.portal.key_file;
+        if file == Path::new("") { self.data.join("keys/records.key") } else { file.clone() }
+    }
+}
