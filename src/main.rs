@@ -44,7 +44,9 @@ fn main() -> ExitCode {
     match runtime.block_on(run(cli)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("frokost: {error:#}");
+            // Some libraries draw pictures over several lines; what went wrong is one line here.
+            let text = format!("{error:#}");
+            eprintln!("frokost: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(exit::FAILED)
         }
     }

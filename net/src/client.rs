@@ -16,6 +16,7 @@ use crate::tls::{TlsError, client_config};
 use crate::wire::frame::{self, RESPONSE_LIMIT};
 use crate::wire::{Request, Response, Welcome, code};
 
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than anything the server lets a request wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -68,7 +69,8 @@ pub struct Dialer {
 #[derive(Debug, Clone)]
 pub struct Client {
     connection: Connection,
-    endpoint: Endpoint,
+    /// The socket, if this connection has one of its own.
+    own: Option<Endpoint>,
     shared: Arc<Shared>,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
 }
@@ -124,7 +126,7 @@ impl Dialer {
         let shared = Arc::new(Shared { waiting: Mutex::default() });
         tokio::spawn(write(send, to_write));
         tokio::spawn(read(receive, connection.clone(), server, Arc::clone(&shared)));
-        let client = Client { connection, endpoint: self.endpoint.clone(), shared, outgoing };
+        let client = Client { connection, own: None, shared, outgoing };
         // A certificate that the server refuses shows only now: the client's half of the handshake succeeds before.
         match client.ask(&Request::Hello).await? {
             Response::Welcome(welcome) => Ok((client, welcome)),
@@ -139,7 +141,10 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn connect(server: SocketAddr, bundle: &Bundle) -> Result<(Client, Welcome), ClientError> {
-        Dialer::towards(server)?.connect(server, bundle).await
+        let dialer = Dialer::towards(server)?;
+        let (mut client, welcome) = dialer.connect(server, bundle).await?;
+        client.own = Some(dialer.endpoint);
+        Ok((client, welcome))
     }
 
     /// Sends a request; the answer comes through what is returned, or nothing does if the connection ends.
@@ -245,10 +250,9 @@ impl Client {
     /// Ends the connection in order. What is in flight is not waited for.
     pub async fn close(&self) {
         self.connection.close(VarInt::from_u32(code::BYE), b"bye");
-        // Gives the close a moment to reach the server; endpoints shared with others stay open.
-        drop(tokio::time::timeout(Duration::from_millis(200), self.connection.closed()).await);
-        if self.endpoint.open_connections() == 0 {
-            self.endpoint.wait_idle().await;
+        // A program that ended now would take the close with it, and the server would wait for the connection to time out.
+        if let Some(endpoint) = &self.own {
+            drop(tokio::time::timeout(CLOSE_WITHIN, endpoint.wait_idle()).await);
         }
     }
 }

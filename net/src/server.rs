@@ -14,7 +14,7 @@ use crate::session::{self, Session};
 use crate::tls::{TlsError, server_config};
 use crate::wire::code;
 
-/// How many connections one caller may have open: two, so that a till whose power failed is let in again at once.
+/// How many connections a till may have open.
 const CONNECTIONS_PER_TILL: usize = 2;
 /// The portal and operators may have more.
 const CONNECTIONS_PER_OTHER: usize = 16;
@@ -47,7 +47,8 @@ pub struct Server {
 struct Reception {
     engine: Engine,
     clock: Arc<dyn Clock>,
-    connections: DashMap<CallerId, usize>,
+    /// The open connections of each caller, oldest first.
+    connections: DashMap<CallerId, Vec<Connection>>,
 }
 
 impl Server {
@@ -122,12 +123,7 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
             CONNECTIONS_PER_OTHER
         }
     };
-    let Some(_place) = Place::take(&reception, caller.id, limit) else {
-        metrics::counter!("frokost_connections_refused_total", "why" => "too_many").increment(1);
-        tracing::warn!(%remote, caller = %caller.id, limit, "a caller wants more connections than it may have");
-        connection.close(VarInt::from_u32(code::TOO_MANY_CONNECTIONS), b"too many connections of this caller");
-        return;
-    };
+    reception.admit(caller.id, &connection, limit);
     tracing::info!(%remote, caller = %caller.id, role = caller.role.name(), "connected");
     let handle = reception.engine.caller(caller);
     while let Ok((send, receive)) = connection.accept_bi().await {
@@ -135,6 +131,7 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
             Session { engine: reception.engine.clone(), caller: handle.clone(), clock: Arc::clone(&reception.clock) };
         tokio::spawn(session::run(session, send, receive));
     }
+    reception.leave(caller.id, &connection);
     tracing::info!(%remote, caller = %caller.id, "disconnected");
 }
 
@@ -143,29 +140,28 @@ fn identity(connection: &Connection) -> Option<Identity> {
     Identity::from_certificate(chain.first()?)
 }
 
-/// One of a caller's connections.
-struct Place {
-    reception: Arc<Reception>,
-    caller: CallerId,
-}
-
-impl Place {
-    fn take(reception: &Arc<Reception>, caller: CallerId, limit: usize) -> Option<Place> {
-        let mut open = reception.connections.entry(caller).or_insert(0);
-        if *open >= limit {
-            return None;
-        }
-        *open += 1;
+impl Reception {
+    /// Lets a connection in. Where that makes too many of one caller, its oldest goes: a till that comes back after a power
+    /// cut is let in at once, and what it left open behind cannot keep it out.
+    fn admit(&self, caller: CallerId, connection: &Connection, limit: usize) {
+        let mut open = self.connections.entry(caller).or_default();
+        open.push(connection.clone());
+        let oldest = if open.len() > limit { Some(open.remove(0)) } else { None };
         drop(open);
-        Some(Place { reception: Arc::clone(reception), caller })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(mut open) = self.reception.connections.get_mut(&self.caller) {
-            *open = open.saturating_sub(1);
+        if let Some(oldest) = oldest {
+            metrics::counter!("frokost_connections_replaced_total").increment(1);
+            tracing::warn!(%caller, limit, "a caller has more connections than it may have; its oldest is closed");
+            oldest.close(
+                VarInt::from_u32(code::TOO_MANY_CONNECTIONS),
+                b"a newer connection of this caller took its place",
+            );
         }
-        self.reception.connections.remove_if(&self.caller, |_, open| *open == 0);
+    }
+
+    fn leave(&self, caller: CallerId, connection: &Connection) {
+        if let Some(mut open) = self.connections.get_mut(&caller) {
+            open.retain(|other| other.stable_id() != connection.stable_id());
+        }
+        self.connections.remove_if(&caller, |_, open| open.is_empty());
     }
 }

@@ -377,6 +377,22 @@ impl PartHeader {
     }
 }
 
+/// The readable records of a part that may begin at the front of `bytes`, whatever comes after them; none if no part does.
+#[must_use]
+pub fn salvage(bytes: &[u8]) -> Vec<Record> {
+    let Some((header, mut rest)) = bytes.split_first_chunk::<PART_HEADER>() else { return Vec::new() };
+    let crc = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    if header[4] != VERSION || header[5] > 1 || crc32c::crc32c(&header[4..]) != crc {
+        return Vec::new();
+    }
+    let mut records = Vec::new();
+    while let Ok((record, after)) = decode_record(rest) {
+        records.push(record);
+        rest = after;
+    }
+    records
+}
+
 /// Reads a part: its header and its records.
 ///
 /// # Errors

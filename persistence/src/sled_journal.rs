@@ -1,7 +1,7 @@
 //! The journal on sled 0.34.7. A group's parts are consecutive values under their first LSN; the sequence of a commit is
 //! insert the parts, `flush`, `fdatasync`, and only then is it acknowledged. It decides nothing about money.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, Journal
 use frokost_engine::{Lsn, Record};
 
 use crate::durable_db::{DbError, DurableDb, MAX_VALUE, explain};
-use crate::format::{GroupHash, PART_LIMIT, decode_part, encode_group, group_hash};
+use crate::format::{GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
 use crate::head_file::HeadFile;
 use crate::keys;
 
@@ -55,7 +55,15 @@ impl SledJournal {
     /// [`JournalError::InUse`] if another process has it open; [`JournalError::Damaged`] if its end is not where it was
     /// acknowledged to be; [`JournalError::Storage`] if the folder cannot be used.
     pub fn open(folder: &Path) -> Result<SledJournal, JournalError> {
-        let db = DurableDb::open(folder)?;
+        let db = match DurableDb::open(folder) {
+            // sled says that something is wrong and not where; our own records on its disk say where.
+            Err(DbError::Corrupt { .. }) => {
+                let lsn = first_unreadable(folder)
+                    .map_err(|e| JournalError::Storage(format!("{}: {e}", folder.display())))?;
+                return Err(JournalError::Damaged { lsn, what: "it cannot be read from there on".to_owned() });
+            }
+            opened => opened?,
+        };
         let beside = folder.with_extension("head");
         let head_file =
             HeadFile::open(&beside).map_err(|error| JournalError::Storage(format!("{}: {error}", beside.display())))?;
@@ -210,6 +218,23 @@ fn find_end(db: &DurableDb, path: &Path) -> Result<(Lsn, GroupHash), JournalErro
     } else {
         Err(JournalError::Damaged { lsn: Lsn(1), what: "the first group has no beginning".to_owned() })
     }
+}
+
+/// The first LSN that stands nowhere in sled's file in readable form. Slow: looks at every byte.
+fn first_unreadable(folder: &Path) -> std::io::Result<Lsn> {
+    let bytes = std::fs::read(folder.join("db"))?;
+    let mut readable = BTreeSet::new();
+    for at in 0..bytes.len() {
+        let part = bytes.get(at..bytes.len().min(at + PART_LIMIT)).unwrap_or_default();
+        for record in salvage(part) {
+            readable.insert(record.lsn);
+        }
+    }
+    let mut first = Lsn(1);
+    while readable.contains(&first) {
+        first = first.next();
+    }
+    Ok(first)
 }
 
 /// Every part from the one that begins with `first` on.

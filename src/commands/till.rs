@@ -33,7 +33,9 @@ pub(crate) async fn run(args: TillArgs) -> anyhow::Result<ExitCode> {
             match args.card.zip(args.amount) {
                 Some((card, amount)) => {
                     till.catch_up().await?;
-                    till.sell(card, amount).await
+                    let sold = till.sell(card, amount).await;
+                    till.client.close().await;
+                    sold
                 }
                 None => till.serve().await,
             }

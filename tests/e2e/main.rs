@@ -1,0 +1,18 @@
+//! The program from outside, as a newcomer, a till, a parent and a power cut meet it. Each module's header says what could go
+//! wrong and how it is provoked. Everything listens on loopback, on ports the system chooses.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    clippy::cast_possible_truncation,
+    unreachable_pub,
+    reason = "tests stop where they are wrong"
+)]
+
+mod bad_input;
+mod crash;
+mod installation;
+mod load;
+mod newcomer;
+mod portal;

@@ -1,0 +1,160 @@
+//! The README's path: a school's list, a server, a till, a sale, its line on the statement. What could go wrong: a step that
+//! needs something the README does not say, an import that does things twice, a command that only works while the server stands still.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::installation::*;
+
+#[test]
+fn from_a_list_of_500_pupils_to_a_line_on_the_statement() {
+    let home = Installation::new();
+    home.import(500, 100);
+    let again = home.must(&["import", "pupils.csv"]);
+    assert_eq!(again, "0 pupils taken in, 0 completed, 500 unchanged, 0 bad lines\n");
+
+    let till = home.enrol("canteen-1");
+    let server = home.serve();
+    assert!(server.ready.contains("500 accounts"), "{}", server.ready);
+    let address = server.tills.to_string();
+    let sell = |card: &str, amount: &str| {
+        home.run(&["till", "--bundle", lossy(&till), "--server", &address, "--card", card, "--amount", amount])
+    };
+    let sale = sell(&card(17), "25,50");
+    assert_eq!((sale.code, sale.out.as_str()), (0, "Godkendt. Ny saldo 74,50 kr.\n"));
+    let refused = sell(&card(17), "74,51");
+    assert_eq!(refused.code, 4);
+    assert!(refused.out.starts_with("Saldoen er for lav – mangler 0,01 kr."), "{}", refused.out);
+
+    // While the server runs.
+    let statement = home.must(&["account", "statement", &card(17)]);
+    let lines: Vec<&str> = statement.lines().collect();
+    assert_eq!(lines.len(), 3, "{statement}");
+    assert!(lines[1].contains("top_up") && lines[1].ends_with("100,00 kr."), "{statement}");
+    assert!(
+        lines[2].contains("purchase") && lines[2].contains("-25,50 kr.") && lines[2].ends_with("74,50 kr."),
+        "{statement}"
+    );
+    home.must(&["account", "block", "17"]);
+    assert!(sell(&card(17), "1").out.starts_with("Kortet er spærret"));
+    home.must(&["account", "activate", "17"]);
+    home.must(&["account", "limit", "17", "30"]);
+    assert!(sell(&card(17), "5").out.starts_with("Maks forbrug i dag er nået – rest 4,50 kr."));
+    home.must(&["account", "limit", "17", "none"]);
+    home.must(&["account", "top-up", "17", "200", "--reference", "9001"]);
+    let twice = home.run(&["account", "top-up", "17", "200", "--reference", "9001"]);
+    assert_eq!(twice.code, 1);
+    assert!(twice.err.contains("on the account already"), "{}", twice.err);
+    home.must(&["card", "issue", "17", "ABCD5678901234"]);
+    assert!(sell(&card(17), "1").out.starts_with("Ukendt eller udgået kort"));
+    assert_eq!(sell("abcd 5678 9012 34", "1").out, "Godkendt. Ny saldo 273,50 kr.\n");
+    assert_eq!(server.stop(), 0);
+
+    // While it does not.
+    let shown = home.must(&["card", "show", "ABCD5678901234"]);
+    assert!(shown.contains("account       17") && shown.contains("273,50 kr."), "{shown}");
+    assert!(home.must(&["account", "find", "pupil 17"]).contains(" Pupil 17 "));
+    let verified = home.must(&["verify"]);
+    assert!(verified.ends_with("everything holds\n"), "{verified}");
+    let records = home.must(&["inspect", "--account", "17"]);
+    assert_eq!(records.lines().filter(|line| line.contains(" purchase ")).count(), 2, "{records}");
+    assert_eq!(home.must(&["import", "pupils.csv"]), "0 pupils taken in, 0 completed, 500 unchanged, 0 bad lines\n");
+    assert!(
+        home.must(&["card", "show", "ABCD5678901234"]).contains("273,50 kr."),
+        "an import brought an old card back"
+    );
+}
+
+#[test]
+fn a_till_at_the_terminal_says_what_to_do() {
+    let home = Installation::new();
+    home.import(2, 50);
+    let till = home.enrol("canteen-1");
+    let server = home.serve();
+    let mut process = home
+        .command(&["till", "--bundle", lossy(&till), "--server", &server.tills.to_string(), "--lang", "en"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let typed = format!("{}\n20\n!!\n{}\nabc\n{}\n100\n\n", card(1), card(1), card(2));
+    process.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let ran: Ran = process.wait_with_output().unwrap().into();
+    let said: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(ran.code, 0);
+    assert!(said[1].ends_with("Approved. New balance 30,00 kr."), "{said:?}");
+    assert!(said[2].contains("The card cannot be read"), "{said:?}");
+    assert!(said[3].contains("'abc' is not an amount"), "{said:?}");
+    assert!(said[4].contains("50,00 kr. missing"), "{said:?}");
+}
+
+#[test]
+fn a_sale_from_before_a_power_cut_at_the_till_is_settled_once() {
+    let home = Installation::new();
+    home.import(1, 100);
+    let till = home.enrol("canteen-1");
+    // The till had written the sale down and sent it, perhaps; then its power failed.
+    home.write("canteen-1.outbox", &format!("sale 1 {} 2500\n", card(1)));
+    let server = home.serve();
+    let address = server.tills.to_string();
+    let sell =
+        || home.must(&["till", "--bundle", lossy(&till), "--server", &address, "--card", &card(1), "--amount", "1"]);
+    assert_eq!(sell(), "Fra sidst: 25,00 kr. ..0001\nGodkendt. Ny saldo 75,00 kr.\nGodkendt. Ny saldo 74,00 kr.\n");
+    // It had been answered all along, and only the tick was lost.
+    let outbox = std::fs::read_to_string(home.path("canteen-1.outbox")).unwrap();
+    home.write("canteen-1.outbox", &outbox.replace("done 1\n", ""));
+    assert_eq!(sell(), "Fra sidst: 25,00 kr. ..0001\nGodkendt. Ny saldo 75,00 kr.\nGodkendt. Ny saldo 73,00 kr.\n");
+}
+
+#[test]
+fn the_demo_plays_a_lunch_and_finds_its_school_again() {
+    let home = Installation::new();
+    let port = free_port_pair();
+    let demo = |seconds: &str| {
+        home.run(&[
+            "demo",
+            "--once",
+            "--pupils",
+            "40",
+            "--rate",
+            "100",
+            "--seconds",
+            seconds,
+            "--data",
+            "school",
+            "--portal-port",
+            &port,
+            "--till-port",
+            &port,
+        ])
+    };
+    let first = demo("2");
+    assert_eq!(first.code, 0, "{first:?}");
+    for part in
+        ["made 40 pupils' accounts", "approved", "refused", "all ledgers sum to 0 øre", "log in as      mor@example.dk"]
+    {
+        assert!(first.out.contains(part), "'{part}' is missing: {}", first.out);
+    }
+    let left = home.command(&["verify", "--data", "school"]).output().unwrap();
+    let left = String::from_utf8(left.stdout).unwrap();
+    let held = left.lines().find(|line| line.trim_start().starts_with("accounts")).unwrap().trim_start_matches(' ')
+        [8..]
+        .trim();
+    let second = demo("0");
+    assert!(
+        second.out.contains(&format!("found 40 accounts as they were left: {held} in total")),
+        "{held}: {}",
+        second.out
+    );
+}
+
+/// Two TCP ports that follow each other and are free now.
+fn free_port_pair() -> String {
+    loop {
+        let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        if port < 65_534 && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port.to_string();
+        }
+    }
+}
