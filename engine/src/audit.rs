@@ -215,13 +215,26 @@ mod tests {
     #[test]
     fn every_kind_of_wrong_is_found() {
         type Damage = fn(&mut Vec<Record>);
-        let damages: [(&str, Damage); 7] = [
+        let damages: [(&str, Damage); 10] = [
             ("gap", |r| r.retain(|record| record.lsn != Lsn(3))),
             ("carried out before", |r| r[3].key = r[2].key),
             ("does not explain", |r| r[2].balance = Amount::from_kroner(80)),
             ("more than there is", |r| {
                 r[3].entry = Entry::Refunded { sale: r[2].key, amount: Amount::from_kroner(26) };
                 r[3].balance = Amount::from_kroner(101);
+            }),
+            ("is at -25,00 kr.", |r| {
+                r[2].entry = Entry::Purchased { amount: Amount::from_kroner(125) };
+                r[2].balance = Amount::from_kroner(-25);
+            }),
+            ("second account", |r| {
+                let card = "12345678901234".parse().unwrap();
+                r.push(record(5, 80, Entry::CardBound { card }));
+                r.push(Record { account: AccountId(6), ..record(6, 0, Entry::CardBound { card }) });
+            }),
+            ("moves 0,00 kr.", |r| {
+                r[2].entry = Entry::Purchased { amount: Amount::ZERO };
+                r[2].balance = Amount::from_kroner(100);
             }),
             ("opened twice", |r| r[1].entry = Entry::Opened { school: SchoolId(1) }),
             ("before it is opened", |r| r[0].entry = Entry::Blocked),

@@ -97,6 +97,11 @@ impl<S, A> Cell<S, A> {
         *self.lock() = Slot::Idle(state);
     }
 
+    /// Has it an actor?
+    pub(crate) fn is_awake(&self) -> bool {
+        matches!(*self.lock(), Slot::Live(_))
+    }
+
     /// The actor, if it lives and was not used since the last sweep.
     pub(crate) fn idle_actor(&self) -> Option<A>
     where

@@ -76,7 +76,7 @@ pub enum Command {
     TopUp {
         /// The account.
         account: AccountId,
-        /// The payment; the same order never counts twice.
+        /// The payment; the same order never counts twice on an account.
         order: OrderNumber,
         /// How much, above zero.
         amount: Amount,

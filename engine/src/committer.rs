@@ -1,6 +1,7 @@
 //! The committer: one thread that owns the journal. It takes whatever has queued while the last flush ran as one group,
 //! appends it, and only then lets the group's answers go. A failed flush is final: no retry, no further answer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 
@@ -61,8 +62,15 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    /// Runs until it is stopped or the journal fails.
-    pub(crate) fn run(mut self) {
+    /// Runs until it is stopped or the journal fails. A panic here is as final as a failed flush.
+    pub(crate) fn run_or_die(self) {
+        let on_fatal = Arc::clone(&self.on_fatal);
+        if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            on_fatal(Fatal::Panicked);
+        }
+    }
+
+    fn run(mut self) {
         let mut head = self.claim.head;
         let meter = Meter::new();
         let mut records: Vec<Record> = Vec::new();
@@ -112,7 +120,9 @@ impl Committer {
     fn append(&mut self, head: Lsn, records: &[Record]) -> Result<(), AppendError> {
         let mut asked = 0;
         loop {
-            match self.journal.append(&self.claim, head, records) {
+            // A panic in the store is a failure like any other, so that the group's answers are silenced, not taken back.
+            let appended = catch_unwind(AssertUnwindSafe(|| self.journal.append(&self.claim, head, records)));
+            match appended.unwrap_or_else(|_| Err(AppendError::Failed("it panicked".to_owned()))) {
                 Ok(_) => return Ok(()),
                 Err(AppendError::Unknown(why)) if asked < ASK_AGAIN => {
                     asked += 1;

@@ -52,10 +52,10 @@ impl<W> Default for Window<W> {
 }
 
 impl<W> Window<W> {
-    /// Looks a key up and, if it is new, marks it as in flight. `ordered` says that the caller hands out its
-    /// numbers in rising order (a till does), so that a number below a forgotten one is refused rather than
-    /// carried out, perhaps for the second time.
-    pub fn begin(&mut self, sequence: Sequence, fingerprint: u64, ordered: bool, waiter: W) -> Seen<W> {
+    /// Looks a key up and, if it is new, marks it as in flight. Callers hand out their numbers in an order that rises
+    /// with time, so a number below one that was forgotten a day later is refused rather than carried out, perhaps for
+    /// the second time.
+    pub fn begin(&mut self, sequence: Sequence, fingerprint: u64, waiter: W) -> Seen<W> {
         match self.slots.get_mut(&sequence) {
             Some(slot) if slot.fingerprint != fingerprint => match slot.state {
                 State::InFlight(_) => Seen::Undecided(waiter),
@@ -66,9 +66,7 @@ impl<W> Window<W> {
                 Seen::Waiting
             }
             Some(Slot { state: State::Answered(outcome), .. }) => Seen::Before(waiter, *outcome),
-            None if ordered && self.forgotten.is_some_and(|old| sequence <= old) => {
-                Seen::Refused(waiter, Rejection::KeyExpired)
-            }
+            None if self.forgotten.is_some_and(|old| sequence <= old) => Seen::Refused(waiter, Rejection::KeyExpired),
             None => {
                 self.slots.insert(sequence, Slot { fingerprint, state: State::InFlight(Vec::new()) });
                 Seen::New(waiter)
@@ -114,6 +112,14 @@ impl<W> Window<W> {
         }
     }
 
+    /// Takes out whoever else waits for a key that is in flight and will never be answered. It stays in flight.
+    pub fn take_waiters(&mut self, sequence: Sequence) -> Vec<W> {
+        match self.slots.get_mut(&sequence) {
+            Some(Slot { state: State::InFlight(waiting), .. }) => std::mem::take(waiting),
+            Some(Slot { state: State::Answered(_), .. }) | None => Vec::new(),
+        }
+    }
+
     /// How many keys are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -144,29 +150,28 @@ mod tests {
     fn a_key_has_one_answer_for_a_day() {
         let mut window = Window::default();
         let key = Sequence(1);
-        assert_eq!(window.begin(key, 7, true, 'a'), Seen::New('a'));
-        assert_eq!(window.begin(key, 7, true, 'b'), Seen::Waiting);
-        assert_eq!(window.begin(key, 8, true, 'c'), Seen::Undecided('c'));
+        assert_eq!(window.begin(key, 7, 'a'), Seen::New('a'));
+        assert_eq!(window.begin(key, 7, 'b'), Seen::Waiting);
+        assert_eq!(window.begin(key, 8, 'c'), Seen::Undecided('c'));
         assert_eq!(window.settle(key, 7, Timestamp(0), approved(5), DAY_MS), vec!['b']);
-        assert_eq!(window.begin(key, 7, true, 'd'), Seen::Before('d', approved(5)));
-        assert_eq!(window.begin(key, 8, true, 'e'), Seen::Refused('e', Rejection::KeyReused));
-        // A day later it is forgotten; an ordered caller is refused, never served twice.
+        assert_eq!(window.begin(key, 7, 'd'), Seen::Before('d', approved(5)));
+        assert_eq!(window.begin(key, 8, 'e'), Seen::Refused('e', Rejection::KeyReused));
+        // A day later it is forgotten, and refused: never carried out twice.
         window.settle(Sequence(9), 7, Timestamp(DAY_MS + 1), approved(6), DAY_MS);
         assert_eq!(window.len(), 1);
-        assert_eq!(window.begin(key, 7, true, 'f'), Seen::Refused('f', Rejection::KeyExpired));
-        assert_eq!(window.begin(key, 7, false, 'g'), Seen::New('g'));
+        assert_eq!(window.begin(key, 7, 'f'), Seen::Refused('f', Rejection::KeyExpired));
     }
 
     #[test]
     fn what_is_abandoned_can_be_asked_again() {
         let mut window = Window::default();
         let key = Sequence(1);
-        window.begin(key, 7, true, 'a');
-        window.begin(key, 7, true, 'b');
+        window.begin(key, 7, 'a');
+        window.begin(key, 7, 'b');
         assert_eq!(window.abandon(key), vec!['b']);
-        assert_eq!(window.begin(key, 7, true, 'c'), Seen::New('c'));
+        assert_eq!(window.begin(key, 7, 'c'), Seen::New('c'));
         window.settle(key, 7, Timestamp(0), approved(1), DAY_MS);
         assert!(window.abandon(key).is_empty());
-        assert_eq!(window.begin(key, 7, true, 'd'), Seen::Before('d', approved(1)), "an answer is not taken back");
+        assert_eq!(window.begin(key, 7, 'd'), Seen::Before('d', approved(1)), "an answer is not taken back");
     }
 }

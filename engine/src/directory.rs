@@ -17,17 +17,6 @@ pub(crate) struct Directory<S, A> {
     cards: DashMap<CardNumber, Arc<Cell<S, A>>>,
 }
 
-/// What came of reserving a card for an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reserved {
-    /// It was free and is the account's now.
-    New,
-    /// It led to this account before.
-    Already,
-    /// It is another account's.
-    Taken,
-}
-
 impl<S, A> Directory<S, A> {
     pub(crate) fn new() -> Directory<S, A> {
         Directory { accounts: DashMap::new(), cards: DashMap::new() }
@@ -46,21 +35,15 @@ impl<S, A> Directory<S, A> {
         Arc::clone(&self.accounts.entry(account).or_insert_with(|| Cell::new(account, state())))
     }
 
-    /// Makes `card` lead to `cell`, if it leads nowhere else. Of two accounts asking at once, one gets it.
-    pub(crate) fn reserve(&self, card: CardNumber, cell: &Arc<Cell<S, A>>) -> Reserved {
+    /// Makes `card` lead to `cell`, unless it is another account's; then false. Of two accounts asking at once, one gets it.
+    pub(crate) fn bind(&self, card: CardNumber, cell: &Arc<Cell<S, A>>) -> bool {
         match self.cards.entry(card) {
             Place::Vacant(place) => {
                 place.insert(Arc::clone(cell));
-                Reserved::New
+                true
             }
-            Place::Occupied(place) if place.get().id == cell.id => Reserved::Already,
-            Place::Occupied(_) => Reserved::Taken,
+            Place::Occupied(place) => place.get().id == cell.id,
         }
-    }
-
-    /// Takes a reservation back that came to nothing.
-    pub(crate) fn release(&self, card: CardNumber, account: AccountId) {
-        self.cards.remove_if(&card, |_, cell| cell.id == account);
     }
 
     /// Every cell, for the sweep; copied out so that no guard is held while something is done with them.

@@ -1,5 +1,5 @@
-//! The engine as its users see it: started from a journal, asked through a [`CallerHandle`], shut down in order. This is
-//! the door: permits are taken, keys looked up and refusals that concern no account made here, before anything is queued.
+//! The engine as its owner sees it: started from a journal, asked through a [`CallerHandle`], shut down in order. It wires actors,
+//! committer and projector together and decides nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -9,29 +9,26 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use ractor::{Actor, ActorRef, ActorRuntime};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::account::Account;
-use crate::actors::account::{AccountActor, AccountCell, AccountMessage, CommandMessage};
+use crate::actors::account::{AccountActor, AccountCell, AccountMessage};
 use crate::actors::supervisor::Supervisor;
-use crate::amount::Amount;
-use crate::caller::{Caller, Role};
-use crate::command::{Command, Query};
-use crate::committer::{Committer, Draft, Item};
-use crate::dedup::Seen;
-use crate::directory::{Directory, Reserved};
-use crate::entry::{Entry, Record};
-use crate::id::{AccountId, CallerId, Lsn, RequestKey, Sequence};
+use crate::caller::Caller;
+use crate::command::Command;
+use crate::committer::{Committer, Item};
+use crate::directory::Directory;
+use crate::door::CallerHandle;
+use crate::entry::Record;
+use crate::id::{CallerId, Lsn};
 use crate::journal::{AppendError, Journal, JournalError, JournalReader, Shard};
-use crate::outcome::Outcome;
-use crate::pending::{Pending, Reply, SharedWindow, Ticket, Waiter, lock};
+use crate::pending::SharedWindow;
 use crate::permits::Permits;
 use crate::projector::Projector;
 use crate::recovery::{Recovered, recover};
-use crate::rejection::Rejection;
 use crate::rules::Rules;
-use crate::statement::{Projection, Statement, StatementError, Statements};
-use crate::time::{Clock, Month};
+use crate::statement::{Projection, Statements};
+use crate::time::Clock;
 
 /// Called with every command right before it is decided; may panic. For fault tests.
 pub type Probe = Arc<dyn Fn(&Command) + Send + Sync>;
@@ -69,6 +66,9 @@ pub enum Fatal {
     /// The journal refused a group.
     #[error("{0}")]
     Journal(AppendError),
+    /// The thread that owns the journal panicked.
+    #[error("the journal's thread panicked")]
+    Panicked,
 }
 
 /// Why an engine does not start.
@@ -104,12 +104,12 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory<Box<Account>, ActorRef<AccountMessage>>,
     pub(crate) reader: Arc<dyn JournalReader>,
     queue: mpsc::Sender<Item>,
-    permits: Arc<Permits>,
+    pub(crate) permits: Arc<Permits>,
     windows: DashMap<CallerId, SharedWindow>,
     durable: watch::Receiver<Lsn>,
-    projected: watch::Receiver<Lsn>,
-    statements: Arc<dyn Statements>,
-    closing: AtomicBool,
+    pub(crate) projected: watch::Receiver<Lsn>,
+    pub(crate) statements: Arc<dyn Statements>,
+    pub(crate) closing: AtomicBool,
 }
 
 impl Shared {
@@ -122,7 +122,7 @@ impl Shared {
 /// A running engine. Clones are the same engine.
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     supervisor: ActorRef<()>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
@@ -169,7 +169,7 @@ impl Engine {
         };
         let projector = Projector { projection, reader, groups: projector_queue, durable: durable_now, projected };
         let threads = vec![
-            spawn_thread("committer", move || committer.run())?,
+            spawn_thread("committer", move || committer.run_or_die())?,
             spawn_thread("projector", move || projector.run())?,
         ];
         let (supervisor, _) = Actor::spawn(None, Supervisor { shared: Arc::clone(&shared) }, ())
@@ -196,6 +196,12 @@ impl Engine {
     #[must_use]
     pub fn accounts(&self) -> usize {
         self.shared.directory.len()
+    }
+
+    /// How many of them have an actor now. Looks at every one.
+    #[must_use]
+    pub fn awake(&self) -> usize {
+        self.shared.directory.cells().iter().filter(|cell| cell.is_awake()).count()
     }
 
     /// How many requests are in flight.
@@ -250,7 +256,7 @@ impl Engine {
     }
 
     /// Puts a message into an account's mailbox. If its actor has fallen, the message is dropped, which answers it.
-    fn tell(&self, cell: &Arc<AccountCell>, message: AccountMessage) {
+    pub(crate) fn tell(&self, cell: &Arc<AccountCell>, message: AccountMessage) {
         let mut message = Some(message);
         cell.send(
             |account| self.spawn_account(cell, account),
@@ -272,189 +278,22 @@ fn spawn_thread(name: &'static str, run: impl FnOnce() + Send + 'static) -> Resu
 
 /// Retires the actors that nobody has asked since the last sweep.
 async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
-    let mut ticks = tokio::time::interval(idle_after);
+    let mut ticks = tokio::time::interval(idle_after.max(Duration::from_millis(1)));
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         if shared.closing.load(Ordering::SeqCst) {
             return;
         }
-        let idle: Vec<_> = shared.directory.cells().iter().filter_map(|cell| cell.idle_actor()).collect();
-        for actor in idle {
-            // An actor that is gone already needs no retiring.
-            drop(actor.cast(AccountMessage::Retire));
-        }
-    }
-}
-
-/// One caller's way into the engine.
-#[derive(Clone)]
-pub struct CallerHandle {
-    engine: Engine,
-    caller: Caller,
-    window: SharedWindow,
-}
-
-impl CallerHandle {
-    /// Who it is.
-    #[must_use]
-    pub fn caller(&self) -> Caller {
-        self.caller
-    }
-
-    /// Asks for a command under the caller's own number `sequence`. Returns at once; the answer comes through
-    /// `reply` when what it rests on is durable.
-    pub fn submit(&self, sequence: Sequence, command: Command, reply: Reply) {
-        if !self.caller.role.may(&command) {
-            return reply.send(Outcome::Rejected(Rejection::NotAllowed));
-        }
-        let Some(waiter) = self.enter(reply) else { return };
-        let fingerprint = command.fingerprint();
-        let ordered = self.caller.role == Role::Till;
-        let seen = lock(&self.window).begin(sequence, fingerprint, ordered, waiter);
-        let waiter = match seen {
-            Seen::New(waiter) => waiter,
-            Seen::Waiting => return,
-            Seen::Before(waiter, outcome) => return waiter.answer(outcome),
-            Seen::Refused(waiter, rejection) => return waiter.answer(Outcome::Rejected(rejection)),
-            Seen::Undecided(waiter) => return waiter.answer(Outcome::Busy),
-        };
-        let ticket = Ticket { window: Arc::clone(&self.window), sequence, fingerprint };
-        let pending = Pending::new(waiter, Some(ticket));
-        let key = RequestKey { caller: self.caller.id, sequence };
-        match self.route(&command) {
-            Ok((cell, reserved)) => {
-                let message = CommandMessage { caller: self.caller, key, fingerprint, command, reserved, pending };
-                self.engine.tell(&cell, AccountMessage::Command(message));
+        // Away from the threads that serve: there may be a million cells to look at.
+        let swept = tokio::task::spawn_blocking(move || {
+            for actor in shared.directory.cells().iter().filter_map(|cell| cell.idle_actor()) {
+                // An actor that is gone already needs no retiring.
+                drop(actor.cast(AccountMessage::Retire));
             }
-            Err(rejection) => {
-                // No account decides this, so it is journalled from here: the same key is refused the same way for ever.
-                let draft = Draft {
-                    at: self.engine.shared.clock.now(),
-                    key,
-                    fingerprint,
-                    account: AccountId(0),
-                    balance: Amount::ZERO,
-                    entry: Entry::Refused { rejection },
-                };
-                self.engine.shared.commit(Item::Commit(draft, pending));
-            }
-        }
-    }
-
-    /// Like [`CallerHandle::submit`], and waits for the answer. `Unavailable` if the engine falls meanwhile.
-    pub async fn ask(&self, sequence: Sequence, command: Command) -> Outcome {
-        let (to, answer) = oneshot::channel();
-        self.submit(sequence, command, Reply::Once(to));
-        answer.await.unwrap_or(Outcome::Unavailable)
-    }
-
-    /// Asks for a balance; statements come from [`CallerHandle::statement`]. A query by card or account is answered
-    /// when everything that made up the balance is durable.
-    pub fn query(&self, query: Query, reply: Reply) {
-        if !self.caller.role.may_query(&query) {
-            return reply.send(Outcome::Rejected(Rejection::NotAllowed));
-        }
-        let Some(waiter) = self.enter(reply) else { return };
-        let directory = &self.engine.shared.directory;
-        let (cell, unknown) = match query {
-            Query::CardBalance { card } => (directory.by_card(&card), Rejection::UnknownCard),
-            Query::AccountBalance { account } | Query::Statement { account, .. } => {
-                (directory.by_account(account), Rejection::UnknownAccount)
-            }
-        };
-        let pending = Pending::new(waiter, None);
-        match cell {
-            Some(cell) => self.engine.tell(&cell, AccountMessage::View(pending)),
-            None => self.engine.shared.commit(Item::Answer(Outcome::Rejected(unknown), pending)),
-        }
-    }
-
-    /// Like [`CallerHandle::query`], and waits for the answer.
-    pub async fn view(&self, query: Query) -> Outcome {
-        let (to, answer) = oneshot::channel();
-        self.query(query, Reply::Once(to));
-        answer.await.unwrap_or(Outcome::Unavailable)
-    }
-
-    /// An account's month, with everything in it that was durable when it was asked for.
-    ///
-    /// # Errors
-    /// The outcome that came instead: a rejection, `Busy`, or `Unavailable` where statements cannot be read.
-    pub async fn statement(&self, account: AccountId, month: Month) -> Result<Statement, Outcome> {
-        match self.view(Query::Statement { account, month }).await {
-            Outcome::View(view) if !self.caller.serves(view.school) => {
-                return Err(Outcome::Rejected(Rejection::OtherSchool));
-            }
-            Outcome::View(_) => {}
-            other @ (Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::Busy | Outcome::Unavailable) => {
-                return Err(other);
-            }
-        }
-        let shared = &self.engine.shared;
-        let durable = self.engine.durable();
-        let mut projected = shared.projected.clone();
-        let caught_up = async { projected.wait_for(|lsn| *lsn >= durable).await.is_ok() };
-        if !matches!(tokio::time::timeout(Duration::from_secs(5), caught_up).await, Ok(true)) {
-            return Err(Outcome::Unavailable);
-        }
-        let statements = Arc::clone(&shared.statements);
-        let read = tokio::task::spawn_blocking(move || -> Result<Statement, StatementError> {
-            Ok(Statement { months: statements.months(account)?, postings: statements.postings(account, month)? })
         });
-        match read.await {
-            Ok(Ok(statement)) => Ok(statement),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a statement cannot be read");
-                Err(Outcome::Unavailable)
-            }
-            Err(_) => Err(Outcome::Unavailable),
-        }
-    }
-
-    /// A permit for a reply, or the reply sent off.
-    fn enter(&self, reply: Reply) -> Option<Waiter> {
-        let shared = &self.engine.shared;
-        let Some(permit) = shared.permits.try_take() else {
-            metrics::counter!("frokost_answers_total", "outcome" => "busy").increment(1);
-            reply.send(Outcome::Busy);
-            return None;
-        };
-        // Looked at after the permit is taken: a shutdown either sees the permit or is seen here.
-        if shared.closing.load(Ordering::SeqCst) {
-            drop(permit);
-            reply.send(Outcome::Unavailable);
-            return None;
-        }
-        Some(Waiter { reply, permit })
-    }
-
-    /// Which account decides a command, and whether a card was reserved for it.
-    fn route(&self, command: &Command) -> Result<(Arc<AccountCell>, bool), Rejection> {
-        let directory = &self.engine.shared.directory;
-        match *command {
-            Command::Purchase { card, .. } | Command::Refund { card, .. } => {
-                directory.by_card(&card).map(|cell| (cell, false)).ok_or(Rejection::UnknownCard)
-            }
-            // Account 0 is the mark of records that concern no account.
-            Command::Open { account: AccountId(0), .. } => Err(Rejection::UnknownAccount),
-            Command::Open { account, .. } => {
-                Ok((directory.get_or_insert(account, || Box::new(Account::unopened(account))), false))
-            }
-            Command::BindCard { account, card } => {
-                let cell = directory.by_account(account).ok_or(Rejection::UnknownAccount)?;
-                match directory.reserve(card, &cell) {
-                    Reserved::New => Ok((cell, true)),
-                    Reserved::Already => Ok((cell, false)),
-                    Reserved::Taken => Err(Rejection::CardTaken),
-                }
-            }
-            Command::TopUp { account, .. }
-            | Command::Block { account }
-            | Command::Activate { account }
-            | Command::SetDailyLimit { account, .. } => {
-                directory.by_account(account).map(|cell| (cell, false)).ok_or(Rejection::UnknownAccount)
-            }
+        if swept.await.is_err() {
+            tracing::error!("looking for idle actors panicked");
         }
     }
 }

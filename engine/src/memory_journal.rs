@@ -75,8 +75,9 @@ impl Journal for MemoryJournal {
         if log.head() == last && !records.is_empty() && log.records.ends_with(records) {
             return Ok(last);
         }
-        if log.head() != expected {
-            return Err(AppendError::Failed(format!("the head is {}, not {expected}", log.head())));
+        let follows = records.iter().zip(expected.0 + 1..).all(|(record, lsn)| record.lsn.0 == lsn);
+        if log.head() != expected || !follows || records.is_empty() {
+            return Err(AppendError::Failed(format!("the group does not follow the head, LSN {}", log.head())));
         }
         let fault = log.faults.pop_front().unwrap_or(Fault::None);
         if !matches!(fault, Fault::Failed | Fault::UnknownAndLost) {

@@ -1,5 +1,5 @@
 //! Answers that wait for what they rest on. A pending request carries its permit, its place in the caller's window and
-//! the way back to the caller; whatever happens to it, exactly one of settle, answer, silence or drop ends it.
+//! the way back to the caller; whatever happens to it, exactly one of settle, silence or drop ends it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -93,7 +93,9 @@ impl Pending {
 
     /// Ends it without a word and without giving the key back: nothing is known about it any more.
     pub(crate) fn silence(mut self) {
-        self.ticket = None;
+        if let Some(Ticket { window, sequence, .. }) = self.ticket.take() {
+            drop(lock(&window).take_waiters(sequence));
+        }
         self.waiter = None;
     }
 }

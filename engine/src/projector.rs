@@ -14,8 +14,10 @@ use crate::statement::{Projection, StatementError};
 
 /// How many records are read from the journal at once when catching up.
 const RUN: usize = 4096;
-/// Everything projected is made durable at least this often while there is something to do.
-const FLUSH_AFTER: Duration = Duration::from_secs(1);
+/// What is projected is made durable when nothing has come for this long.
+const FLUSH_WHEN_IDLE: Duration = Duration::from_secs(1);
+/// And after so many records in any case, so that a restart has no whole rush to project again.
+const FLUSH_AFTER: u64 = 65_536;
 
 pub(crate) struct Projector {
     pub(crate) projection: Box<dyn Projection>,
@@ -30,26 +32,34 @@ impl Projector {
     pub(crate) fn run(mut self) {
         if let Err(error) = self.follow() {
             metrics::counter!("frokost_projector_failures_total").increment(1);
-            tracing::error!(%error, "statements are not written any more; restart to mend them");
+            tracing::error!(%error, "statements are not written any more; sales go on. Stop the server, move the folder statements away and start again: they are made anew");
         }
     }
 
     fn follow(&mut self) -> Result<(), StatementError> {
         self.catch_up()?;
-        let mut flushed = true;
+        let mut flushed = Lsn::ZERO;
         loop {
-            match self.groups.recv_timeout(FLUSH_AFTER) {
+            match self.groups.recv_timeout(FLUSH_WHEN_IDLE) {
                 Ok(group) => {
-                    flushed = false;
                     match group.first() {
                         Some(first) if first.lsn == self.projection.watermark().next() => self.take(&group)?,
                         Some(_) | None => self.catch_up()?,
                     }
+                    if self.projection.watermark().0 - flushed.0 > FLUSH_AFTER {
+                        self.projection.flush()?;
+                        flushed = self.projection.watermark();
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) if flushed => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    self.projection.flush()?;
-                    flushed = true;
+                    // The last groups of a rush may have passed by while there was no room.
+                    if self.projection.watermark() < *self.durable.borrow() {
+                        self.catch_up()?;
+                    }
+                    if flushed < self.projection.watermark() {
+                        self.projection.flush()?;
+                        flushed = self.projection.watermark();
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.catch_up()?;

@@ -9,7 +9,7 @@ use ractor::ActorRef;
 use crate::account::Account;
 use crate::actors::account::AccountMessage;
 use crate::dedup::Window;
-use crate::directory::{Directory, Reserved};
+use crate::directory::Directory;
 use crate::entry::Entry;
 use crate::id::{AccountId, CallerId, Lsn};
 use crate::journal::{JournalError, JournalReader};
@@ -63,7 +63,7 @@ pub(crate) fn recover(reader: &dyn JournalReader, head: Lsn, rules: &Rules) -> R
     }
     for (card, account, lsn) in cards {
         let cell = directory.by_account(account);
-        if cell.is_none_or(|cell| directory.reserve(card, &cell) == Reserved::Taken) {
+        if !cell.is_some_and(|cell| directory.bind(card, &cell)) {
             return Err(JournalError::Damaged { lsn, what: "one card is bound to two accounts".to_owned() });
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod expect;
+mod pacer;
 pub mod plan;
 pub mod report;
 pub mod run;

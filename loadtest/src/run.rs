@@ -7,15 +7,16 @@ use std::time::Duration;
 use frokost_engine::{CardNumber, Lsn};
 use frokost_net::client::Dialer;
 use frokost_net::{Bundle, Client, ClientError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::audit;
 use crate::expect::Expectation;
-use crate::plan::{Chooser, Plan, weights};
+use crate::pacer;
+use crate::plan::{Chooser, Plan, Shape, weights};
 use crate::report::Report;
 use crate::stats::{Board, Stats};
-use crate::till::{Hours, Till, TillShape};
+use crate::till::{Hours, Till};
 
 /// Who takes part.
 #[derive(Debug)]
@@ -92,12 +93,24 @@ pub async fn run(
     let open = Instant::now() + Duration::from_millis(50);
     let hours = Hours { open, close: open + plan.warm_up + plan.duration };
     let weights = weights(plan.cards, cards.len());
-    let count = u32::try_from(tills.len()).unwrap_or(u32::MAX);
     let mut selling = tokio::task::JoinSet::new();
-    for (number, till) in (0u32..).zip(&tills) {
-        let chooser = Chooser::new(plan, number.into(), Arc::clone(&weights));
-        let shape = TillShape::of(plan.shape, number, count);
-        selling.spawn(Arc::clone(till).sell(shape, hours, chooser, Arc::clone(&cards), stop.clone()));
+    let mut due = Vec::new();
+    for (number, till) in (0u64..).zip(&tills) {
+        let chooser = Chooser::new(plan, number, Arc::clone(&weights));
+        let (till, cards) = (Arc::clone(till), Arc::clone(&cards));
+        match plan.shape {
+            Shape::Open { .. } => {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                due.push(sender);
+                selling.spawn(till.sell_when_due(receiver, chooser, cards));
+            }
+            Shape::Closed { in_flight } => {
+                selling.spawn(till.sell_in_loops(in_flight, hours, chooser, cards, stop.clone()));
+            }
+        }
+    }
+    if let Shape::Open { rate } = plan.shape {
+        pacer::start(rate, hours, due, stop.clone()).map_err(|error| LoadError::Till(error.to_string()))?;
     }
 
     if !plan.warm_up.is_zero() {

@@ -7,10 +7,10 @@ use frokost_engine::{Amount, CallerId, CardNumber, Command, Lsn, Outcome, Sequen
 use frokost_net::client::Dialer;
 use frokost_net::{Bundle, Client};
 use std::net::SocketAddr;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::plan::{Chooser, Shape};
+use crate::plan::Chooser;
 use crate::stats::Board;
 
 /// How often a sale without an answer is sent again.
@@ -73,51 +73,49 @@ impl Till {
         Ok(Till { client, dialer: dialer.clone(), server, bundle, board, log, renewed: tokio::sync::Mutex::new(None) })
     }
 
-    /// Sells until the hours are over or `stop` says so, and waits for the last answers.
-    pub(crate) async fn sell(
+    /// Open model: sells whenever `due` says so, and waits for the last answers.
+    pub(crate) async fn sell_when_due(
         self: Arc<Till>,
-        shape: TillShape,
-        hours: Hours,
+        mut due: mpsc::UnboundedReceiver<Instant>,
         mut chooser: Chooser,
+        cards: Arc<[CardNumber]>,
+    ) {
+        let mut selling = tokio::task::JoinSet::new();
+        while let Some(planned) = due.recv().await {
+            let Some((card, amount)) = chooser.next(&cards) else { break };
+            let sequence = self.begin(amount);
+            let till = Arc::clone(&self);
+            selling.spawn(async move { till.finish(sequence, card, amount, planned).await });
+            while selling.try_join_next().is_some() {}
+        }
+        selling.join_all().await;
+    }
+
+    /// Closed loop: keeps so many sales in flight until the hours are over or `stop` says so.
+    pub(crate) async fn sell_in_loops(
+        self: Arc<Till>,
+        in_flight: usize,
+        hours: Hours,
+        chooser: Chooser,
         cards: Arc<[CardNumber]>,
         stop: watch::Receiver<bool>,
     ) {
-        match shape {
-            TillShape::Open { every, phase } => {
-                let mut selling = tokio::task::JoinSet::new();
-                let mut planned = hours.open + phase;
-                while planned < hours.close && !*stop.borrow() {
-                    if planned > Instant::now() {
-                        tokio::time::sleep_until(planned).await;
-                    }
-                    let Some((card, amount)) = chooser.next(&cards) else { break };
-                    let sequence = self.begin(amount);
-                    let till = Arc::clone(&self);
-                    selling.spawn(async move { till.finish(sequence, card, amount, planned).await });
-                    while selling.try_join_next().is_some() {}
-                    planned += every;
+        let chooser = Arc::new(Mutex::new(chooser));
+        let mut loops = tokio::task::JoinSet::new();
+        for _ in 0..in_flight {
+            let (till, cards, stop, chooser) =
+                (Arc::clone(&self), Arc::clone(&cards), stop.clone(), Arc::clone(&chooser));
+            loops.spawn(async move {
+                tokio::time::sleep_until(hours.open).await;
+                while Instant::now() < hours.close && !*stop.borrow() {
+                    let next = chooser.lock().unwrap_or_else(PoisonError::into_inner).next(&cards);
+                    let Some((card, amount)) = next else { return };
+                    let sequence = till.begin(amount);
+                    till.finish(sequence, card, amount, Instant::now()).await;
                 }
-                selling.join_all().await;
-            }
-            TillShape::Closed { in_flight } => {
-                let chooser = Arc::new(Mutex::new(chooser));
-                let mut loops = tokio::task::JoinSet::new();
-                for _ in 0..in_flight {
-                    let (till, cards, stop, chooser) =
-                        (Arc::clone(&self), Arc::clone(&cards), stop.clone(), Arc::clone(&chooser));
-                    loops.spawn(async move {
-                        tokio::time::sleep_until(hours.open).await;
-                        while Instant::now() < hours.close && !*stop.borrow() {
-                            let next = chooser.lock().unwrap_or_else(PoisonError::into_inner).next(&cards);
-                            let Some((card, amount)) = next else { return };
-                            let sequence = till.begin(amount);
-                            till.finish(sequence, card, amount, Instant::now()).await;
-                        }
-                    });
-                }
-                loops.join_all().await;
-            }
+            });
         }
+        loops.join_all().await;
     }
 
     pub(crate) fn into_log(self) -> Log {
@@ -181,24 +179,5 @@ impl Till {
         let (client, _) = self.dialer.connect(self.server, &self.bundle).await.ok()?;
         *renewed = Some(client.clone());
         Some(client)
-    }
-}
-
-/// One till's part of a [`Shape`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum TillShape {
-    Open { every: Duration, phase: Duration },
-    Closed { in_flight: usize },
-}
-
-impl TillShape {
-    pub(crate) fn of(shape: Shape, till: u32, tills: u32) -> TillShape {
-        match shape {
-            Shape::Open { rate } => {
-                let between = Duration::from_secs_f64(1.0 / rate);
-                TillShape::Open { every: between * tills, phase: between * till }
-            }
-            Shape::Closed { in_flight } => TillShape::Closed { in_flight },
-        }
     }
 }

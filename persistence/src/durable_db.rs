@@ -4,6 +4,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The most one value may be: larger ones end in blob files, which sled never syncs.
@@ -12,7 +14,9 @@ pub(crate) const MAX_VALUE: usize = 4096;
 #[derive(Clone, Debug)]
 pub(crate) struct DurableDb {
     db: sled::Db,
-    file: std::sync::Arc<File>,
+    file: Arc<File>,
+    /// A flush has failed: what is in memory is not what is on disk, and nothing may be read or written any more.
+    failed: Arc<AtomicBool>,
 }
 
 /// Why a database cannot be used.
@@ -32,19 +36,17 @@ impl DurableDb {
     /// Opens the database in `folder`, making it if there is none. After it, an empty database survives a power cut, too.
     pub(crate) fn open(folder: &Path) -> Result<DurableDb, DbError> {
         let io = |source| DbError::Io { path: folder.to_owned(), source };
-        let fresh = !folder.join("db").exists();
         fs::create_dir_all(folder).map_err(io)?;
         set_aside_half_made_snapshots(folder).map_err(io)?;
         let db = open_when_free(folder)?;
         let file = File::options().read(true).write(true).open(folder.join("db")).map_err(io)?;
-        let opened = DurableDb { db, file: std::sync::Arc::new(file) };
-        if fresh {
-            opened.flush(folder)?;
-            opened.file.sync_all().map_err(io)?;
-            sync_folder(folder).map_err(io)?;
-            if let Some(parent) = folder.parent() {
-                sync_folder(parent).map_err(io)?;
-            }
+        let opened = DurableDb { db, file: Arc::new(file), failed: Arc::default() };
+        // At every start, not only when it is made: the first start may have been killed before it came to this.
+        opened.flush(folder)?;
+        opened.file.sync_all().map_err(io)?;
+        sync_folder(folder).map_err(io)?;
+        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent).map_err(io)?;
         }
         Ok(opened)
     }
@@ -53,10 +55,26 @@ impl DurableDb {
         &self.db
     }
 
-    /// Makes everything written so far survive a power cut.
+    /// An error if a flush has failed before: sled shows what it could not store.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), DbError> {
+        if self.failed.load(Ordering::SeqCst) {
+            let why = "a flush has failed before; restart to recover".to_owned();
+            return Err(DbError::Other { path: path.to_owned(), why });
+        }
+        Ok(())
+    }
+
+    /// Makes everything written so far survive a power cut. If it fails, it fails for good.
     pub(crate) fn flush(&self, path: &Path) -> Result<(), DbError> {
-        self.db.flush().map_err(|error| explain(path, error))?;
-        self.file.sync_data().map_err(|source| DbError::Io { path: path.to_owned(), source })
+        self.check(path)?;
+        let flushed = match self.db.flush() {
+            Ok(_) => self.file.sync_data().map_err(|source| DbError::Io { path: path.to_owned(), source }),
+            Err(error) => Err(explain(path, error)),
+        };
+        if flushed.is_err() {
+            self.failed.store(true, Ordering::SeqCst);
+        }
+        flushed
     }
 }
 

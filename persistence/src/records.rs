@@ -150,11 +150,13 @@ impl Records {
     }
 
     fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, RecordsError> {
+        self.db.check(&self.path)?;
         let Some(bytes) = self.db.tree().get(key).map_err(|error| explain(&self.path, error))? else { return Ok(None) };
         parse(key, &bytes).map(Some)
     }
 
     fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, RecordsError> {
+        self.db.check(&self.path)?;
         self.db
             .tree()
             .scan_prefix(prefix)
@@ -167,6 +169,7 @@ impl Records {
 
     /// Runs a change and makes what it wrote durable, all or nothing.
     fn change<T>(&self, change: impl FnOnce(&mut Change<'_>) -> Result<T, RecordsError>) -> Result<T, RecordsError> {
+        self.db.check(&self.path)?;
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut writing = Change { records: self, batch: sled::Batch::default(), wrote: false };
         let done = change(&mut writing)?;

@@ -49,7 +49,8 @@ impl From<DbError> for JournalError {
 }
 
 impl SledJournal {
-    /// Opens the journal in `folder`, or makes an empty one, and finds its end. Changes nothing in one that is there.
+    /// Opens the journal in `folder`, or makes an empty one, and finds its end. It writes nothing itself, but sled clears what
+    /// it cannot read at its end when it opens: copy a damaged folder before trying anything with it.
     ///
     /// # Errors
     /// [`JournalError::InUse`] if another process has it open; [`JournalError::Damaged`] if its end is not where it was
@@ -85,6 +86,21 @@ impl SledJournal {
         self.tail().head
     }
 
+    /// Reads everything, so that nothing is written behind a record that cannot be trusted.
+    fn walk(&self, head: Lsn) -> Result<(), JournalError> {
+        let mut last = Lsn::ZERO;
+        for record in self.reader().read_from(Lsn(1)) {
+            last = record?.lsn;
+        }
+        if last == head {
+            return Ok(());
+        }
+        Err(JournalError::Damaged {
+            lsn: last.next(),
+            what: format!("it reads up to there, and its end is LSN {head}"),
+        })
+    }
+
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,6 +130,7 @@ impl Journal for SledJournal {
         if let Some(why) = &tail.failed {
             return Err(JournalError::Storage(format!("it failed before ({why}); restart to recover")));
         }
+        self.walk(tail.head)?;
         // What is left of a group that was never closed was never acknowledged, and would stand in the way of the next.
         let tree = self.db.tree();
         for key in parts_from(&self.db, tail.head.next()).keys() {
@@ -242,6 +259,14 @@ fn parts_from(db: &DurableDb, first: Lsn) -> sled::Iter {
     db.tree().range::<&[u8], _>(keys::part(first).as_slice()..keys::CLAIM)
 }
 
+/// What sled says of a place it cannot read.
+fn unreadable(path: &Path, error: sled::Error, lsn: Lsn) -> JournalError {
+    match explain(path, error) {
+        DbError::Corrupt { why, .. } => JournalError::Damaged { lsn, what: format!("it cannot be read ({why})") },
+        other @ (DbError::InUse { .. } | DbError::Io { .. } | DbError::Other { .. }) => other.into(),
+    }
+}
+
 fn part_lsn(key: &[u8]) -> Result<Lsn, JournalError> {
     let bytes = key.try_into().map_err(|_| JournalError::Storage("a key that is no LSN".to_owned()))?;
     Ok(Lsn(u64::from_be_bytes(bytes)))
@@ -309,7 +334,7 @@ impl Groups<'_> {
         let mut group: Vec<sled::IVec> = Vec::new();
         let mut group_first = self.expected;
         for item in self.parts.by_ref() {
-            let (key, bytes) = item.map_err(|error| explain(self.path, error))?;
+            let (key, bytes) = item.map_err(|error| unreadable(self.path, error, self.expected))?;
             let first = part_lsn(&key)?;
             let damaged = |lsn: Lsn, what: &str| JournalError::Damaged { lsn, what: what.to_owned() };
             if first != self.expected {

@@ -1,5 +1,5 @@
-//! Statements on sled: every record that moved money, by account and month. Written behind the journal and made anew from it
-//! whenever they are missing, damaged or ahead of it; nothing is ever decided from them.
+//! Statements on sled: every record that moved money, by account and month. Written behind the journal, and made anew from it
+//! when they are missing, cannot be opened or are ahead of it; nothing is ever decided from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -252,5 +252,13 @@ fn a_flipped_or_truncated_journal_is_refused_and_the_place_named() {
     std::fs::write(&db, &flipped).unwrap();
     let refused = home.run(&["serve"]);
     assert_eq!(refused.code, 1, "{refused:?}");
+    let named = refused.err.split("journal is damaged at LSN ").nth(1).and_then(|rest| rest.split(':').next());
+    let named: u64 = named.unwrap_or_else(|| panic!("no LSN: {}", refused.err)).parse().unwrap();
+    assert!((1..=120).contains(&named), "40 pupils make 120 records, and LSN {named} is named");
+
+    // And cut off in the middle.
+    std::fs::write(&db, &whole[..whole.len() / 2]).unwrap();
+    let refused = home.run(&["serve"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains("journal is damaged at LSN"), "{}", refused.err);
 }

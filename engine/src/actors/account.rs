@@ -25,8 +25,8 @@ pub(crate) type AccountCell = Cell<Box<Account>, ActorRef<AccountMessage>>;
 pub(crate) enum AccountMessage {
     /// A command to decide.
     Command(CommandMessage),
-    /// Its balance and state.
-    View(Pending),
+    /// Its balance and state, for whom it may concern.
+    View(Caller, Pending),
     /// Nobody has asked for a while: give the state back.
     Retire,
 }
@@ -37,8 +37,6 @@ pub(crate) struct CommandMessage {
     pub(crate) key: RequestKey,
     pub(crate) fingerprint: u64,
     pub(crate) command: Command,
-    /// The card was reserved for this command and is to be released if it is refused.
-    pub(crate) reserved: bool,
     pub(crate) pending: Pending,
 }
 
@@ -72,55 +70,59 @@ impl Actor for AccountActor {
         message: AccountMessage,
         state: &mut Option<Box<Account>>,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(account) = state.as_mut() else { return Ok(()) };
-        match message {
+        let Some(mut account) = state.take() else { return Ok(()) };
+        let id = account.id();
+        // A state that panicked half-way is never used again: the supervisor makes it anew from the journal.
+        let handled = catch_unwind(AssertUnwindSafe(|| match message {
             AccountMessage::Command(message) => {
-                self.decide(account, message)?;
+                self.decide(&mut account, message);
                 self.cell.handled();
+                Some(account)
             }
-            AccountMessage::View(pending) => {
-                let outcome = match account.view(self.shared.clock.now()) {
-                    Some(view) => Outcome::View(view),
-                    None => Outcome::Rejected(Rejection::UnknownAccount),
-                };
-                self.shared.commit(Item::Answer(outcome, pending));
+            AccountMessage::View(caller, pending) => {
+                self.show(&account, &caller, pending);
                 self.cell.handled();
+                Some(account)
             }
-            AccountMessage::Retire => {
-                if let Some(account) = state.take() {
-                    match self.cell.retire(account) {
-                        // The count of waiting messages was zero under the lock: the mailbox is empty.
-                        Ok(()) => myself.stop(None),
-                        Err(account) => *state = Some(account),
-                    }
+            AccountMessage::Retire => match self.cell.retire(account) {
+                // The count of waiting messages was zero under the lock: the mailbox is empty.
+                Ok(()) => {
+                    myself.stop(None);
+                    None
                 }
-            }
-        }
+                Err(account) => Some(account),
+            },
+        }));
+        *state = handled.map_err(|_| Panicked(id))?;
         Ok(())
     }
 }
 
 impl AccountActor {
-    fn decide(&self, account: &mut Account, message: CommandMessage) -> Result<(), Panicked> {
-        let CommandMessage { caller, key, fingerprint, command, reserved, pending } = message;
+    fn decide(&self, account: &mut Account, message: CommandMessage) {
+        let CommandMessage { caller, key, fingerprint, command, pending } = message;
         let now = self.shared.clock.now();
         let rules = &self.shared.rules;
-        // A state that panicked half-way is never used again: the supervisor makes it anew from the journal.
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(probe) = &self.shared.probe {
-                probe(&command);
-            }
-            let entry =
-                account.decide(&caller, &command, rules, now).unwrap_or_else(|rejection| Entry::Refused { rejection });
-            account.apply(key, now, &entry, rules);
-            entry
-        }));
-        let Ok(entry) = decided else { return Err(Panicked(account.id())) };
-        if let (true, Command::BindCard { card, .. }, Entry::Refused { .. }) = (reserved, command, entry) {
-            self.shared.directory.release(card, account.id());
+        if let Some(probe) = &self.shared.probe {
+            probe(&command);
         }
+        let decided = account.decide(&caller, &command, rules, now).and_then(|entry| match entry {
+            // The one rule that is not the account's own: a card belongs to one account.
+            Entry::CardBound { card } if !self.shared.directory.bind(card, &self.cell) => Err(Rejection::CardTaken),
+            entry => Ok(entry),
+        });
+        let entry = decided.unwrap_or_else(|rejection| Entry::Refused { rejection });
+        account.apply(key, now, &entry, rules);
         let draft = Draft { at: now, key, fingerprint, account: account.id(), balance: account.balance(), entry };
         self.shared.commit(Item::Commit(draft, pending));
-        Ok(())
+    }
+
+    fn show(&self, account: &Account, caller: &Caller, pending: Pending) {
+        let outcome = match account.view(self.shared.clock.now()) {
+            Some(view) if caller.serves(view.school) => Outcome::View(view),
+            Some(_) => Outcome::Rejected(Rejection::OtherSchool),
+            None => Outcome::Rejected(Rejection::UnknownAccount),
+        };
+        self.shared.commit(Item::Answer(outcome, pending));
     }
 }

@@ -46,5 +46,12 @@ async fn an_idle_actor_retires_and_loses_nothing() {
         approved(sale.expect("a sale got lost between two actors"));
         tokio::time::sleep(Duration::from_micros(n * 37 % 5000)).await;
     }
+    for attempt in 0.. {
+        if engine.awake() == 0 {
+            break;
+        }
+        assert!(attempt < 500, "an actor that nobody asks does not retire");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     engine.shutdown().await;
 }

@@ -77,6 +77,19 @@ async fn a_lost_answer_of_the_journal_is_settled_by_asking_again() {
 }
 
 #[tokio::test]
+async fn a_store_that_panics_is_a_failed_flush() {
+    let world = World::new();
+    let (engine, _) = world.with_pupil(100).await;
+    engine.shutdown().await;
+    let engine = world.start_on(Box::new(Panicking(world.journal.clone()))).await;
+    let outcome = timeout(SOON, till(&engine).ask(Sequence(1), buy(10))).await.unwrap();
+    assert_eq!(outcome, Outcome::Unavailable);
+    assert!(world.fatal.lock().unwrap().is_some(), "the program is told to stop");
+    let later = timeout(SOON, till(&engine).ask(Sequence(1), buy(10))).await;
+    assert!(!matches!(later, Ok(Outcome::Approved(_) | Outcome::Rejected(_))), "{later:?}");
+}
+
+#[tokio::test]
 async fn an_engine_that_lost_its_claim_answers_nobody() {
     let world = World::new();
     let (_old, till_of_old) = world.with_pupil(100).await;

@@ -105,6 +105,23 @@ pub fn rejected(outcome: Outcome) -> Rejection {
     }
 }
 
+/// A journal whose appends panic.
+pub struct Panicking(pub MemoryJournal);
+
+impl Journal for Panicking {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        self.0.claim(shard, owner)
+    }
+
+    fn append(&mut self, _: &Claim, _: Lsn, _: &[Record]) -> Result<Lsn, AppendError> {
+        panic!("the store panics")
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        self.0.reader()
+    }
+}
+
 /// A journal whose appends wait at a gate.
 pub struct Gated {
     pub journal: MemoryJournal,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use frokost_engine::{Amount, Command, Outcome, Query, Rejection, Sequence};
+use frokost_engine::{Amount, Caller, CallerId, Command, Outcome, Query, Rejection, Role, SchoolId, Sequence};
 
 use crate::harness::*;
 
@@ -85,6 +85,13 @@ async fn roles_are_held_to_what_they_may() {
     assert_eq!(rejected(till.ask(Sequence(1), top_up(5, 100)).await), Rejection::NotAllowed);
     assert_eq!(rejected(operator(&engine).ask(Sequence(10), buy(10)).await), Rejection::NotAllowed);
     assert_eq!(rejected(till.view(Query::AccountBalance { account: PUPIL }).await), Rejection::NotAllowed);
+    // Another school's till and secretary see nothing of this account.
+    let elsewhere = |id, role| engine.caller(Caller { id: CallerId(id), role, school: SchoolId(2) });
+    let looked = elsewhere(40, Role::Till).view(Query::CardBalance { card: card(1) }).await;
+    assert_eq!(rejected(looked), Rejection::OtherSchool);
+    let month = frokost_engine::Clock::now(world.clock.as_ref()).month();
+    let looked = elsewhere(41, Role::Secretary).statement(PUPIL, month).await.unwrap_err();
+    assert_eq!(rejected(looked), Rejection::OtherSchool);
     engine.shutdown().await;
 }
 
@@ -100,6 +107,23 @@ async fn of_two_accounts_that_want_one_card_one_gets_it() {
         Rejection::CardTaken
     );
     approved(operator.ask(Sequence(12), Command::BindCard { account: other, card: card(5) }).await);
+    // A bind that is refused leaves the card free, also while the account's own secretary asks for the same.
+    let stranger = engine.caller(Caller { id: CallerId(30), role: Role::Secretary, school: SchoolId(2) });
+    let own = engine.caller(Caller { id: CallerId(31), role: Role::Secretary, school: SCHOOL });
+    for n in 0..50 {
+        let bind = Command::BindCard { account: PUPIL, card: card(100 + n) };
+        let key = Sequence(u64::from(n) + 1);
+        let (refused, bound) = tokio::join!(stranger.ask(key, bind), own.ask(key, bind));
+        assert_eq!(rejected(refused), Rejection::OtherSchool);
+        approved(bound);
+        let theirs = Command::BindCard { account: other, card: card(100 + n) };
+        assert_eq!(rejected(operator.ask(Sequence(100 + u64::from(n)), theirs).await), Rejection::CardTaken);
+        let refused =
+            stranger.ask(Sequence(1000 + u64::from(n)), Command::BindCard { account: PUPIL, card: card(500 + n) });
+        assert_eq!(rejected(refused.await), Rejection::OtherSchool);
+        let free = Command::BindCard { account: other, card: card(500 + n) };
+        approved(operator.ask(Sequence(500 + u64::from(n)), free).await);
+    }
     engine.shutdown().await;
     // What was refused stays refused for the journal's reader, too.
     world.start().await.shutdown().await;

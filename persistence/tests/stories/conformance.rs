@@ -110,6 +110,10 @@ fn a_group_that_does_not_follow_is_refused(world: &impl World) {
     journal.append(&claim, Lsn::ZERO, &records(0, 3)).unwrap();
     assert!(matches!(journal.append(&claim, Lsn(4), &records(4, 1)), Err(AppendError::Failed(_))));
     assert!(matches!(journal.append(&claim, Lsn(2), &records(2, 3)), Err(AppendError::Failed(_))));
+    let mut holed = records(3, 3);
+    holed.remove(1);
+    assert!(matches!(journal.append(&claim, Lsn(3), &holed), Err(AppendError::Failed(_))), "a gap inside a group");
+    assert!(matches!(journal.append(&claim, Lsn(3), &[]), Err(AppendError::Failed(_))), "an empty group");
     assert_eq!(read(&journal, 1), [1, 2, 3]);
 }
 

@@ -63,7 +63,7 @@ fn a_whole_journal_starts() {
 }
 
 #[test]
-fn every_flipped_bit_in_a_value_is_noticed_and_the_lsn_named() {
+fn a_flipped_bit_in_any_part_is_noticed_and_the_lsn_named() {
     let folder = tempfile::tempdir().unwrap();
     written(folder.path());
     let db = bare(folder.path());
@@ -99,18 +99,20 @@ fn a_missing_part_is_noticed_wherever_it_is() {
     for missing in 0..8 {
         let folder = tempfile::tempdir().unwrap();
         written(folder.path());
-        let mut gone = 0;
+        let mut expected = 0;
         tamper(folder.path(), |db| {
             let keys = part_keys(db);
-            let key = &keys[missing % keys.len()];
-            gone = u64::from_be_bytes(key.as_ref().try_into().unwrap());
-            db.remove(key).unwrap();
+            let at = missing % keys.len();
+            let gone = u64::from_be_bytes(keys[at].as_ref().try_into().unwrap());
+            // Without its last part the last group was never closed, and begins at 301; the head file knows better.
+            expected = if at + 1 == keys.len() { 301 } else { gone };
+            db.remove(&keys[at]).unwrap();
         });
         match start(folder.path()) {
             Err(JournalError::Damaged { lsn, .. }) => {
-                assert!(lsn.0 <= gone.max(301), "part {gone} is missing, LSN {lsn} is named");
+                assert_eq!(lsn, Lsn(expected), "part {missing} is missing");
             }
-            other => panic!("part {gone} is missing: {other:?}"),
+            other => panic!("part {missing} is missing: {other:?}"),
         }
     }
 }

@@ -1,0 +1,121 @@
+//! A purchase through the engine in process: door, actor, committer, journal, answer; without the network. So many in flight at
+//! once, on 10,000 accounts chosen evenly; on sled with fdatasync, and on a journal in memory to show what is the disk's share.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use frokost_engine::command::Source;
+use frokost_engine::journal::Journal;
+use frokost_engine::memory_journal::MemoryJournal;
+use frokost_engine::memory_statements::MemoryStatements;
+use frokost_engine::{
+    AccountId, Amount, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber,
+    Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
+};
+use frokost_persistence::SledJournal;
+use tokio::sync::mpsc;
+
+const ACCOUNTS: u64 = 10_000;
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Timestamp(u64::try_from(since.as_millis()).unwrap())
+    }
+}
+
+fn card(n: u64) -> CardNumber {
+    format!("{n:014}").parse().unwrap()
+}
+
+async fn engine(journal: Box<dyn Journal>) -> Engine {
+    let statements = MemoryStatements::default();
+    let ports = Ports {
+        journal,
+        projection: Box::new(statements.clone()),
+        statements: Arc::new(statements),
+        clock: Arc::new(SystemClock),
+        on_fatal: Arc::new(|why| panic!("{why}")),
+    };
+    let engine = Engine::start(ports, Config::default()).await.unwrap();
+    let operator = engine.caller(Caller { id: CallerId(1), role: Role::Operator, school: SchoolId(0) });
+    let (to, mut answers) = mpsc::unbounded_channel();
+    let mut sequence = 0;
+    for n in 1..=ACCOUNTS {
+        let account = AccountId(n);
+        let amount = Amount::from_kroner(10_000);
+        for command in [
+            Command::Open { account, school: SchoolId(1) },
+            Command::BindCard { account, card: card(n) },
+            Command::TopUp { account, order: OrderNumber(1), amount, source: Source::Opening },
+        ] {
+            sequence += 1;
+            operator.submit(Sequence(sequence), command, Reply::Stream { to: to.clone(), tag: sequence });
+        }
+        for _ in 0..3 {
+            assert!(matches!(answers.recv().await, Some((_, Outcome::Approved(_)))));
+        }
+    }
+    engine
+}
+
+/// Keeps `in_flight` purchases in flight until `rounds` are answered.
+async fn buy(till: &CallerHandle, next: &AtomicU64, in_flight: u64, rounds: u64) -> Duration {
+    let (to, mut answers) = mpsc::unbounded_channel();
+    let submit = || {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let command = Command::Purchase { card: card(n * 7919 % ACCOUNTS + 1), amount: Amount::from_ore(1) };
+        till.submit(Sequence(n), command, Reply::Stream { to: to.clone(), tag: n });
+    };
+    let begin = Instant::now();
+    let mut asked = 0;
+    while asked < rounds.min(in_flight) {
+        submit();
+        asked += 1;
+    }
+    let mut many = Vec::with_capacity(256);
+    let mut answered = 0;
+    while answered < rounds {
+        answered += answers.recv_many(&mut many, 256).await as u64;
+        for (_, outcome) in many.drain(..) {
+            assert!(matches!(outcome, Outcome::Approved(_)), "{outcome:?}");
+            if asked < rounds {
+                submit();
+                asked += 1;
+            }
+        }
+    }
+    begin.elapsed()
+}
+
+fn purchase(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut group = criterion.benchmark_group("purchase in process");
+    group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(5));
+    let folder = tempfile::tempdir().unwrap();
+    let journals: [(&str, Box<dyn Journal>); 2] = [
+        ("sled, fdatasync", Box::new(SledJournal::open(&folder.path().join("journal")).unwrap())),
+        ("in memory, not durable", Box::new(MemoryJournal::default())),
+    ];
+    for (name, journal) in journals {
+        let engine = runtime.block_on(engine(journal));
+        let till = engine.caller(Caller { id: CallerId(2), role: Role::Till, school: SchoolId(1) });
+        let next = AtomicU64::new(1);
+        for in_flight in [1, 64, 1000] {
+            group.bench_with_input(BenchmarkId::new(name, in_flight), &in_flight, |bench, in_flight| {
+                bench.iter_custom(|rounds| runtime.block_on(buy(&till, &next, *in_flight, rounds)));
+            });
+        }
+        runtime.block_on(engine.shutdown());
+    }
+    group.finish();
+}
+
+criterion_group!(benches, purchase);
+criterion_main!(benches);

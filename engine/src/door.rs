@@ -1,0 +1,194 @@
+//! The door: one caller's way into the engine. Permits are taken, keys looked up and refusals that concern no account made here,
+//! before anything is queued; everything else is an account's to decide.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::account::Account;
+use crate::actors::account::{AccountCell, AccountMessage, CommandMessage};
+use crate::amount::Amount;
+use crate::caller::Caller;
+use crate::command::{Command, Query};
+use crate::committer::{Draft, Item};
+use crate::dedup::Seen;
+use crate::engine::Engine;
+use crate::entry::Entry;
+use crate::id::{AccountId, RequestKey, Sequence};
+use crate::outcome::Outcome;
+use crate::pending::{Pending, Reply, SharedWindow, Ticket, Waiter, lock};
+use crate::permits::Permit;
+use crate::rejection::Rejection;
+use crate::statement::{Statement, StatementError};
+use crate::time::Month;
+
+/// One caller's way into the engine.
+#[derive(Clone)]
+pub struct CallerHandle {
+    pub(crate) engine: Engine,
+    pub(crate) caller: Caller,
+    pub(crate) window: SharedWindow,
+}
+
+impl CallerHandle {
+    /// Who it is.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    /// Asks for a command under the caller's own number `sequence`. Returns at once; the answer comes through
+    /// `reply` when what it rests on is durable.
+    pub fn submit(&self, sequence: Sequence, command: Command, reply: Reply) {
+        if !self.caller.role.may(&command) {
+            return reply.send(Outcome::Rejected(Rejection::NotAllowed));
+        }
+        let Some(waiter) = self.enter(reply) else { return };
+        let fingerprint = command.fingerprint();
+        let seen = lock(&self.window).begin(sequence, fingerprint, waiter);
+        let waiter = match seen {
+            Seen::New(waiter) => waiter,
+            Seen::Waiting => return,
+            Seen::Before(waiter, outcome) => return waiter.answer(outcome),
+            Seen::Refused(waiter, rejection) => return waiter.answer(Outcome::Rejected(rejection)),
+            Seen::Undecided(waiter) => return waiter.answer(Outcome::Busy),
+        };
+        let ticket = Ticket { window: Arc::clone(&self.window), sequence, fingerprint };
+        let pending = Pending::new(waiter, Some(ticket));
+        let key = RequestKey { caller: self.caller.id, sequence };
+        match self.route(&command) {
+            Ok(cell) => {
+                let message = CommandMessage { caller: self.caller, key, fingerprint, command, pending };
+                self.engine.tell(&cell, AccountMessage::Command(message));
+            }
+            Err(rejection) => {
+                // No account decides this, so it is journalled from here: the same key is refused the same way for ever.
+                let draft = Draft {
+                    at: self.engine.shared.clock.now(),
+                    key,
+                    fingerprint,
+                    account: AccountId(0),
+                    balance: Amount::ZERO,
+                    entry: Entry::Refused { rejection },
+                };
+                self.engine.shared.commit(Item::Commit(draft, pending));
+            }
+        }
+    }
+
+    /// Like [`CallerHandle::submit`], and waits for the answer. `Unavailable` if the engine falls meanwhile.
+    pub async fn ask(&self, sequence: Sequence, command: Command) -> Outcome {
+        let (to, answer) = oneshot::channel();
+        self.submit(sequence, command, Reply::Once(to));
+        answer.await.unwrap_or(Outcome::Unavailable)
+    }
+
+    /// Asks for a balance; statements come from [`CallerHandle::statement`]. A query by card or account is answered
+    /// when everything that made up the balance is durable.
+    pub fn query(&self, query: Query, reply: Reply) {
+        if !self.caller.role.may_query(&query) {
+            return reply.send(Outcome::Rejected(Rejection::NotAllowed));
+        }
+        let Some(waiter) = self.enter(reply) else { return };
+        let directory = &self.engine.shared.directory;
+        let (cell, unknown) = match query {
+            Query::CardBalance { card } => (directory.by_card(&card), Rejection::UnknownCard),
+            Query::AccountBalance { account } | Query::Statement { account, .. } => {
+                (directory.by_account(account), Rejection::UnknownAccount)
+            }
+        };
+        let pending = Pending::new(waiter, None);
+        match cell {
+            Some(cell) => self.engine.tell(&cell, AccountMessage::View(self.caller, pending)),
+            None => self.engine.shared.commit(Item::Answer(Outcome::Rejected(unknown), pending)),
+        }
+    }
+
+    /// Like [`CallerHandle::query`], and waits for the answer.
+    pub async fn view(&self, query: Query) -> Outcome {
+        let (to, answer) = oneshot::channel();
+        self.query(query, Reply::Once(to));
+        answer.await.unwrap_or(Outcome::Unavailable)
+    }
+
+    /// An account's month, with everything in it that was durable when it was asked for.
+    ///
+    /// # Errors
+    /// The outcome that came instead: a rejection, `Busy`, or `Unavailable` where statements cannot be read.
+    pub async fn statement(&self, account: AccountId, month: Month) -> Result<Statement, Outcome> {
+        // Held to the end: reading storage is work like any other, and a shutdown waits for it.
+        let Some(_permit) = self.take_permit()? else { return Err(Outcome::Busy) };
+        match self.view(Query::Statement { account, month }).await {
+            Outcome::View(_) => {}
+            other @ (Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::Busy | Outcome::Unavailable) => {
+                return Err(other);
+            }
+        }
+        let shared = &self.engine.shared;
+        let durable = self.engine.durable();
+        let mut projected = shared.projected.clone();
+        let caught_up = async { projected.wait_for(|lsn| *lsn >= durable).await.is_ok() };
+        if !matches!(tokio::time::timeout(Duration::from_secs(5), caught_up).await, Ok(true)) {
+            return Err(Outcome::Unavailable);
+        }
+        let statements = Arc::clone(&shared.statements);
+        let read = tokio::task::spawn_blocking(move || -> Result<Statement, StatementError> {
+            Ok(Statement { months: statements.months(account)?, postings: statements.postings(account, month)? })
+        });
+        match read.await {
+            Ok(Ok(statement)) => Ok(statement),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a statement cannot be read");
+                Err(Outcome::Unavailable)
+            }
+            Err(_) => Err(Outcome::Unavailable),
+        }
+    }
+
+    /// A permit, nothing if none is free, or the outcome after closing time.
+    fn take_permit(&self) -> Result<Option<Permit>, Outcome> {
+        let shared = &self.engine.shared;
+        let permit = shared.permits.try_take();
+        // Looked at after the permit is taken, so that a shutdown that does not see the permit is seen here. Should a weakly
+        // ordered processor let both slip, the committer is gone already and the request is answered `Unavailable`, too.
+        if shared.closing.load(Ordering::SeqCst) {
+            return Err(Outcome::Unavailable);
+        }
+        Ok(permit)
+    }
+
+    /// A permit for a reply, or the reply sent off.
+    fn enter(&self, reply: Reply) -> Option<Waiter> {
+        match self.take_permit() {
+            Ok(Some(permit)) => return Some(Waiter { reply, permit }),
+            Ok(None) => {
+                metrics::counter!("frokost_answers_total", "outcome" => "busy").increment(1);
+                reply.send(Outcome::Busy);
+            }
+            Err(outcome) => reply.send(outcome),
+        }
+        None
+    }
+
+    /// Which account decides a command.
+    fn route(&self, command: &Command) -> Result<Arc<AccountCell>, Rejection> {
+        let directory = &self.engine.shared.directory;
+        match *command {
+            Command::Purchase { card, .. } | Command::Refund { card, .. } => {
+                directory.by_card(&card).ok_or(Rejection::UnknownCard)
+            }
+            // Account 0 is the mark of records that concern no account.
+            Command::Open { account: AccountId(0), .. } => Err(Rejection::UnknownAccount),
+            Command::Open { account, .. } => {
+                Ok(directory.get_or_insert(account, || Box::new(Account::unopened(account))))
+            }
+            Command::BindCard { account, .. }
+            | Command::TopUp { account, .. }
+            | Command::Block { account }
+            | Command::Activate { account }
+            | Command::SetDailyLimit { account, .. } => directory.by_account(account).ok_or(Rejection::UnknownAccount),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Holds the lines that are easily crossed by accident: which crate may use which, where sled and the clock may appear, that a
+//! file says what it owns and stays one room, that what the documents point at is there.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests stop where they are wrong")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Crate, and which of ours it may use. Arrows point at what is imported; see docs/ARCHITECTURE.md.
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("engine", &[]),
+    ("persistence", &["frokost-engine"]),
+    ("net", &["frokost-engine"]),
+    ("portal-adapter", &["frokost-engine", "frokost-net", "frokost-persistence"]),
+    ("loadtest", &["frokost-engine", "frokost-net"]),
+    ("", &["frokost-engine", "frokost-loadtest", "frokost-net", "frokost-persistence", "frokost-portal"]),
+];
+
+/// A library, and the only crates that may depend on it (not counting tests).
+const HOMES: [(&str, &[&str]); 6] = [
+    ("sled", &["persistence"]),
+    ("quinn", &["net"]),
+    ("ractor", &["engine"]),
+    ("axum", &["portal-adapter", ""]),
+    ("rkyv", &["persistence", "net"]),
+    ("argon2", &["portal-adapter"]),
+];
+
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let manifest = fs::read_to_string(Path::new(ROOT).join(folder).join("Cargo.toml")).unwrap();
+    let section = manifest.split("\n[dependencies]").nth(1).unwrap();
+    let section = section.split("\n[").next().unwrap();
+    section
+        .lines()
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .filter(|n| !n.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn files(ending: &str) -> Vec<PathBuf> {
+    fn walk(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && !["target", "node_modules"].contains(&name.as_str()) {
+                walk(&path, ending, found);
+            } else if name.ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new(ROOT), ending, &mut found);
+    assert!(found.len() > 3, "only {} files end in {ending}: this looks in the wrong place", found.len());
+    found
+}
+
+#[test]
+fn the_arrows_between_crates_point_one_way() {
+    for (folder, allowed) in ARROWS {
+        let ours: Vec<String> = dependencies(folder).into_iter().filter(|name| name.starts_with("frokost-")).collect();
+        for name in &ours {
+            assert!(allowed.contains(&name.as_str()), "{folder} may not use {name}");
+        }
+    }
+}
+
+#[test]
+fn each_library_stays_in_its_home() {
+    for (library, homes) in HOMES {
+        for (folder, _) in ARROWS {
+            let uses = dependencies(folder).contains(library);
+            assert!(!uses || homes.contains(&folder), "'{folder}' may not use {library}; it lives in {homes:?}");
+            assert!(uses || !homes.contains(&folder), "'{folder}' does not use {library} any more");
+        }
+    }
+}
+
+#[test]
+fn the_engine_looks_at_no_clock_file_or_variable() {
+    for path in files(".rs").iter().filter(|path| path.starts_with(Path::new(ROOT).join("engine/src"))) {
+        let text = fs::read_to_string(path).unwrap();
+        for banned in ["std::fs", "std::env", "SystemTime", "Instant::now", "std::net", "println!"] {
+            assert!(!text.contains(banned), "{} uses {banned}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_owns_and_is_one_room() {
+    for path in files(".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//! "), "{} does not begin with what it owns", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= 600, "{} has {lines} lines: which noun does it own?", path.display());
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(
+            !["mod", "util", "utils", "helper", "helpers", "common", "misc", "manager"].contains(&name.as_str()),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn money_is_never_a_float() {
+    // The load tester and its display measure time and rates; nobody else has a use for fractions.
+    let allowed = [
+        "loadtest/",
+        "src/commands/live.rs",
+        "src/commands/load.rs",
+        "src/commands/demo.rs",
+        "src/cli.rs",
+        "src/node.rs",
+        "benches/",
+        "persistence/src/sled_journal.rs",
+        "tests/",
+    ];
+    for path in files(".rs") {
+        let name = path.strip_prefix(ROOT).unwrap().to_string_lossy().into_owned();
+        if allowed.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("f64") && !text.contains("f32"), "{name} has a float in it");
+    }
+}
+
+#[test]
+fn what_the_documents_point_at_is_there() {
+    for path in files(".md") {
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") || link.starts_with('#') {
+                continue;
+            }
+            let target = path.parent().unwrap().join(link.split('#').next().unwrap());
+            assert!(target.exists(), "{} points at {link}, which is not there", path.display());
+        }
+        for word in text.split('`').skip(1).step_by(2).filter(|w| w.ends_with(".rs") && w.contains('/')) {
+            assert!(Path::new(ROOT).join(word).exists(), "{} names {word}, which is not there", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_verb_is_in_the_readme() {
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    for verb in ["demo", "serve", "import", "account", "card", "parent", "till", "load", "verify", "inspect"] {
+        assert!(readme.contains(&format!("`{verb}`")) || readme.contains(&format!("frokost {verb}")), "{verb}");
+    }
+}
