@@ -26,7 +26,7 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Run the engine, listen for tills, and serve the portal.
     Serve(ServeArgs),
-    /// Take in a school's list of pupils (CSV). Taking the same list in again changes nothing.
+    /// Take in a school's list of pupils (CSV). Taking the same list in again changes nothing. The server must not be running.
     Import(ImportArgs),
     /// Look up, block, activate or fill an account.
     Account(AccountArgs),
@@ -36,7 +36,7 @@ pub(crate) enum Verb {
     Parent(ParentArgs),
     /// Sell at a till; `till add` enrols one.
     Till(TillArgs),
-    /// Load a running server with many tills, and audit what it did.
+    /// Load a running server with many tills, and audit what it did. It buys with real cards: for test installations.
     Load(LoadArgs),
     /// Check every promise of the books on a data folder. The server must not be running.
     Verify(FolderArgs),
@@ -76,10 +76,10 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Args, Clone, Default)]
 pub(crate) struct SettingsArgs {
     /// The settings file; see docs/settings.md.
-    #[arg(long, value_name = "FILE", env = "FROKOST_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "FROKOST_CONFIG", global = true)]
     pub(crate) config: Option<PathBuf>,
     /// The data folder [env: FROKOST_DATA] [default: data].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(crate) data: Option<PathBuf>,
 }
 

@@ -23,42 +23,72 @@ use frokost_persistence::{Records, SealingKey, SledJournal, SledStatements};
 
 use crate::settings::Settings;
 
+/// Everything that may be in a data folder.
+const OURS: [&str; 11] = [
+    "journal",
+    "journal.head",
+    "statements",
+    "statements.set-aside",
+    "records",
+    "pki",
+    "keys",
+    "sandbox.json",
+    "sandbox.new",
+    "serving",
+    "try-me.pem",
+];
+
 /// An installation's folder.
 #[derive(Debug, Clone)]
 pub(crate) struct DataFolder(PathBuf);
 
 impl DataFolder {
-    /// The folder, made if it is not there.
+    /// The folder for an installation that may begin here: made if it is not there, private in any case. A folder with
+    /// something else in it is left alone.
     pub(crate) fn make(path: &Path) -> anyhow::Result<DataFolder> {
+        let about = || format!("the data folder {}", path.display());
         if !path.exists() {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(path)
-                .with_context(|| format!("the data folder {} cannot be made", path.display()))?;
+                .with_context(|| format!("{} cannot be made", about()))?;
         }
-        DataFolder::existing(path)
-    }
-
-    /// The folder, which has to be there.
-    pub(crate) fn existing(path: &Path) -> anyhow::Result<DataFolder> {
-        let about = || format!("the data folder {}", path.display());
-        let found = fs::metadata(path).with_context(about)?;
-        anyhow::ensure!(found.is_dir(), "{} is not a folder", about());
-        fs::read_dir(path).with_context(|| format!("{} cannot be read", about()))?;
-        if found.permissions().mode() & 0o077 != 0 {
+        anyhow::ensure!(fs::metadata(path).with_context(about)?.is_dir(), "{} is not a folder", about());
+        for entry in fs::read_dir(path).with_context(|| format!("{} cannot be read", about()))? {
+            let name = entry.with_context(about)?.file_name();
+            anyhow::ensure!(
+                OURS.iter().any(|ours| name == *ours),
+                "{} has something of somebody else's in it: {}; choose an empty folder",
+                about(),
+                name.to_string_lossy()
+            );
+        }
+        if fs::metadata(path).with_context(about)?.permissions().mode() & 0o077 != 0 {
             let private = fs::Permissions::from_mode(0o700);
             fs::set_permissions(path, private).with_context(|| format!("{} cannot be made private", about()))?;
         }
         Ok(DataFolder(path.to_owned()))
     }
 
+    /// The folder of an installation that is there. Changes nothing.
+    pub(crate) fn existing(path: &Path) -> anyhow::Result<DataFolder> {
+        let about = || format!("the data folder {}", path.display());
+        fs::read_dir(path).with_context(about)?;
+        let folder = DataFolder(path.to_owned());
+        anyhow::ensure!(
+            folder.is_begun(),
+            "there is no installation in {}; name its folder with --data, or begin one with import, serve or demo",
+            path.display()
+        );
+        Ok(folder)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Is there an installation in it?
-    pub(crate) fn is_begun(&self) -> bool {
+    fn is_begun(&self) -> bool {
         self.0.join("journal/db").exists()
     }
 
@@ -106,13 +136,21 @@ impl DataFolder {
             };
             write_new(&path, pem.as_bytes(), 0o600)?;
         }
-        Ok(Bundle::read(&path)?)
+        let bundle = Bundle::read(&path)?;
+        let is = bundle.identity().map(|identity| identity.0.role.name());
+        anyhow::ensure!(is == Some(role.name()), "{} is not a bundle for the role {}", path.display(), role.name());
+        Ok(bundle)
     }
 }
 
-/// The key that seals CPR numbers, made when first asked for.
-pub(crate) fn sealing_key(settings: &Settings) -> anyhow::Result<SealingKey> {
+/// The key that seals CPR numbers. Made when there is nothing yet that could have been sealed with another.
+pub(crate) fn sealing_key(settings: &Settings, records: &Records) -> anyhow::Result<SealingKey> {
     let path = settings.key_file();
+    anyhow::ensure!(
+        path.exists() || records.pupils()?.is_empty(),
+        "the key file {} is missing, and there are pupils whose CPR numbers only it opens; put it back",
+        path.display()
+    );
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::DirBuilder::new()
             .recursive(true)

@@ -60,7 +60,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Import(args) => Box::pin(commands::import::run(args)).await,
         Verb::Account(args) => Box::pin(commands::account::run(args)).await,
         Verb::Card(args) => Box::pin(commands::card::run(args)).await,
-        Verb::Parent(args) => commands::parent::run(&args),
+        Verb::Parent(args) => Box::pin(commands::parent::run(args)).await,
         Verb::Till(args) => Box::pin(commands::till::run(args)).await,
         Verb::Load(args) => Box::pin(commands::load::run(args)).await,
         Verb::Verify(args) => commands::verify::run(&args),

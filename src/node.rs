@@ -77,12 +77,14 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     /// What browsers call the portal.
     pub(crate) public_url: String,
+    /// Where metrics are served.
+    pub(crate) metrics: SocketAddr,
     stop: watch::Sender<bool>,
     serving: Vec<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Node {
-    /// Starts everything, or nothing: every address and folder is tried before anyone is served.
+    /// Starts everything. Every TCP address and every folder is tried before the first till is served.
     pub(crate) async fn start(settings: Settings) -> anyhow::Result<Node> {
         let folder = DataFolder::make(&settings.data)?;
         let portal_listener = listen(settings.portal.listen, "browsers").await?;
@@ -90,7 +92,7 @@ impl Node {
         let metrics_listener = listen(settings.metrics.listen, "metrics").await?;
         let journal = folder.journal().with_context(|| format!("{}", folder.path().display()))?;
         let records = folder.records()?;
-        let key = sealing_key(&settings)?;
+        let key = sealing_key(&settings, &records)?;
         let recorder = metrics_recorder()?;
         let core = Core::start(&folder, journal, settings.tills.listen).await?;
 
@@ -102,7 +104,11 @@ impl Node {
         };
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let origin = format!("http://{}", sandbox_listener.local_addr()?);
+        let origin = match settings.payment.sandbox_url.as_str() {
+            "" => format!("http://{}", sandbox_listener.local_addr()?),
+            url => url.to_owned(),
+        };
+        let metrics = metrics_listener.local_addr()?;
         let sandbox =
             Sandbox::open(&folder.sandbox_book(), origin, Arc::clone(&clock)).context("the payment sandbox")?;
         let setup = frokost_portal::Setup {
@@ -125,7 +131,7 @@ impl Node {
             tokio::spawn(sandbox.serve(sandbox_listener, told(stopped.clone()))),
             tokio::spawn(serve_metrics(metrics_listener, recorder, core.engine.clone(), told(stopped))),
         ];
-        Ok(Node { core, records, settings, public_url, stop, serving })
+        Ok(Node { core, records, settings, public_url, metrics, stop, serving })
     }
 
     /// Stops in order: browsers first, then tills, then the engine, everything durable.
@@ -181,6 +187,7 @@ async fn serve_metrics(
     let show = move || async move {
         metrics::gauge!("frokost_requests_in_flight").set(u32::try_from(engine.in_flight()).unwrap_or(u32::MAX));
         metrics::gauge!("frokost_accounts").set(u32::try_from(engine.accounts()).unwrap_or(u32::MAX));
+        metrics::gauge!("frokost_accounts_awake").set(u32::try_from(engine.awake()).unwrap_or(u32::MAX));
         recorder.render()
     };
     let table = Router::new().route("/metrics", get(show)).route("/healthz", get(|| async { "ok\n" }));

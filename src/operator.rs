@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
 use frokost_engine::journal::JournalError;
-use frokost_engine::{AccountView, Command, Outcome, Query, Sequence};
+use frokost_engine::{AccountView, CardNumber, Command, Outcome, Query, Sequence};
 use frokost_net::{Bundle, Client};
 
 use crate::cli::Lang;
@@ -21,15 +21,20 @@ pub(crate) struct Operator {
     /// The engine, if it is ours.
     core: Option<Core>,
     sequence: AtomicU64,
+    card_length: usize,
 }
 
 impl Operator {
     /// Connects to the server that runs on the data folder, or starts the engine on it.
     pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<Operator> {
-        let folder = DataFolder::existing(&settings.data)?;
+        Operator::connect_in(&DataFolder::existing(&settings.data)?, settings).await
+    }
+
+    /// The same on a folder that may be new.
+    pub(crate) async fn connect_in(folder: &DataFolder, settings: &Settings) -> anyhow::Result<Operator> {
         let (core, address, bundle) = match folder.journal() {
             Ok(journal) => {
-                let core = Core::start(&folder, journal, ([127, 0, 0, 1], 0).into()).await?;
+                let core = Core::start(folder, journal, ([127, 0, 0, 1], 0).into()).await?;
                 let (address, bundle) = (core.server.address(), core.operator.clone());
                 (Some(core), address, bundle)
             }
@@ -39,18 +44,23 @@ impl Operator {
             }
             Err(error) => return Err(error).with_context(|| format!("{}", folder.path().display())),
         };
-        Operator::with(core, address, &bundle).await
+        Operator::with(core, address, &bundle, settings.portal.card_length).await
     }
 
     /// Connects to an engine that runs in this process.
-    pub(crate) async fn to(core: &Core) -> anyhow::Result<Operator> {
-        Operator::with(None, core.server.address(), &core.operator).await
+    pub(crate) async fn to(core: &Core, settings: &Settings) -> anyhow::Result<Operator> {
+        Operator::with(None, core.server.address(), &core.operator, settings.portal.card_length).await
     }
 
-    async fn with(core: Option<Core>, address: SocketAddr, bundle: &Bundle) -> anyhow::Result<Operator> {
+    async fn with(
+        core: Option<Core>,
+        address: SocketAddr,
+        bundle: &Bundle,
+        card_length: usize,
+    ) -> anyhow::Result<Operator> {
         let (client, welcome) = Client::connect(address, bundle).await?;
         // From the server's clock, so that no number is used twice.
-        Ok(Operator { client, core, sequence: AtomicU64::new(welcome.now.0 << 16) })
+        Ok(Operator { client, core, sequence: AtomicU64::new(welcome.now.0 << 16), card_length })
     }
 
     /// Has a command carried out.
@@ -68,9 +78,17 @@ impl Operator {
 
     /// The account with that number or that card.
     pub(crate) async fn account(&self, number_or_card: &str) -> anyhow::Result<AccountView> {
-        let query = account_query(number_or_card)?;
+        self.view(number_or_card, account_query(number_or_card, self.card_length)?).await
+    }
+
+    /// The account a card leads to.
+    pub(crate) async fn account_of(&self, card: CardNumber) -> anyhow::Result<AccountView> {
+        self.view(card.as_str(), Query::CardBalance { card }).await
+    }
+
+    async fn view(&self, what: &str, query: Query) -> anyhow::Result<AccountView> {
         let outcome = self.client.query(query).await?;
-        let Outcome::View(view) = outcome else { bail!("{number_or_card}: {}", explain(&outcome, Lang::En)) };
+        let Outcome::View(view) = outcome else { bail!("{what}: {}", explain(&outcome, Lang::En)) };
         Ok(view)
     }
 
@@ -91,9 +109,10 @@ impl Operator {
     }
 }
 
-/// Up to nine digits are an account's number; anything longer is a card's.
-pub(crate) fn account_query(text: &str) -> anyhow::Result<Query> {
-    if text.len() <= 9
+/// What is as long as a card number is one; other numbers are accounts'.
+fn account_query(text: &str, card_length: usize) -> anyhow::Result<Query> {
+    let length = text.chars().filter(|c| !c.is_whitespace() && *c != '-').count();
+    if length != card_length
         && let Ok(number) = text.parse()
     {
         return Ok(Query::AccountBalance { account: frokost_engine::AccountId(number) });

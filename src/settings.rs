@@ -50,6 +50,8 @@ pub(crate) struct Portal {
 pub(crate) struct Payment {
     /// Where the sandbox's window is served.
     pub(crate) sandbox_listen: SocketAddr,
+    /// What browsers call it; `http://<sandbox_listen>` if empty.
+    pub(crate) sandbox_url: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -76,6 +78,7 @@ key_file = ""
 
 [payment]
 sandbox_listen = "127.0.0.1:8081"
+sandbox_url = ""
 
 [metrics]
 listen = "127.0.0.1:9464"
@@ -91,7 +94,10 @@ impl Settings {
         }
         // These three have names of their own and are no settings.
         let ours = |name: &str| !["FROKOST_CONFIG", "FROKOST_LOG", "FROKOST_BUNDLE"].contains(&name);
-        let variables = std::env::vars().filter(|(name, _)| ours(name)).collect();
+        // What is not Unicode is not ours.
+        let unicode =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables = unicode.filter(|(name, _)| ours(name)).collect();
         let environment = Environment::with_prefix("FROKOST").prefix_separator("_").separator("__");
         sources = sources.add_source(environment.source(Some(variables)));
         let data = args.data.as_ref().map(|data| data.display().to_string());
@@ -116,11 +122,20 @@ impl Settings {
             "portal.min_top_up is {}; choose 1 to 10000 kroner",
             portal.min_top_up
         );
-        let url = &portal.public_url;
-        anyhow::ensure!(
-            url.is_empty() || ((url.starts_with("https://") || url.starts_with("http://")) && !url.ends_with('/')),
-            "portal.public_url is '{url}'; write for instance https://frokost.example.dk, without a slash at the end"
-        );
+        let urls = [
+            ("portal.public_url", &portal.public_url, portal.listen),
+            ("payment.sandbox_url", &self.payment.sandbox_url, self.payment.sandbox_listen),
+        ];
+        for (key, url, listen) in urls {
+            anyhow::ensure!(
+                url.is_empty() || ((url.starts_with("https://") || url.starts_with("http://")) && !url.ends_with('/')),
+                "{key} is '{url}'; write for instance https://frokost.example.dk, without a slash at the end"
+            );
+            anyhow::ensure!(
+                !(url.is_empty() && listen.ip().is_unspecified()),
+                "{key} is needed when it listens on {listen}: browsers have to be told an address they can reach"
+            );
+        }
         Ok(())
     }
 

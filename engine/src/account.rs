@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::amount::Amount;
 use crate::caller::Caller;
 use crate::card::CardNumber;
-use crate::command::Command;
+use crate::command::{Command, Source};
 use crate::entry::{Entry, Record};
 use crate::id::{AccountId, OrderNumber, RequestKey, SchoolId};
 use crate::outcome::AccountView;
@@ -109,7 +109,7 @@ impl Account {
             Command::Purchase { card, amount } => self.decide_purchase(card, amount, rules, now),
             Command::Refund { card, sale, amount } => self.decide_refund(card, sale, amount, rules, now),
             Command::TopUp { order, amount, source, .. } => {
-                self.decide_top_up(order, amount, rules)?;
+                self.decide_top_up(order, amount, source, rules)?;
                 Ok(Entry::ToppedUp { order, amount, source })
             }
             Command::Block { .. } => Ok(Entry::Blocked),
@@ -189,7 +189,13 @@ impl Account {
         Ok(Entry::Refunded { sale: key, amount })
     }
 
-    fn decide_top_up(&self, order: OrderNumber, amount: Amount, rules: &Rules) -> Result<(), Rejection> {
+    fn decide_top_up(
+        &self,
+        order: OrderNumber,
+        amount: Amount,
+        source: Source,
+        rules: &Rules,
+    ) -> Result<(), Rejection> {
         if !amount.is_positive() || amount > rules.max_top_up {
             return Err(Rejection::AmountOutOfRange);
         }
@@ -197,10 +203,11 @@ impl Account {
             return Err(Rejection::OrderCredited);
         }
         let room = rules.max_balance.checked_sub(self.balance).unwrap_or_default().max(Amount::ZERO);
-        if amount > room {
+        // What the provider has taken is the family's already; keeping it from the account would help nobody.
+        if amount > room && source != Source::Provider {
             return Err(Rejection::BalanceTooHigh { room });
         }
-        Ok(())
+        self.balance.checked_add(amount).map(drop).ok_or(Rejection::AmountOutOfRange)
     }
 
     /// Makes what was decided so. `rules` bounds only what is remembered, never what counts.
@@ -289,7 +296,6 @@ pub struct Diverged {
 mod tests {
     use super::*;
     use crate::caller::Role;
-    use crate::command::Source;
     use crate::id::{CallerId, Sequence};
 
     const NOON: Timestamp = Timestamp(1_790_000_000_000);
@@ -420,7 +426,10 @@ mod tests {
             story.done(top_up(order, 1_000_000));
         }
         let room = Amount::from_ore(980_000);
-        assert_eq!(story.ask(top_up(20, 1_000_000)), Err(Rejection::BalanceTooHigh { room }));
+        let (order, amount) = (OrderNumber(20), Amount::from_ore(1_000_000));
+        let by_hand = Command::TopUp { account: ID, order, amount, source: Source::Counter };
+        assert_eq!(story.ask(by_hand), Err(Rejection::BalanceTooHigh { room }));
+        story.done(top_up(20, 1_000_000));
     }
 
     #[test]

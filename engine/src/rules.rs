@@ -9,7 +9,8 @@ pub struct Rules {
     pub max_purchase: Amount,
     /// The most one top-up may bring.
     pub max_top_up: Amount,
-    /// The most an account may hold after a top-up. A refund may pass it: money is never kept back.
+    /// The most an account may hold after a top-up by hand. A refund and what the provider has taken may pass it: money is
+    /// never kept back.
     pub max_balance: Amount,
     /// How long a sale can be given back at the till, in milliseconds.
     pub refund_window_ms: u64,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use frokost_engine::audit::Auditor;
-use frokost_engine::{CallerId, CardNumber, Entry, Lsn};
+use frokost_engine::{AccountId, CallerId, CardNumber, Entry, Lsn};
 use frokost_net::{Client, ClientError};
 use serde::Serialize;
 
@@ -75,11 +75,15 @@ pub(crate) async fn audit(
     let by_caller: HashMap<CallerId, &Log> = logs.iter().map(|log| (log.caller, log)).collect();
     let mut seen: HashMap<CallerId, Vec<u8>> = logs.iter().map(|log| (log.caller, vec![0; log.sales.len()])).collect();
     let mut auditor = Auditor::default();
+    let mut owners: HashMap<CardNumber, AccountId> = HashMap::new();
     let mut from = Lsn(1);
     loop {
         let (head, records) = operator.records(from).await?;
         for record in &records {
             auditor.take(record);
+            if let Entry::CardBound { card } = record.entry {
+                owners.insert(card, record.account);
+            }
             let Some(log) = by_caller.get(&record.key.caller) else { continue };
             let Some(index) = record.key.sequence.0.checked_sub(log.first).and_then(|n| usize::try_from(n).ok()) else {
                 continue;
@@ -94,6 +98,12 @@ pub(crate) async fn audit(
             *times = times.saturating_add(1);
             if amount != sale.amount {
                 audit.find(format!("LSN {}: sale {} cost {}, not {amount}", record.lsn, record.key, sale.amount));
+            }
+            if owners.get(&sale.card) != Some(&record.account) {
+                audit.find(format!(
+                    "LSN {}: sale {} was charged to account {}, which is another card's",
+                    record.lsn, record.key, record.account
+                ));
             }
             match sale.told {
                 Told::Approved(lsn) if lsn == record.lsn => audit.found += 1,

@@ -60,10 +60,10 @@ impl fmt::Display for Expectation {
 }
 
 impl Expectation {
-    /// Did it hold? Nothing measured means no.
+    /// Did it hold? Nothing measured means no, and so does a sale that never had an answer.
     #[must_use]
     pub fn holds(&self, stats: &Stats) -> bool {
-        if stats.latency.is_empty() {
+        if stats.latency.is_empty() || stats.given_up > 0 {
             return false;
         }
         let measured = Duration::from_nanos(stats.latency.value_at_percentile(self.percentile));
@@ -89,6 +89,8 @@ mod tests {
         assert!(!expect("p50 < 50ms").holds(&stats));
         assert!(expect("max<=0.11s").holds(&stats));
         assert!(!expect("p99.9<90000us").holds(&stats));
+        stats.abandoned(Duration::from_millis(1));
+        assert!(!expect("p50<51ms").holds(&stats), "a sale without an answer meets nothing");
         for text in ["", "p99", "p99<20", "p0<1ms", "p101<1ms", "99<1ms", "p99>1ms", "p99<-1ms", "p99<1h", "pNaN<1ms"] {
             assert!(text.parse::<Expectation>().is_err(), "{text}");
         }

@@ -36,6 +36,8 @@ pub struct Report {
     pub approved: u64,
     /// Sales refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
+    /// Sales that never had an answer; their time until they were given up is among the latencies.
+    pub given_up: u64,
     /// Sales sent again for want of an answer.
     pub resent: u64,
     /// Errors of connections, by message.
@@ -108,6 +110,7 @@ impl Report {
             seconds,
             approved: stats.approved,
             refused: stats.refused.clone(),
+            given_up: stats.given_up,
             resent: stats.resent,
             errors: stats.errors.clone(),
             latency_us: Latency::of(stats),
@@ -133,6 +136,9 @@ impl fmt::Display for Report {
         writeln!(f, "approved  {}", self.approved)?;
         for (why, count) in &self.refused {
             writeln!(f, "refused   {count} {why}")?;
+        }
+        if self.given_up > 0 {
+            writeln!(f, "no answer {}", self.given_up)?;
         }
         if self.resent > 0 {
             writeln!(f, "resent    {}", self.resent)?;

@@ -91,11 +91,13 @@ pub async fn run(
     }
 
     let open = Instant::now() + Duration::from_millis(50);
-    let hours = Hours { open, close: open + plan.warm_up + plan.duration };
+    let measure = open + plan.warm_up;
+    let hours = Hours { open, measure, close: measure + plan.duration };
     let weights = weights(plan.cards, cards.len());
     let mut selling = tokio::task::JoinSet::new();
     let mut due = Vec::new();
     for (number, till) in (0u64..).zip(&tills) {
+        till.measure_from(hours.measure);
         let chooser = Chooser::new(plan, number, Arc::clone(&weights));
         let (till, cards) = (Arc::clone(till), Arc::clone(&cards));
         match plan.shape {
@@ -114,17 +116,16 @@ pub async fn run(
     }
 
     if !plan.warm_up.is_zero() {
-        watch_until(open + plan.warm_up, open, true, &board, &stop, &mut progress).await;
-        board.reset();
+        watch_until(hours.measure, open, true, &board, &stop, &mut progress).await;
     }
-    let began = Instant::now().max(open);
     watch_until(hours.close, open, false, &board, &stop, &mut progress).await;
+    // The rate is of what was planned within this time; answers that come after it still count, and their latency says so.
+    let elapsed =
+        Instant::now().min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
     while let Some(ended) = selling.join_next().await {
         ended.map_err(|error| LoadError::Till(error.to_string()))?;
     }
     let stats = board.total();
-    // In the open model answers may come after closing time; they belong to what was planned before it.
-    let elapsed = began.elapsed().max(Duration::from_millis(1));
 
     let mut logs = Vec::with_capacity(tills.len());
     for till in tills {

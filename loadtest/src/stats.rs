@@ -22,6 +22,8 @@ pub struct Stats {
     pub refused: BTreeMap<&'static str, u64>,
     /// How many were sent again because the answer was `Busy`, `Unavailable` or lost.
     pub resent: u64,
+    /// How many sales never had an answer, however often they were sent; their time until then is among the latencies.
+    pub given_up: u64,
     /// Errors of the connection, by message.
     pub errors: BTreeMap<String, u64>,
 }
@@ -29,7 +31,7 @@ pub struct Stats {
 impl Default for Stats {
     fn default() -> Stats {
         let latency = Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are sound");
-        Stats { latency, approved: 0, refused: BTreeMap::new(), resent: 0, errors: BTreeMap::new() }
+        Stats { latency, approved: 0, refused: BTreeMap::new(), given_up: 0, resent: 0, errors: BTreeMap::new() }
     }
 }
 
@@ -41,8 +43,17 @@ impl Stats {
             Outcome::Rejected(why) => *self.refused.entry(why.name()).or_default() += 1,
             Outcome::View(_) | Outcome::Busy | Outcome::Unavailable => return,
         }
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NS);
-        self.latency.saturating_record(nanos);
+        self.took(latency);
+    }
+
+    /// Counts a sale that was given up. Left out, a server that answers only what it can answer quickly would look good.
+    pub fn abandoned(&mut self, after: Duration) {
+        self.given_up += 1;
+        self.took(after);
+    }
+
+    fn took(&mut self, latency: Duration) {
+        self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NS));
     }
 
     /// How many sales were decided.
@@ -50,22 +61,9 @@ impl Stats {
     pub fn answered(&self) -> u64 {
         self.approved + self.refused.values().sum::<u64>()
     }
-
-    /// Adds another's counts.
-    pub fn merge(&mut self, other: &Stats) {
-        self.latency.add(&other.latency).expect("all have the same bounds");
-        self.approved += other.approved;
-        self.resent += other.resent;
-        for (why, count) in &other.refused {
-            *self.refused.entry(why).or_default() += count;
-        }
-        for (error, count) in &other.errors {
-            *self.errors.entry(error.clone()).or_default() += count;
-        }
-    }
 }
 
-/// Where all tills count: since the run began, and since the last look.
+/// Where all tills count: what was planned within the measured time, and what came since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     window: Mutex<Stats>,
@@ -73,25 +71,21 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn count(&self, with: impl FnOnce(&mut Stats)) {
+    /// Counts something about a sale; `measured` says that it was planned after the warm-up.
+    pub(crate) fn count(&self, measured: bool, with: impl Fn(&mut Stats)) {
         with(&mut lock(&self.window));
+        if measured {
+            with(&mut lock(&self.total));
+        }
     }
 
     /// What came since the last look.
     pub(crate) fn look(&self) -> Stats {
-        let window = std::mem::take(&mut *lock(&self.window));
-        lock(&self.total).merge(&window);
-        window
+        std::mem::take(&mut *lock(&self.window))
     }
 
-    /// Forgets everything: the warm-up is over.
-    pub(crate) fn reset(&self) {
-        *lock(&self.window) = Stats::default();
-        *lock(&self.total) = Stats::default();
-    }
-
+    /// What was planned within the measured time.
     pub(crate) fn total(&self) -> Stats {
-        self.look();
         lock(&self.total).clone()
     }
 }

@@ -29,6 +29,7 @@ pub(crate) enum Told {
 /// A sale of this run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sale {
+    pub(crate) card: CardNumber,
     pub(crate) amount: Amount,
     pub(crate) told: Told,
 }
@@ -45,6 +46,8 @@ pub(crate) struct Log {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hours {
     pub(crate) open: Instant,
+    /// What is planned from here on is measured.
+    pub(crate) measure: Instant,
     pub(crate) close: Instant,
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct Till {
     server: SocketAddr,
     bundle: Bundle,
     board: Arc<Board>,
+    /// Set when the run begins.
+    measure_from: std::sync::OnceLock<Instant>,
     log: Mutex<Log>,
     /// A connection that is being made anew, shared by all sales that wait for it.
     renewed: tokio::sync::Mutex<Option<Client>>,
@@ -70,7 +75,16 @@ impl Till {
         // Above every number an earlier run of the same till can have used.
         let first = welcome.now.0 << 16;
         let log = Mutex::new(Log { caller: welcome.caller, first, sales: Vec::new() });
-        Ok(Till { client, dialer: dialer.clone(), server, bundle, board, log, renewed: tokio::sync::Mutex::new(None) })
+        Ok(Till {
+            client,
+            dialer: dialer.clone(),
+            server,
+            bundle,
+            board,
+            measure_from: std::sync::OnceLock::new(),
+            log,
+            renewed: tokio::sync::Mutex::new(None),
+        })
     }
 
     /// Open model: sells whenever `due` says so, and waits for the last answers.
@@ -83,7 +97,7 @@ impl Till {
         let mut selling = tokio::task::JoinSet::new();
         while let Some(planned) = due.recv().await {
             let Some((card, amount)) = chooser.next(&cards) else { break };
-            let sequence = self.begin(amount);
+            let sequence = self.begin(card, amount);
             let till = Arc::clone(&self);
             selling.spawn(async move { till.finish(sequence, card, amount, planned).await });
             while selling.try_join_next().is_some() {}
@@ -110,12 +124,17 @@ impl Till {
                 while Instant::now() < hours.close && !*stop.borrow() {
                     let next = chooser.lock().unwrap_or_else(PoisonError::into_inner).next(&cards);
                     let Some((card, amount)) = next else { return };
-                    let sequence = till.begin(amount);
+                    let sequence = till.begin(card, amount);
                     till.finish(sequence, card, amount, Instant::now()).await;
                 }
             });
         }
         loops.join_all().await;
+    }
+
+    /// Says from when on sales are measured.
+    pub(crate) fn measure_from(&self, from: Instant) {
+        let _ = self.measure_from.set(from);
     }
 
     pub(crate) fn into_log(self) -> Log {
@@ -127,34 +146,40 @@ impl Till {
     }
 
     /// Gives a sale its number and writes it down.
-    fn begin(&self, amount: Amount) -> Sequence {
+    fn begin(&self, card: CardNumber, amount: Amount) -> Sequence {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.sales.push(Sale { amount, told: Told::Nothing });
+        log.sales.push(Sale { card, amount, told: Told::Nothing });
         Sequence(log.first + log.sales.len() as u64 - 1)
     }
 
     async fn finish(&self, sequence: Sequence, card: CardNumber, amount: Amount, planned: Instant) {
         let command = Command::Purchase { card, amount };
-        let mut client = self.client.clone();
+        let measured = self.measure_from.get().is_some_and(|from| planned >= *from);
+        let mut client = match self.client.ended() {
+            None => self.client.clone(),
+            Some(_) => self.renew().await.unwrap_or_else(|| self.client.clone()),
+        };
         for _ in 0..TRIES {
             match client.command(sequence, command).await {
                 Ok(outcome @ (Outcome::Approved(_) | Outcome::Rejected(_))) => {
                     let latency = planned.elapsed();
                     self.told(sequence, &outcome);
-                    self.board.count(|stats| stats.decided(&outcome, latency));
+                    self.board.count(measured, |stats| stats.decided(&outcome, latency));
                     return;
                 }
                 Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {}
                 Err(error) => {
-                    self.board.count(|stats| *stats.errors.entry(error.to_string()).or_default() += 1);
+                    self.board.count(measured, |stats| *stats.errors.entry(error.to_string()).or_default() += 1);
                     if let Some(renewed) = self.renew().await {
                         client = renewed;
                     }
                 }
             }
-            self.board.count(|stats| stats.resent += 1);
+            self.board.count(measured, |stats| stats.resent += 1);
             tokio::time::sleep(PAUSE).await;
         }
+        let after = planned.elapsed();
+        self.board.count(measured, |stats| stats.abandoned(after));
     }
 
     fn told(&self, sequence: Sequence, outcome: &Outcome) {

@@ -2,7 +2,7 @@
 //! first start and lives in one folder; a bundle is one PEM file that a till is set up with.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -152,14 +152,22 @@ impl Authority {
         if !sound {
             return Err(EnrolError::BadName(name.to_owned()));
         }
+        let path = self.list();
+        let mut list =
+            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(file_error(&path))?;
+        // Two that enrol at once would give out the same number.
+        list.lock().map_err(file_error(&path))?;
+        let mut text = String::new();
+        list.read_to_string(&mut text).map_err(file_error(&path))?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        // A line that was torn by a power cut was never told to anybody.
+        list.set_len(whole as u64).map_err(file_error(&path))?;
         let enrolled = self.enrolled()?;
         if enrolled.iter().any(|other| other.name == name) {
             return Err(EnrolError::NameTaken(name.to_owned()));
         }
         let number = enrolled.iter().map(|other| other.caller.id.0).max().unwrap_or(0) + 1;
         let caller = Caller { id: CallerId(number), role, school };
-        let path = self.list();
-        let mut list = OpenOptions::new().create(true).append(true).open(&path).map_err(file_error(&path))?;
         writeln!(list, "{} {} {} {name}", caller.id, role.name(), school)
             .and_then(|()| list.sync_all())
             .map_err(file_error(&path))?;
@@ -237,10 +245,13 @@ impl Bundle {
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), EnrolError> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(file_error(path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(file_error(path))?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent).and_then(|folder| folder.sync_all()).map_err(file_error(parent)),
-        None => Ok(()),
-    }
+    sync_parent(path).map_err(file_error(path))
+}
+
+/// Makes the name of a new file survive a power cut.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }
 
 /// The authority's parameters. Always the same but for the dates, which signing does not look at, so that the issuer can be

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use frokost_engine::{Amount, CardNumber, Command, Sequence};
 
+use crate::enrol::sync_parent;
+
 /// Lines after which the file is written anew when it is opened.
 const COMPACT_AFTER: usize = 1000;
 
@@ -55,11 +57,12 @@ pub enum OutboxError {
 }
 
 impl Outbox {
-    /// Opens the outbox at `path`, or begins one.
+    /// Opens the outbox at `path`, or begins one whose first number is `first`. That must be above every number this till can
+    /// have used before, also if its old outbox is lost: the server's clock in milliseconds times 65,536 is.
     ///
     /// # Errors
     /// [`OutboxError`].
-    pub fn open(path: &Path) -> Result<Outbox, OutboxError> {
+    pub fn open(path: &Path, first: Sequence) -> Result<Outbox, OutboxError> {
         let failed = |source| OutboxError::File { path: path.to_owned(), source };
         let mut file =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
@@ -82,6 +85,11 @@ impl Outbox {
                 text: line.to_owned(),
             })?;
             count = number;
+        }
+        if whole == 0 {
+            outbox.append(&format!("next {first}\n"))?;
+            outbox.next = first.0;
+            sync_parent(path).map_err(failed)?;
         }
         if count > COMPACT_AFTER {
             outbox.compact()?;
@@ -157,9 +165,7 @@ impl Outbox {
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         file.try_lock().map_err(|_| OutboxError::InUse(self.path.clone()))?;
         fs::rename(&beside, &self.path).map_err(failed)?;
-        if let Some(parent) = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        }
+        sync_parent(&self.path).map_err(failed)?;
         self.file = file;
         Ok(())
     }
@@ -177,15 +183,15 @@ mod tests {
     fn what_was_not_answered_is_there_after_a_power_cut() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("till.outbox");
-        let mut outbox = Outbox::open(&path).unwrap();
+        let mut outbox = Outbox::open(&path, Sequence(1)).unwrap();
         let (first, _) = outbox.put(card(), Amount::from_kroner(25)).unwrap();
         let (second, sale) = outbox.put(card(), Amount::from_kroner(30)).unwrap();
         outbox.done(first).unwrap();
-        assert!(matches!(Outbox::open(&path), Err(OutboxError::InUse(_))));
+        assert!(matches!(Outbox::open(&path, Sequence(1)), Err(OutboxError::InUse(_))));
         drop(outbox);
         // The power fails in the middle of a line.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"sale 3 1234567").unwrap();
-        let mut outbox = Outbox::open(&path).unwrap();
+        let mut outbox = Outbox::open(&path, Sequence(1)).unwrap();
         assert_eq!(outbox.unanswered(), vec![(second, sale)]);
         let (third, _) = outbox.put(card(), Amount::from_kroner(1)).unwrap();
         assert_eq!(third, Sequence(3), "a number is never given out twice");
@@ -197,11 +203,27 @@ mod tests {
         let path = folder.path().join("till.outbox");
         let lines: String = (1..=1500).map(|n| format!("sale {n} 12345678901234 100\ndone {n}\n")).collect();
         fs::write(&path, lines + "sale 1501 12345678901234 100\n").unwrap();
-        drop(Outbox::open(&path).unwrap());
+        drop(Outbox::open(&path, Sequence(1)).unwrap());
         assert!(fs::metadata(&path).unwrap().len() < 100);
-        let mut outbox = Outbox::open(&path).unwrap();
+        let mut outbox = Outbox::open(&path, Sequence(1)).unwrap();
         assert_eq!(outbox.unanswered().len(), 1);
         assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(1502));
+    }
+
+    #[test]
+    fn an_outbox_that_was_lost_does_not_begin_at_one_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("till.outbox");
+        let mut outbox = Outbox::open(&path, Sequence(1000)).unwrap();
+        assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(1000));
+        drop(outbox);
+        // An outbox that is there goes on where it was, whatever the clock says now.
+        let mut outbox = Outbox::open(&path, Sequence(2000)).unwrap();
+        assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(1001));
+        drop(outbox);
+        fs::remove_file(&path).unwrap();
+        let mut outbox = Outbox::open(&path, Sequence(3000)).unwrap();
+        assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(3000));
     }
 
     #[test]
@@ -209,6 +231,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("till.outbox");
         fs::write(&path, "sale 1 12345678901234 100\nhello\n").unwrap();
-        assert!(matches!(Outbox::open(&path), Err(OutboxError::Damaged { line: 2, .. })));
+        assert!(matches!(Outbox::open(&path, Sequence(1)), Err(OutboxError::Damaged { line: 2, .. })));
     }
 }

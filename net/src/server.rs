@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use frokost_engine::{CallerId, Clock, Engine};
@@ -18,6 +20,8 @@ use crate::wire::code;
 const CONNECTIONS_PER_TILL: usize = 2;
 /// The portal and operators may have more.
 const CONNECTIONS_PER_OTHER: usize = 16;
+/// How long a shutdown waits for answers to be read.
+const LINGER: Duration = Duration::from_secs(1);
 /// Above this many open connections a newcomer has to prove its address first.
 const RETRY_ABOVE: usize = 256;
 
@@ -42,11 +46,13 @@ pub enum ServerError {
 pub struct Server {
     endpoint: Endpoint,
     address: SocketAddr,
+    unsent: Arc<AtomicUsize>,
 }
 
 struct Reception {
     engine: Engine,
     clock: Arc<dyn Clock>,
+    unsent: Arc<AtomicUsize>,
     /// The open connections of each caller, oldest first.
     connections: DashMap<CallerId, Vec<Connection>>,
 }
@@ -66,9 +72,10 @@ impl Server {
         let listen = |source| ServerError::Listen { address, source };
         let endpoint = Endpoint::server(config, address).map_err(listen)?;
         let address = endpoint.local_addr().map_err(listen)?;
-        let reception = Arc::new(Reception { engine, clock, connections: DashMap::new() });
-        tokio::spawn(accept(endpoint.clone(), reception));
-        Ok(Server { endpoint, address })
+        let unsent = Arc::new(AtomicUsize::new(0));
+        let reception = Reception { engine, clock, unsent: Arc::clone(&unsent), connections: DashMap::new() };
+        tokio::spawn(accept(endpoint.clone(), Arc::new(reception)));
+        Ok(Server { endpoint, address, unsent })
     }
 
     /// Where it listens.
@@ -83,8 +90,15 @@ impl Server {
         self.endpoint.open_connections()
     }
 
-    /// Closes every connection in order and stops listening.
+    /// Lets what is answered reach the callers, closes every connection and stops listening. To be called when the engine has
+    /// shut down, so that there is nothing more to come. A caller that does not read is not waited for.
     pub async fn shutdown(&self) {
+        let give_up = tokio::time::Instant::now() + LINGER;
+        while self.unsent.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // What was written is on its way within a moment; closing would take it back.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         self.endpoint.close(VarInt::from_u32(code::SHUTDOWN), b"the server is closing down");
         self.endpoint.wait_idle().await;
     }
@@ -127,8 +141,12 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
     tracing::info!(%remote, caller = %caller.id, role = caller.role.name(), "connected");
     let handle = reception.engine.caller(caller);
     while let Ok((send, receive)) = connection.accept_bi().await {
-        let session =
-            Session { engine: reception.engine.clone(), caller: handle.clone(), clock: Arc::clone(&reception.clock) };
+        let session = Session {
+            engine: reception.engine.clone(),
+            caller: handle.clone(),
+            clock: Arc::clone(&reception.clock),
+            unsent: Arc::clone(&reception.unsent),
+        };
         tokio::spawn(session::run(session, send, receive));
     }
     reception.leave(caller.id, &connection);

@@ -2,6 +2,7 @@
 //! there are. A caller that sends faster than it is answered, or does not read, is no longer read from; nobody else notices.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, CallerHandle, Clock, Engine, Lsn, Outcome, Rejection, Reply, Role};
@@ -21,6 +22,8 @@ pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) caller: CallerHandle,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Requests of all sessions whose answers have not been written yet.
+    pub(crate) unsent: Arc<AtomicUsize>,
 }
 
 /// The two ways an answer reaches the writer. Both are bounded by the stream's places.
@@ -36,7 +39,14 @@ pub(crate) async fn run(session: Session, send: SendStream, mut receive: RecvStr
     let (others, others_out) = mpsc::unbounded_channel();
     let answers = Arc::new(Answers { outcomes, others, places: Semaphore::new(IN_FLIGHT as usize) });
     let (fault, faulted) = tokio::sync::oneshot::channel();
-    let writer = tokio::spawn(write(send, Arc::clone(&answers), outcomes_out, others_out, faulted));
+    let (writing, unsent) = (Arc::clone(&answers), Arc::clone(&session.unsent));
+    let writer = tokio::spawn(async move {
+        write(send, &writing, &unsent, outcomes_out, others_out, faulted).await;
+        let never_sent = IN_FLIGHT as usize - writing.places.available_permits();
+        unsent.fetch_sub(never_sent, Ordering::SeqCst);
+        // Nothing can be answered any more: a reader that waits for a place is let go, and with it the stream.
+        writing.places.close();
+    });
     if let Err(error) = read(&session, &mut receive, &answers).await {
         metrics::counter!("frokost_malformed_frames_total").increment(1);
         tracing::warn!(caller = %session.caller.caller().id, %error, "a stream is closed for what came over it");
@@ -63,6 +73,7 @@ async fn read(session: &Session, receive: &mut RecvStream, answers: &Arc<Answers
             let request = Request::decode(&frame)?;
             let Ok(place) = answers.places.acquire().await else { return Ok(()) };
             place.forget();
+            session.unsent.fetch_add(1, Ordering::SeqCst);
             dispatch(session, frame.tag, request, answers);
             done += length;
         }
@@ -133,10 +144,11 @@ async fn records(engine: &Engine, role: Role, from: Lsn) -> Response {
     }
 }
 
-/// Writes answers as they come, until nobody is left who could send one.
+/// Writes answers as they come, until the caller has finished and everything is answered, or the stream is gone.
 async fn write(
     mut send: SendStream,
-    answers: Arc<Answers>,
+    answers: &Answers,
+    unsent: &AtomicUsize,
     mut outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
     mut others: mpsc::UnboundedReceiver<(u64, Response)>,
     mut faulted: tokio::sync::oneshot::Receiver<FrameError>,
@@ -151,16 +163,17 @@ async fn write(
             drop(send.finish());
             return;
         }
+        let mut written = 0;
         tokio::select! {
             many = outcomes.recv_many(&mut batch, MANY) => {
                 for (tag, outcome) in batch.drain(..) {
                     encode_outcome(&outcome, tag, &mut out);
                 }
-                answers.places.add_permits(many);
+                written = many;
             }
             Some((tag, response)) = others.recv() => {
                 response.encode(tag, &mut out);
-                answers.places.add_permits(1);
+                written = 1;
             }
             fault = &mut faulted, if !finishing => match fault {
                 Ok(error) => {
@@ -176,5 +189,8 @@ async fn write(
             }
             out.clear();
         }
+        // Only now: a caller that does not read has its places taken, and is no longer read from.
+        answers.places.add_permits(written);
+        unsent.fetch_sub(written, Ordering::SeqCst);
     }
 }

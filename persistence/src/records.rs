@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use frokost_engine::{AccountId, CardNumber, OrderNumber, SchoolId};
+use frokost_engine::{AccountId, OrderNumber, SchoolId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +21,9 @@ pub enum RecordsError {
     #[error("the records cannot be used: {0}")]
     Storage(String),
     /// A record is not what this program writes.
-    #[error("the record {key} is damaged: {why}")]
+    #[error("a record of the kind {key} is damaged: {why}")]
     Damaged {
-        /// Which.
+        /// Of which kind.
         key: String,
         /// What is wrong.
         why: String,
@@ -63,8 +63,6 @@ pub struct Pupil {
     pub cpr_sealed: String,
     /// The keyed hash by which the CPR number is found.
     pub cpr_lookup: String,
-    /// The card it was last given.
-    pub card: String,
 }
 
 /// Somebody who can log in.
@@ -251,20 +249,6 @@ impl Records {
         })
     }
 
-    /// Notes the card an account was given.
-    ///
-    /// # Errors
-    /// [`RecordsError`].
-    pub fn note_card(&self, account: AccountId, card: CardNumber) -> Result<(), RecordsError> {
-        self.change(|change| {
-            if let Some(mut pupil) = self.pupil(account)? {
-                pupil.card = card.as_str().to_owned();
-                change.put(&keys::pupil(account), &pupil)?;
-            }
-            Ok(())
-        })
-    }
-
     /// The login with that mail address, in upper or lower case.
     ///
     /// # Errors
@@ -360,6 +344,17 @@ impl Records {
         self.change(|change| change.put(&keys::session(hash), session))
     }
 
+    /// Notes that a browser session was used, unless it has ended meanwhile.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn note_session_used(&self, hash: &str, now_ms: u64) -> Result<(), RecordsError> {
+        self.change(|change| match self.session(hash)? {
+            Some(session) => change.put(&keys::session(hash), &WebSession { used_ms: now_ms, ..session }),
+            None => Ok(()),
+        })
+    }
+
     /// Ends a browser session.
     ///
     /// # Errors
@@ -374,7 +369,9 @@ impl Records {
 }
 
 fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, RecordsError> {
-    serde_json::from_slice(bytes).map_err(|error| RecordsError::Damaged { key: key.to_owned(), why: error.to_string() })
+    // Only the kind: the rest of a key may be a mail address, and this ends in a log.
+    let kind = key.split('/').next().unwrap_or_default().to_owned();
+    serde_json::from_slice(bytes).map_err(|error| RecordsError::Damaged { key: kind, why: error.to_string() })
 }
 
 struct Change<'a> {

@@ -92,7 +92,8 @@ struct Back {
 async fn language(Path(language): Path<String>, Query(back): Query<Back>) -> Response {
     let language = Language::from_code(&language);
     // Only a path of ours: nobody is led elsewhere by a link to us.
-    let to = if back.til.starts_with('/') && !back.til.starts_with("//") && !back.til.contains('\\') {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
+    let to = if back.til.starts_with('/') && !back.til.starts_with("//") && back.til.chars().all(sound) {
         back.til
     } else {
         "/".to_owned()

@@ -36,7 +36,7 @@ impl Parent {
     /// Does a form come from one of our pages in this session?
     pub(crate) fn check(&self, form_token: &str) -> Result<(), PortalError> {
         // Comparing hashes takes the same time wherever the difference is.
-        if hash(form_token) == hash(&self.session.form_token) { Ok(()) } else { Err(PortalError::ForgedForm) }
+        if digest(form_token) == digest(&self.session.form_token) { Ok(()) } else { Err(PortalError::ForgedForm) }
     }
 }
 
@@ -51,7 +51,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn hash(secret: &str) -> String {
+/// SHA-256, in hexadecimal: what is kept of a secret.
+pub(crate) fn digest(secret: &str) -> String {
     hex(&Sha256::digest(secret.as_bytes()))
 }
 
@@ -65,7 +66,7 @@ pub(crate) async fn open(portal: &Portal, login: &Login) -> Result<String, Porta
     let secret_value = secret()?;
     let now = portal.setup.clock.now().0;
     let session = WebSession { login: login.mail.clone(), form_token: secret()?, opened_ms: now, used_ms: now };
-    let (records, name) = (portal.setup.records.clone(), hash(&secret_value));
+    let (records, name) = (portal.setup.records.clone(), digest(&secret_value));
     blocking(move || records.put_session(&name, &session)).await?;
     let secure = if cookie_name(portal).starts_with("__Host-") { "; Secure" } else { "" };
     Ok(format!("{}={secret_value}; Path=/; HttpOnly; SameSite=Lax{secure}", cookie_name(portal)))
@@ -105,7 +106,7 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 
 async fn find(portal: &Portal, headers: &HeaderMap) -> Result<Option<Parent>, PortalError> {
     let Some(secret) = cookie(headers, cookie_name(portal)) else { return Ok(None) };
-    let name = hash(secret);
+    let name = digest(secret);
     let records = &portal.setup.records;
     let internal = |error: frokost_persistence::records::RecordsError| PortalError::Internal(error.to_string());
     let Some(mut session) = records.session(&name).map_err(internal)? else { return Ok(None) };
@@ -116,8 +117,8 @@ async fn find(portal: &Portal, headers: &HeaderMap) -> Result<Option<Parent>, Po
     let Some(login) = records.login(&session.login).map_err(internal)? else { return Ok(None) };
     if now.saturating_sub(session.used_ms) > NOTE_AFTER_MS {
         session.used_ms = now;
-        let (records, name, session) = (records.clone(), name.clone(), session.clone());
-        blocking(move || records.put_session(&name, &session)).await?;
+        let (records, name) = (records.clone(), name.clone());
+        blocking(move || records.note_session_used(&name, now)).await?;
     }
     Ok(Some(Parent { login, session, hash: name }))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use frokost_engine::command::Source;
 use frokost_engine::time::Month;
-use frokost_engine::{AccountView, Amount, Clock, Command, OrderNumber};
+use frokost_engine::{AccountId, AccountView, Amount, Clock, Command, OrderNumber, Outcome, Query};
 
 use crate::cli::{AccountArgs, AccountVerb, Lang};
 use crate::data_folder::DataFolder;
@@ -17,7 +17,7 @@ use crate::settings::Settings;
 pub(crate) async fn run(args: AccountArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     if let AccountVerb::Find { name } = &args.verb {
-        return find(&settings, name);
+        return find(&settings, name).await;
     }
     let operator = Operator::connect(&settings).await?;
     let done = act(&operator, args.verb).await;
@@ -108,13 +108,22 @@ async fn statement(operator: &Operator, view: &AccountView, month: Month) -> any
     Ok(())
 }
 
-fn find(settings: &Settings, name: &str) -> anyhow::Result<ExitCode> {
+async fn find(settings: &Settings, name: &str) -> anyhow::Result<ExitCode> {
     let records = DataFolder::existing(&settings.data)?.records()?;
     let wanted = name.to_lowercase();
     let found: Vec<_> = records.pupils()?.into_iter().filter(|p| p.name.to_lowercase().contains(&wanted)).collect();
-    for pupil in &found {
-        println!("{:>8}  {}  card {}  school {}", pupil.account, pupil.name, pupil.card, pupil.school);
-    }
     anyhow::ensure!(!found.is_empty(), "no pupil's name has '{name}' in it");
+    let operator = Operator::connect(settings).await?;
+    for pupil in &found {
+        let account = AccountId(pupil.account);
+        let card = match operator.query(Query::AccountBalance { account }).await? {
+            Outcome::View(view) => view.card.map_or("no card".to_owned(), |card| format!("card {card}")),
+            Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::Busy | Outcome::Unavailable => {
+                "no account".to_owned()
+            }
+        };
+        println!("{account:>8}  {}  {card}  school {}", pupil.name, pupil.school);
+    }
+    operator.close().await;
     Ok(ExitCode::SUCCESS)
 }

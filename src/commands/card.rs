@@ -29,7 +29,7 @@ async fn act(operator: &Operator, verb: CardVerb, card_length: usize) -> anyhow:
             operator.must(Command::BindCard { account, card }).await?;
             println!("card {card} belongs to account {account}; an earlier card is dead from the next scan on");
         }
-        CardVerb::Show { card } => show(&operator.account(card.as_str()).await?),
+        CardVerb::Show { card } => show(&operator.account_of(card).await?),
     }
     Ok(())
 }

@@ -17,13 +17,14 @@ use crate::commands::live::Live;
 use crate::commands::load::till_bundles;
 use crate::commands::pupils::{NewPupil, Taken, take_in};
 use crate::commands::serve::stop_signal;
-use crate::data_folder::sealing_key;
+use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
 use crate::node::Node;
 use crate::operator::Operator;
 use crate::settings::Settings;
 
 const SCHOOL: SchoolId = SchoolId(1);
+const SCHOOL_NAME: &str = "Sct. Frokost Skole";
 const PARENT: &str = "mor@example.dk";
 const PASSWORD: &str = "rugbrød-med-leverpostej";
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     ];
     let source = SettingsArgs { config: None, data: Some(args.data.clone()) };
     let settings = Settings::read(&source, &flags)?;
+    refuse_a_real_school(&settings)?;
     let node = Node::start(settings).await?;
     let ended = tokio::select! {
         played = play(&node, &args) => played.map(Some),
@@ -59,8 +61,24 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(exit::UNSOUND) })
 }
 
+/// The demo sells to everybody and lets anyone log in; it stays away from an installation that is not its own.
+fn refuse_a_real_school(settings: &Settings) -> anyhow::Result<()> {
+    if !settings.data.join("records").exists() {
+        return Ok(());
+    }
+    let records = DataFolder::make(&settings.data)?.records()?;
+    let own = records.school(SCHOOL)?.is_some_and(|school| school.name == SCHOOL_NAME);
+    let empty = records.schools()?.is_empty() && records.pupils()?.is_empty();
+    anyhow::ensure!(
+        own || empty,
+        "{} is an installation that the demo did not make; choose another folder with --data",
+        settings.data.display()
+    );
+    Ok(())
+}
+
 async fn play(node: &Node, args: &DemoArgs) -> anyhow::Result<Option<Report>> {
-    let operator = Arc::new(Operator::to(&node.core).await?);
+    let operator = Arc::new(Operator::to(&node.core, &node.settings).await?);
     let made = make_school(node, args, &operator).await?;
     let (accounts, total) = holdings(node, &operator).await?;
     if made {
@@ -103,8 +121,8 @@ async fn make_school(node: &Node, args: &DemoArgs, operator: &Arc<Operator>) -> 
     if records.login(PARENT)?.is_some() {
         return Ok(false);
     }
-    records.put_school(&School { number: SCHOOL.0, name: "Sct. Frokost Skole".to_owned() })?;
-    let key = sealing_key(&node.settings)?;
+    records.put_school(&School { number: SCHOOL.0, name: SCHOOL_NAME.to_owned() })?;
+    let key = sealing_key(&node.settings, records)?;
     let pupils = (0..args.pupils).map(pupil).collect::<anyhow::Result<Vec<_>>>()?;
     let taken = take_in(records, &key, Arc::clone(operator), SCHOOL, &pupils, || {}).await?;
     if let Some(Taken::Refused(why)) = taken.iter().find(|taken| matches!(taken, Taken::Refused(_))) {

@@ -14,7 +14,6 @@ use crate::settings::Settings;
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     let folder = DataFolder::existing(&settings.data)?;
-    anyhow::ensure!(folder.is_begun(), "there is no installation in {}", folder.path().display());
     let journal = folder.journal().with_context(|| format!("{}", folder.path().display()))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let last = args.to.unwrap_or(Lsn(u64::MAX));

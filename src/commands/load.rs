@@ -22,7 +22,6 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     let plan = plan(&args)?;
     let folder = DataFolder::existing(&settings.data)?;
-    anyhow::ensure!(folder.is_begun(), "there is no installation in {}", folder.path().display());
     let authority = folder.authority()?;
     let cast = Cast {
         server: args.server.or(folder.serving_at()).unwrap_or(loopback_of(settings.tills.listen)),

@@ -5,24 +5,28 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use frokost_persistence::Records;
 use frokost_persistence::records::Login;
 
 use crate::cli::{ParentArgs, ParentVerb};
 use crate::data_folder::DataFolder;
+use crate::operator::Operator;
 use crate::settings::Settings;
 
 const SHORTEST_PASSWORD: usize = 10;
 
-pub(crate) fn run(args: &ParentArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: ParentArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     let records = DataFolder::existing(&settings.data)?.records()?;
     let ParentVerb::Add { mail, name, accounts, password_file } = &args.verb;
+    let operator = Operator::connect(&settings).await?;
     anyhow::ensure!(mail.contains('@') && mail.len() <= 200, "'{mail}' is no mail address");
     let mut numbers = Vec::new();
     for account in accounts {
-        numbers.push(resolve(&records, account)?);
+        let view = operator.account(account).await?;
+        anyhow::ensure!(records.pupil(view.account)?.is_some(), "account {} belongs to no pupil", view.account);
+        numbers.push(view.account.0);
     }
+    operator.close().await;
     let password = read_password(password_file.as_deref())?;
     let mut login = records.login(mail)?.unwrap_or(Login {
         mail: mail.clone(),
@@ -40,11 +44,6 @@ pub(crate) fn run(args: &ParentArgs) -> anyhow::Result<ExitCode> {
     records.put_login(&login)?;
     println!("{mail} may log in and sees {} account(s)", login.accounts.len());
     Ok(ExitCode::SUCCESS)
-}
-
-fn resolve(records: &Records, account: &str) -> anyhow::Result<u64> {
-    let found = records.pupils()?.into_iter().find(|p| p.card == account || p.account.to_string() == account);
-    Ok(found.with_context(|| format!("no pupil has the account or card number {account}"))?.account)
 }
 
 fn read_password(file: Option<&Path>) -> anyhow::Result<String> {

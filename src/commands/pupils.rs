@@ -79,7 +79,6 @@ pub(crate) async fn take_in(
                     name: pupil.name.clone(),
                     cpr_sealed: String::new(),
                     cpr_lookup: lookup,
-                    card: pupil.card.as_str().to_owned(),
                 },
             )),
         }

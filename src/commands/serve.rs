@@ -12,13 +12,13 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         ("portal.listen", args.portal.map(|address| address.to_string())),
     ];
     let settings = Settings::read(&args.settings, &flags)?;
-    let metrics = settings.metrics.listen;
     let node = Node::start(settings).await?;
     // One line on standard output when it is ready, for people and for whoever waits for it.
     println!(
-        "ready: tills on {} (UDP), portal on {}, metrics on http://{metrics}/metrics; {} accounts, journal at LSN {}",
+        "ready: tills on {} (UDP), portal on {}, metrics on http://{}/metrics; {} accounts, journal at LSN {}",
         node.core.server.address(),
         node.public_url,
+        node.metrics,
         node.core.engine.accounts(),
         node.core.engine.durable()
     );

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use frokost_engine::{Amount, CardNumber, Command, Outcome, Rejection, Role, SchoolId, Sequence};
+use frokost_engine::{Amount, CardNumber, Command, Outcome, Role, SchoolId, Sequence};
 use frokost_net::enrol::write_new;
 use frokost_net::{Bundle, Client, Outbox};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
@@ -19,6 +19,8 @@ use crate::exit;
 use crate::outcome_text::explain;
 use crate::settings::Settings;
 
+/// Names of the installation's own callers.
+const RESERVED: [&str; 3] = ["operator", "portal", "try-me"];
 /// How long a sale is sent again before the cashier is told to go on.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -47,6 +49,9 @@ fn add(name: &str, school: SchoolId, out: Option<PathBuf>, settings: &SettingsAr
     let settings = Settings::read(settings, &[])?;
     let out = out.unwrap_or_else(|| PathBuf::from(format!("{name}.pem")));
     anyhow::ensure!(!out.exists(), "{} is there already; choose another file with --out", out.display());
+    let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    anyhow::ensure!(folder.is_none_or(Path::is_dir), "the folder for {} is not there; make it first", out.display());
+    anyhow::ensure!(!RESERVED.contains(&name), "the name '{name}' is kept for the installation itself; choose another");
     let authority = DataFolder::existing(&settings.data)?.authority()?;
     let (identity, pem) = authority.enrol(name, Role::Till, school)?;
     write_new(&out, pem.as_bytes(), 0o600)?;
@@ -74,9 +79,11 @@ struct Till {
 
 impl Till {
     async fn open(bundle: &Path, server: SocketAddr, lang: Lang) -> anyhow::Result<Till> {
-        let outbox = Outbox::open(&bundle.with_extension("outbox"))?;
+        let outbox = bundle.with_extension("outbox");
         let bundle = Bundle::read(bundle)?;
         let (client, welcome) = Client::connect(server, &bundle).await?;
+        // An outbox that is new begins above every number this till can have used before.
+        let outbox = Outbox::open(&outbox, Sequence(welcome.now.0 << 16))?;
         anyhow::ensure!(welcome.role == Role::Till, "this bundle is a {}'s, not a till's", welcome.role.name());
         Ok(Till { bundle, server, lang, client, outbox })
     }
@@ -118,10 +125,7 @@ impl Till {
         loop {
             match self.client.command(sequence, command).await {
                 Ok(outcome @ (Outcome::Approved(_) | Outcome::Rejected(_))) => {
-                    // A number that was used for something else is this till's mistake: the sale was not decided.
-                    if outcome != Outcome::Rejected(Rejection::KeyReused) {
-                        self.outbox.done(sequence)?;
-                    }
+                    self.outbox.done(sequence)?;
                     return Ok(Some(outcome));
                 }
                 Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {}
@@ -132,7 +136,6 @@ impl Till {
                     }
                     if let Ok((client, _)) = Client::connect(self.server, &self.bundle).await {
                         self.client = client;
-                        continue;
                     }
                 }
             }
@@ -173,7 +176,11 @@ impl Till {
             let prompt = self.say("Beløb: ", "Amount: ");
             let Some(line) = ask(&prompt, &mut lines).await? else { break };
             match line.parse::<Amount>() {
-                Ok(amount) => drop(self.sell(card, amount).await?),
+                Ok(amount) => {
+                    // What had no answer goes first: it is settled before the next pupil is served.
+                    self.catch_up().await?;
+                    let _ = self.sell(card, amount).await?;
+                }
                 Err(error) => {
                     println!("{}", self.say("Beløbet skrives som 25 eller 25,50. Intet er solgt.", &error.to_string()))
                 }

@@ -9,7 +9,7 @@ use frokost_engine::journal::Journal;
 use frokost_engine::ledger::{Ledger, TrialBalance};
 use frokost_engine::statement::{Projection, Statements};
 use frokost_engine::time::Month;
-use frokost_engine::{AccountId, Amount, Entry, Lsn};
+use frokost_engine::{AccountId, Amount, Entry, Lsn, Record};
 
 use crate::cli::FolderArgs;
 use crate::data_folder::{DataFolder, sealing_key};
@@ -37,12 +37,11 @@ impl Findings {
 pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     let folder = DataFolder::existing(&settings.data)?;
-    anyhow::ensure!(folder.is_begun(), "there is no installation in {}", folder.path().display());
     let mut findings = Findings::default();
     let journal = folder.journal().with_context(|| format!("{}", folder.path().display()))?;
 
     let mut auditor = Auditor::default();
-    let mut postings: BTreeMap<(AccountId, Month), Vec<Lsn>> = BTreeMap::new();
+    let mut postings: BTreeMap<(AccountId, Month), Vec<Record>> = BTreeMap::new();
     let mut opened = HashSet::new();
     let mut damage = Vec::new();
     let statements = folder.statements(&journal)?;
@@ -55,7 +54,7 @@ pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
                     opened.insert(record.account);
                 }
                 if record.movement().is_some() && record.lsn <= watermark {
-                    postings.entry((record.account, record.at.month())).or_default().push(record.lsn);
+                    postings.entry((record.account, record.at.month())).or_default().push(record);
                 }
             }
             Err(error) => damage.push(error.to_string()),
@@ -81,16 +80,26 @@ pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
     let mut wrong = Vec::new();
     let mut count = 0;
     for ((account, month), expected) in &postings {
-        let kept: Vec<Lsn> = statements.postings(*account, *month)?.iter().map(|record| record.lsn).collect();
+        let kept = statements.postings(*account, *month)?;
         count += kept.len();
         if kept != *expected {
             wrong.push(format!("account {account}, {}: the statement differs from the journal", month.number()));
         }
     }
+    for account in &opened {
+        for month in statements.months(*account)? {
+            if !postings.contains_key(&(*account, month)) {
+                wrong.push(format!(
+                    "account {account}, {}: the statement has postings, the journal has none",
+                    month.number()
+                ));
+            }
+        }
+    }
     findings.check(&format!("statements: {count} postings up to LSN {watermark}, as in the journal"), wrong);
 
     let records = folder.records()?;
-    let key = sealing_key(&settings)?;
+    let key = sealing_key(&settings, &records)?;
     let pupils = records.pupils()?;
     let mut wrong = Vec::new();
     for pupil in &pupils {

@@ -17,6 +17,8 @@ fn every_mistake_gets_one_line_that_names_it() {
     home.write("not-a-bundle.pem", "hello\n");
     home.write("no-columns.csv", "a,b\n1,2\n");
     home.write("password", "short\n");
+    std::fs::create_dir(home.path("somebodys")).unwrap();
+    home.write("somebodys/letter.txt", "dear diary");
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = busy.local_addr().unwrap().to_string();
 
@@ -56,6 +58,12 @@ fn every_mistake_gets_one_line_that_names_it() {
         ),
         (&["load", "--expect", "p99>1ms"], 2, &["p99>1ms"]),
         (&["load", "--data", "empty"], 1, &["empty"]),
+        (&["account", "--data", "somebodys", "show", "1"], 1, &["there is no installation in somebodys"]),
+        (&["serve", "--data", "somebodys"], 1, &["somebodys", "letter.txt", "an empty folder"]),
+        (&["demo", "--data", "data", "--once"], 1, &["data", "the demo did not make"]),
+        (&["till", "add", "portal"], 1, &["portal", "kept"]),
+        (&["till", "add", "canteen-9", "--out", "nofolder/x.pem"], 1, &["nofolder"]),
+        (&["serve", "--portal", "0.0.0.0:0"], 1, &["portal.public_url"]),
         (&["verify", "--data", "nowhere"], 1, &["nowhere"]),
         (&["inspect", "--from", "x"], 2, &["--from"]),
         (&["sevre"], 2, &["sevre"]),
@@ -71,6 +79,7 @@ fn every_mistake_gets_one_line_that_names_it() {
         }
     }
     assert!(home.must(&["verify"]).ends_with("everything holds\n"), "a mistake has left something behind");
+    assert_eq!(std::fs::read_dir(home.path("somebodys")).unwrap().count(), 1, "somebody's folder was touched");
 }
 
 #[test]
@@ -114,6 +123,15 @@ fn the_data_folder_is_its_owners_alone() {
     for secret in ["pki/ca.key", "pki/operator.pem", "keys/records.key"] {
         assert_eq!(mode(secret), 0o600, "{secret}");
     }
+    let key = home.data().join("keys/records.key");
+    std::fs::rename(&key, home.path("kept-apart.key")).unwrap();
+    for verb in [&["verify"][..], &["serve"], &["import", "pupils.csv"]] {
+        let ran = home.run(verb);
+        assert_eq!(ran.code, 1, "{verb:?}: {ran:?}");
+        assert!(ran.err.contains("records.key is missing"), "{}", ran.err);
+        assert!(!key.exists(), "another key was made in its place");
+    }
+    std::fs::rename(home.path("kept-apart.key"), &key).unwrap();
     std::fs::set_permissions(home.data().join("keys/records.key"), PermissionsExt::from_mode(0o644)).unwrap();
     let ran = home.run(&["serve"]);
     assert_eq!(ran.code, 1);

@@ -250,15 +250,15 @@ fn a_flipped_or_truncated_journal_is_refused_and_the_place_named() {
     let mut flipped = whole.clone();
     flipped[place] ^= 0x10;
     std::fs::write(&db, &flipped).unwrap();
-    let refused = home.run(&["serve"]);
+    let refused = Server::try_start(&mut home.command(&["serve"])).err().expect("a damaged journal is served");
     assert_eq!(refused.code, 1, "{refused:?}");
     let named = refused.err.split("journal is damaged at LSN ").nth(1).and_then(|rest| rest.split(':').next());
     let named: u64 = named.unwrap_or_else(|| panic!("no LSN: {}", refused.err)).parse().unwrap();
     assert!((1..=120).contains(&named), "40 pupils make 120 records, and LSN {named} is named");
 
-    // And cut off in the middle.
-    std::fs::write(&db, &whole[..whole.len() / 2]).unwrap();
-    let refused = home.run(&["serve"]);
+    // And cut off there.
+    std::fs::write(&db, &whole[..place]).unwrap();
+    let refused = Server::try_start(&mut home.command(&["serve"])).err().expect("a truncated journal is served");
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains("journal is damaged at LSN"), "{}", refused.err);
 }

@@ -61,6 +61,7 @@ impl Installation {
             .env("FROKOST_PORTAL__LISTEN", "127.0.0.1:0")
             .env("FROKOST_PAYMENT__SANDBOX_LISTEN", "127.0.0.1:0")
             .env("FROKOST_METRICS__LISTEN", "127.0.0.1:0")
+            .env_remove("FROKOST_KILLS")
             .stdin(Stdio::null());
         command
     }
@@ -174,6 +175,7 @@ impl Drop for Server {
 /// Is a program of the machine there? Says in one line if it is not.
 pub fn has(program: &str, what_is_skipped: &str) -> bool {
     let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|p| p.join(program).is_file());
+    assert!(there || std::env::var_os("CI").is_none(), "there is no {program}, and CI skips nothing");
     if !there {
         eprintln!("skipped: {what_is_skipped}; there is no {program} (scripts/test installs it)");
     }

@@ -106,12 +106,14 @@ impl AccountActor {
         if let Some(probe) = &self.shared.probe {
             probe(&command);
         }
-        let decided = account.decide(&caller, &command, rules, now).and_then(|entry| match entry {
-            // The one rule that is not the account's own: a card belongs to one account.
-            Entry::CardBound { card } if !self.shared.directory.bind(card, &self.cell) => Err(Rejection::CardTaken),
-            entry => Ok(entry),
-        });
-        let entry = decided.unwrap_or_else(|rejection| Entry::Refused { rejection });
+        let decided = account.decide(&caller, &command, rules, now);
+        let mut entry = decided.unwrap_or_else(|rejection| Entry::Refused { rejection });
+        // The one rule that is not the account's own: a card belongs to one account.
+        if let Entry::CardBound { card } = entry
+            && !self.shared.directory.bind(card, &self.cell)
+        {
+            entry = Entry::Refused { rejection: Rejection::CardTaken };
+        }
         account.apply(key, now, &entry, rules);
         let draft = Draft { at: now, key, fingerprint, account: account.id(), balance: account.balance(), entry };
         self.shared.commit(Item::Commit(draft, pending));

@@ -229,7 +229,7 @@ impl Run {
             }
             Step::TopUp { pupil, ore, order } => {
                 let (account, order) = (AccountId(pupil), OrderNumber(order));
-                self.ask(Command::TopUp { account, order, amount: amount(ore), source: Source::Provider }).await;
+                self.ask(Command::TopUp { account, order, amount: amount(ore), source: Source::Counter }).await;
             }
             Step::Refund { pupil, sale, ore } => {
                 let sales: Vec<_> = self.naive.sales.keys().copied().collect();

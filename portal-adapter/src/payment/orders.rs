@@ -12,7 +12,7 @@ use frokost_persistence::records::{Login, Order, OrderState};
 use crate::Portal;
 use crate::error::PortalError;
 use crate::payment::{NewPayment, PaymentState, ProviderError};
-use crate::session::blocking;
+use crate::session::{blocking, digest};
 
 /// The version of the terms that are accepted today; kept with every order.
 const TERMS: &str = "2026-11";
@@ -31,7 +31,7 @@ pub(crate) async fn start(
 ) -> Result<String, PortalError> {
     let at_ms = portal.setup.clock.now().0;
     // A form key belongs to who sent it: nobody finds another's order by guessing.
-    let key = format!("{}/{form}", login.mail.to_lowercase());
+    let key = digest(&format!("{}/{form}", login.mail.to_lowercase()));
     let (records, mail) = (portal.setup.records.clone(), login.mail.clone());
     let order = blocking(move || {
         records.order_once(&key, |number| Order {
@@ -96,7 +96,8 @@ pub(crate) async fn paid_lately(
 pub(crate) async fn settle(portal: &Portal, number: OrderNumber) -> Result<Option<Order>, PortalError> {
     let records = portal.setup.records.clone();
     let Some(mut order) = blocking(move || records.order(number)).await? else { return Ok(None) };
-    if order.state == OrderState::Started {
+    // Also of an order that was given up: its window may still have been open.
+    if matches!(order.state, OrderState::Started | OrderState::Failed) {
         order = ask_provider(portal, order).await?;
     }
     if order.state == OrderState::Paid {
@@ -110,8 +111,9 @@ async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalErro
     let state = match portal.setup.provider.query(&session).await {
         Ok(state) => state,
         Err(error) => {
+            // Nothing is known, so nothing is decided, however old the order is.
             tracing::warn!(order = order.number, %error, "the provider cannot be asked about an order");
-            PaymentState::Waiting
+            return Ok(order);
         }
     };
     let (next, refusal) = match state {
@@ -125,6 +127,7 @@ async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalErro
             );
             return Ok(order);
         }
+        PaymentState::Refused { .. } | PaymentState::Waiting if order.state == OrderState::Failed => return Ok(order),
         PaymentState::Refused { why } => (OrderState::Failed, Some(why)),
         PaymentState::Waiting => {
             let age = portal.setup.clock.now().0.saturating_sub(order.at_ms);
@@ -134,7 +137,7 @@ async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalErro
             (OrderState::Failed, Some("cancelled".to_owned()))
         }
     };
-    advance(portal, &order, OrderState::Started, next, refusal).await
+    advance(portal, &order, order.state, next, refusal).await
 }
 
 async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {

@@ -77,7 +77,11 @@ impl Sandbox {
         };
         let mut secret = vec![0; 32];
         getrandom::fill(&mut secret).map_err(|error| std::io::Error::other(error.to_string()))?;
-        let caller = reqwest::Client::new();
+        let caller = reqwest::Client::builder()
+            .timeout(std::time::Duration::from_secs(3))
+            .no_proxy()
+            .build()
+            .map_err(std::io::Error::other)?;
         Ok(Sandbox(Arc::new(Inner { file: file.to_owned(), secret, origin, clock, book: Mutex::new(book), caller })))
     }
 

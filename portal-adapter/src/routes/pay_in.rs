@@ -148,10 +148,10 @@ fn read_amount(
         return Err(w.amount_wrong.to_owned());
     }
     if amount < least {
-        return Err(format!("{} {}.", w.amount_too_small, show(least)));
+        return Err(format!("{} {}", w.amount_too_small, show(least)));
     }
     if amount > most {
-        return Err(format!("{} {}.", w.amount_too_large, show(most)));
+        return Err(format!("{} {}", w.amount_too_large, show(most)));
     }
     Ok(amount)
 }
