@@ -19,7 +19,7 @@ use crate::entry::Entry;
 use crate::id::{AccountId, RequestKey, Sequence};
 use crate::outcome::Outcome;
 use crate::pending::{Pending, Reply, SharedWindow, Ticket, Waiter, lock};
-use crate::permits::Permit;
+use crate::permits::{Permit, Permits};
 use crate::rejection::Rejection;
 use crate::statement::{Statement, StatementError};
 use crate::time::Month;
@@ -30,6 +30,8 @@ pub struct CallerHandle {
     pub(crate) engine: Engine,
     pub(crate) caller: Caller,
     pub(crate) window: SharedWindow,
+    /// The permits it may have.
+    pub(crate) part: Arc<Permits>,
 }
 
 impl CallerHandle {
@@ -148,9 +150,10 @@ impl CallerHandle {
     }
 
     /// A permit, nothing if none is free, or the outcome after closing time.
-    fn take_permit(&self) -> Result<Option<Permit>, Outcome> {
+    fn take_permit(&self) -> Result<Option<[Permit; 2]>, Outcome> {
         let shared = &self.engine.shared;
-        let permit = shared.permits.try_take();
+        // The caller's own part first: one that floods takes nothing from the others.
+        let permit = self.part.try_take().and_then(|own| Some([shared.permits.try_take()?, own]));
         // Looked at after the permit is taken, so that a shutdown that does not see the permit is seen here. Should a weakly
         // ordered processor let both slip, the committer is gone already and the request is answered `Unavailable`, too.
         if shared.closing.load(Ordering::SeqCst) {

@@ -40,6 +40,8 @@ pub struct Config {
     pub rules: Rules,
     /// How many requests may be in flight; over it the answer is [`Outcome::Busy`].
     pub permits: usize,
+    /// How many of them one caller may have, so that one that floods leaves room for the others.
+    pub permits_per_caller: usize,
     /// The most entries of one group, and so of one flush.
     pub group_limit: usize,
     /// An actor that nobody asks for this long, and up to twice as long, is retired.
@@ -53,6 +55,7 @@ impl Default for Config {
         Config {
             rules: Rules::default(),
             permits: 16_384,
+            permits_per_caller: 1_024,
             group_limit: 512,
             idle_after: Duration::from_secs(30),
             probe: None,
@@ -105,7 +108,10 @@ pub(crate) struct Shared {
     pub(crate) reader: Arc<dyn JournalReader>,
     queue: mpsc::Sender<Item>,
     pub(crate) permits: Arc<Permits>,
+    permits_per_caller: usize,
     windows: DashMap<CallerId, SharedWindow>,
+    /// One caller's part of the permits.
+    parts: DashMap<CallerId, Arc<Permits>>,
     durable: watch::Receiver<Lsn>,
     pub(crate) projected: watch::Receiver<Lsn>,
     pub(crate) statements: Arc<dyn Statements>,
@@ -151,7 +157,9 @@ impl Engine {
             reader: Arc::clone(&reader),
             queue,
             permits: Permits::new(config.permits),
+            permits_per_caller: config.permits_per_caller,
             windows: windows.into_iter().collect(),
+            parts: DashMap::new(),
             durable: durable_now.clone(),
             projected: projected_now,
             statements,
@@ -183,7 +191,9 @@ impl Engine {
     #[must_use]
     pub fn caller(&self, caller: Caller) -> CallerHandle {
         let window = Arc::clone(&self.shared.windows.entry(caller.id).or_default());
-        CallerHandle { engine: self.clone(), caller, window }
+        let most = self.shared.permits_per_caller;
+        let part = Arc::clone(&self.shared.parts.entry(caller.id).or_insert_with(|| Permits::new(most)));
+        CallerHandle { engine: self.clone(), caller, window, part }
     }
 
     /// The last durable record.

@@ -35,11 +35,11 @@ impl Reply {
     }
 }
 
-/// A reply and the permit it is entitled by.
+/// A reply and the permits it is entitled by: one of all, and one of the caller's own.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) reply: Reply,
-    pub(crate) permit: Permit,
+    pub(crate) permit: [Permit; 2],
 }
 
 impl Waiter {

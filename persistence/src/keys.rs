@@ -73,6 +73,24 @@ pub fn order(number: OrderNumber) -> String {
     format!("order/{:020}", number.0)
 }
 
+/// Records: an order that is not settled.
+#[must_use]
+pub fn open_order(number: OrderNumber) -> String {
+    format!("open/{:020}", number.0)
+}
+
+/// Records: what every key of an account's orders begins with.
+#[must_use]
+pub fn orders_of(account: AccountId) -> String {
+    format!("of/{:020}/", account.0)
+}
+
+/// Records: from the provider's name for a payment to its order.
+#[must_use]
+pub fn payment(session: &str) -> String {
+    format!("payment/{session}")
+}
+
 /// Records: from the key of a form that was sent to the order it made.
 #[must_use]
 pub fn form(key: &str) -> String {

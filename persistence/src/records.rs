@@ -273,12 +273,30 @@ impl Records {
         self.get(&keys::order(number))
     }
 
-    /// Every order.
+    /// The orders that are not settled: started, or paid and not credited.
     ///
     /// # Errors
     /// [`RecordsError`].
-    pub fn orders(&self) -> Result<Vec<Order>, RecordsError> {
-        self.all("order/")
+    pub fn open_orders(&self) -> Result<Vec<OrderNumber>, RecordsError> {
+        Ok(self.all::<u64>("open/")?.into_iter().map(OrderNumber).collect())
+    }
+
+    /// Every order for an account, oldest first.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn orders_of(&self, account: AccountId) -> Result<Vec<Order>, RecordsError> {
+        let numbers = self.all::<u64>(&keys::orders_of(account))?;
+        let orders = numbers.into_iter().map(|number| self.order(OrderNumber(number)));
+        Ok(orders.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// The order that the provider knows under this name.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn order_of_payment(&self, session: &str) -> Result<Option<OrderNumber>, RecordsError> {
+        Ok(self.get::<u64>(&keys::payment(session))?.map(OrderNumber))
     }
 
     /// Makes an order for the form with the key `form`, or finds the one that form has made already. `make` is given
@@ -295,7 +313,7 @@ impl Records {
             }
             let number = change.number("order")?;
             let order = make(OrderNumber(number));
-            change.put(&keys::order(OrderNumber(number)), &order)?;
+            change.put_order(&order)?;
             change.put(&keys::form(form), &number)?;
             Ok(order)
         })
@@ -314,7 +332,7 @@ impl Records {
         self.change(|change| {
             let Some(mut order) = self.order(number)? else { return Ok(None) };
             if with(&mut order) {
-                change.put(&keys::order(number), &order)?;
+                change.put_order(&order)?;
             }
             Ok(Some(order))
         })
@@ -395,6 +413,23 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// An order, and what leads to it.
+    fn put_order(&mut self, order: &Order) -> Result<(), RecordsError> {
+        let number = OrderNumber(order.number);
+        self.put(&keys::order(number), order)?;
+        self.put(&format!("{}{:020}", keys::orders_of(AccountId(order.account)), order.number), &order.number)?;
+        if let Some(session) = &order.session {
+            self.put(&keys::payment(session), &order.number)?;
+        }
+        match order.state {
+            OrderState::Started | OrderState::Paid => self.put(&keys::open_order(number), &order.number),
+            OrderState::Credited | OrderState::Failed => {
+                self.batch.remove(keys::open_order(number).as_str());
+                Ok(())
+            }
+        }
+    }
+
     fn number(&mut self, kind: &str) -> Result<u64, RecordsError> {
         let key = keys::last_number(kind);
         let next = self.records.get::<u64>(&key)?.unwrap_or(0) + 1;
@@ -428,7 +463,19 @@ mod tests {
         drop(records);
         let records = Records::open(&folder.path().join("records")).unwrap();
         assert_eq!(records.order_once("form-1", make).unwrap(), first, "also after a restart");
-        assert_eq!(records.orders().unwrap().len(), 2);
+        assert_eq!(records.open_orders().unwrap().len(), 2);
+        // Settled, it is no longer open; its account and the provider's name still lead to it.
+        let number = OrderNumber(first.number);
+        let settle = |order: &mut Order| {
+            order.session = Some("abc".to_owned());
+            order.state = OrderState::Credited;
+            true
+        };
+        records.change_order(number, settle).unwrap();
+        assert_eq!(records.open_orders().unwrap().len(), 1);
+        assert_eq!(records.orders_of(AccountId(1)).unwrap().len(), 2);
+        assert_eq!(records.orders_of(AccountId(2)).unwrap(), []);
+        assert_eq!(records.order_of_payment("abc").unwrap(), Some(number));
     }
 
     #[test]

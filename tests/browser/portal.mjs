@@ -241,8 +241,8 @@ try {
           const wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth");
           assert.equal(wide, 0, `${path} is wider than ${width} px`);
           assert.doesNotMatch(await page.locator("body").innerText(), /[æøåÆØÅ](?!ret)/, `Danish on ${path}`);
+          if (path.endsWith("kontoudtog")) await picture(`statement-${scheme}-${width}`);
         }
-        await picture(`statement-${scheme}-${width}`);
       }
     }
     await page.setViewportSize({ width: 1000, height: 720 });

@@ -35,6 +35,40 @@ async fn over_the_limit_the_answer_is_busy_at_once() {
     assert_eq!(till.ask(Sequence(10), buy(1)).await, Outcome::Unavailable, "after closing time nobody is let in");
 }
 
+#[tokio::test]
+async fn a_caller_that_floods_leaves_room_for_the_others() {
+    let mut world = World::new();
+    let (engine, _) = world.with_pupil(100).await;
+    engine.shutdown().await;
+    world.config.permits_per_caller = 4;
+    let gate = Gate::default();
+    let engine = world.start_on(Box::new(Gated { journal: world.journal.clone(), gate: gate.clone() })).await;
+    let till = till(&engine);
+    let ask = |n| {
+        let till = till.clone();
+        tokio::spawn(async move { till.ask(Sequence(n), buy(1)).await })
+    };
+    let asks: Vec<_> = (1..=4).map(ask).collect();
+    while engine.in_flight() < 4 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(till.ask(Sequence(5), buy(1)).await, Outcome::Busy);
+    let neighbour = tokio::spawn({
+        let operator = operator(&engine);
+        async move { operator.ask(Sequence(50), top_up(77, 1)).await }
+    });
+    while engine.in_flight() < 5 {
+        tokio::task::yield_now().await;
+    }
+    gate.open(true);
+    approved(neighbour.await.unwrap());
+    for ask in asks {
+        approved(ask.await.unwrap());
+    }
+    approved(till.ask(Sequence(5), buy(1)).await);
+    engine.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_actor_retires_and_loses_nothing() {
     let mut world = World::new();

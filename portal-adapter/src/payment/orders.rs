@@ -81,11 +81,11 @@ pub(crate) async fn paid_lately(
 ) -> Result<Option<Timestamp>, PortalError> {
     let now = portal.setup.clock.now();
     let records = portal.setup.records.clone();
-    let orders = blocking(move || records.orders()).await?;
+    let orders = blocking(move || records.orders_of(account)).await?;
     let latest = orders
         .iter()
         .filter(|order| matches!(order.state, OrderState::Paid | OrderState::Credited))
-        .filter(|order| order.account == account.0 && order.amount_ore == amount.ore())
+        .filter(|order| order.amount_ore == amount.ore())
         .map(|order| order.at_ms)
         .filter(|at| now.0.saturating_sub(*at) <= within_ms)
         .max();
@@ -192,16 +192,16 @@ pub(crate) async fn reconcile(portal: Portal) {
     loop {
         ticks.tick().await;
         let records = portal.setup.records.clone();
-        let open = match blocking(move || records.orders()).await {
+        let open = match blocking(move || records.open_orders()).await {
             Ok(orders) => orders,
             Err(error) => {
                 tracing::error!(%error, "orders cannot be read");
                 continue;
             }
         };
-        for order in open.iter().filter(|order| matches!(order.state, OrderState::Started | OrderState::Paid)) {
-            if let Err(error) = settle(&portal, OrderNumber(order.number)).await {
-                tracing::warn!(order = order.number, %error, "an order cannot be settled now");
+        for number in open {
+            if let Err(error) = settle(&portal, number).await {
+                tracing::warn!(order = %number, %error, "an order cannot be settled now");
             }
         }
     }
@@ -222,12 +222,12 @@ pub(crate) async fn callback(State(portal): State<Portal>, headers: HeaderMap, b
         }
     };
     let records = portal.setup.records.clone();
-    let order = match blocking(move || records.orders()).await {
-        Ok(orders) => orders.into_iter().find(|order| order.session.as_deref() == Some(session.as_str())),
+    let order = match blocking(move || records.order_of_payment(&session)).await {
+        Ok(order) => order,
         Err(_) => return StatusCode::SERVICE_UNAVAILABLE,
     };
     let Some(order) = order else { return StatusCode::NOT_FOUND };
-    match settle(&portal, OrderNumber(order.number)).await {
+    match settle(&portal, order).await {
         Ok(_) => StatusCode::NO_CONTENT,
         // The provider will call again.
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
