@@ -142,10 +142,10 @@ impl Committer {
 
     /// The journal failed: say so once, answer nobody, and swallow what still comes until everyone is gone.
     fn give_up(self, error: AppendError, answers: Vec<(Outcome, Timestamp, Pending)>) {
+        (self.on_fatal)(Fatal::Journal(error));
         for (_, _, pending) in answers {
             pending.silence();
         }
-        (self.on_fatal)(Fatal::Journal(error));
         while let Ok(item) = self.queue.recv() {
             match item {
                 Item::Commit(_, pending) | Item::Answer(_, pending) => pending.silence(),
