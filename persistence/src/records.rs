@@ -373,6 +373,24 @@ impl Records {
         })
     }
 
+    /// Ends every browser session that was last used before `idle` or opened before `opened` (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn end_old_sessions(&self, idle: u64, opened: u64) -> Result<(), RecordsError> {
+        self.change(|change| {
+            for item in self.db.tree().scan_prefix("session/") {
+                let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
+                let session: WebSession = parse(&String::from_utf8_lossy(&key), &bytes)?;
+                if session.used_ms < idle || session.opened_ms < opened {
+                    change.batch.remove(key);
+                    change.wrote = true;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Ends a browser session.
     ///
     /// # Errors
@@ -476,6 +494,23 @@ mod tests {
         assert_eq!(records.orders_of(AccountId(1)).unwrap().len(), 2);
         assert_eq!(records.orders_of(AccountId(2)).unwrap(), []);
         assert_eq!(records.order_of_payment("abc").unwrap(), Some(number));
+    }
+
+    #[test]
+    fn old_sessions_end_and_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(&folder.path().join("records")).unwrap();
+        let session =
+            |opened_ms, used_ms| WebSession { login: "m@x.dk".into(), form_token: "t".into(), opened_ms, used_ms };
+        records.put_session("idle", &session(50, 60)).unwrap();
+        records.put_session("long", &session(10, 99)).unwrap();
+        records.put_session("good", &session(50, 90)).unwrap();
+        records.end_old_sessions(80, 40).unwrap();
+        let there = |name| records.session(name).unwrap().is_some();
+        assert_eq!([there("idle"), there("long"), there("good")], [false, false, true]);
+        // A page that was under way while its session ended does not bring it back.
+        records.note_session_used("idle", 100).unwrap();
+        assert!(!there("idle"));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! asked again under the same number, so that it counts once whatever happens in between.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, AccountView, Command, Outcome, Query, Record, Sequence};
@@ -13,6 +13,8 @@ use tokio::sync::Mutex;
 
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a failed attempt to connect counts for everybody.
+const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// A connection to the engine. Clones share it.
 #[derive(Debug, Clone)]
@@ -22,9 +24,16 @@ pub struct EngineLink(Arc<Link>);
 struct Link {
     engine: SocketAddr,
     bundle: Bundle,
-    client: Mutex<Option<Client>>,
+    kept: Mutex<Kept>,
     /// The last number used; starts at the server's clock, so that a restarted portal never uses one again.
     sequence: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    client: Option<Client>,
+    /// When and why it could not be reached last.
+    failed: Option<(Instant, ClientError)>,
 }
 
 /// The engine cannot be asked. Whether a command was carried out is not known.
@@ -36,19 +45,53 @@ impl EngineLink {
     /// To the engine at `engine`, as `bundle`. Connects when it is first needed.
     #[must_use]
     pub fn new(engine: SocketAddr, bundle: Bundle) -> EngineLink {
-        EngineLink(Arc::new(Link { engine, bundle, client: Mutex::new(None), sequence: AtomicU64::new(0) }))
+        EngineLink(Arc::new(Link { engine, bundle, kept: Mutex::default(), sequence: AtomicU64::new(0) }))
     }
 
     async fn client(&self) -> Result<Client, ClientError> {
-        let mut kept = self.0.client.lock().await;
-        if let Some(client) = kept.as_ref().filter(|client| client.ended().is_none()) {
+        let mut kept = self.0.kept.lock().await;
+        if let Some(client) = kept.client.as_ref().filter(|client| client.ended().is_none()) {
             return Ok(client.clone());
         }
-        let (client, welcome) = Client::connect(self.0.engine, &self.0.bundle).await?;
+        // Whoever waited here while the engine was found gone need not find it out once more.
+        if let Some((when, error)) = &kept.failed
+            && when.elapsed() < SHARED_FOR
+        {
+            return Err(error.clone());
+        }
+        let (client, welcome) = match Client::connect(self.0.engine, &self.0.bundle).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                kept.failed = Some((Instant::now(), error.clone()));
+                return Err(error);
+            }
+        };
         // The lower bits leave room for 65,536 commands a millisecond before two lives of a portal could meet.
         self.0.sequence.fetch_max(welcome.now.0 << 16, Ordering::SeqCst);
-        *kept = Some(client.clone());
+        *kept = Kept { client: Some(client.clone()), failed: None };
         Ok(client)
+    }
+
+    /// Asks until there is an answer, over a connection that is made anew if it has to be. `once` gives nothing for an answer
+    /// that only says to ask again.
+    async fn until_answered<T, F>(&self, once: impl Fn(Client) -> F) -> Result<T, EngineGone>
+    where
+        F: Future<Output = Result<Option<T>, ClientError>>,
+    {
+        let mut why = String::new();
+        for _ in 0..TRIES {
+            let answered = match self.client().await {
+                Ok(client) => once(client).await,
+                Err(error) => Err(error),
+            };
+            match answered {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => "it is busy".clone_into(&mut why),
+                Err(error) => why = error.to_string(),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(EngineGone(why))
     }
 
     /// Has a command carried out; approved or rejected.
@@ -56,25 +99,18 @@ impl EngineLink {
     /// # Errors
     /// [`EngineGone`] if there is no answer after several tries.
     pub async fn command(&self, command: Command) -> Result<Outcome, EngineGone> {
-        let mut sequence = None;
-        let mut why = String::new();
-        for _ in 0..TRIES {
-            match self.client().await {
-                Ok(client) => {
-                    let number = *sequence.get_or_insert_with(|| self.0.sequence.fetch_add(1, Ordering::SeqCst) + 1);
-                    match client.command(Sequence(number), command).await {
-                        Ok(outcome @ (Outcome::Approved(_) | Outcome::Rejected(_))) => return Ok(outcome),
-                        Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {
-                            "it is busy".clone_into(&mut why)
-                        }
-                        Err(error) => why = error.to_string(),
-                    }
-                }
-                Err(error) => why = error.to_string(),
+        // One number for all tries. Given at the first, since the numbers begin where the server's clock is.
+        let number = OnceLock::new();
+        self.until_answered(|client| {
+            let sequence = *number.get_or_init(|| Sequence(self.0.sequence.fetch_add(1, Ordering::SeqCst) + 1));
+            async move {
+                Ok(match client.command(sequence, command).await? {
+                    outcome @ (Outcome::Approved(_) | Outcome::Rejected(_)) => Some(outcome),
+                    Outcome::Busy | Outcome::Unavailable | Outcome::View(_) => None,
+                })
             }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Err(EngineGone(why))
+        })
+        .await
     }
 
     /// An account as it is now; nothing if there is no such account.
@@ -82,22 +118,14 @@ impl EngineLink {
     /// # Errors
     /// [`EngineGone`] if there is no answer after several tries.
     pub async fn account(&self, account: AccountId) -> Result<Option<AccountView>, EngineGone> {
-        let mut why = String::new();
-        for _ in 0..TRIES {
-            match self.client().await {
-                Ok(client) => match client.query(Query::AccountBalance { account }).await {
-                    Ok(Outcome::View(view)) => return Ok(Some(view)),
-                    Ok(Outcome::Rejected(_)) => return Ok(None),
-                    Ok(Outcome::Busy | Outcome::Unavailable | Outcome::Approved(_)) => {
-                        "it is busy".clone_into(&mut why)
-                    }
-                    Err(error) => why = error.to_string(),
-                },
-                Err(error) => why = error.to_string(),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Err(EngineGone(why))
+        self.until_answered(|client| async move {
+            Ok(match client.query(Query::AccountBalance { account }).await? {
+                Outcome::View(view) => Some(Some(view)),
+                Outcome::Rejected(_) => Some(None),
+                Outcome::Busy | Outcome::Unavailable | Outcome::Approved(_) => None,
+            })
+        })
+        .await
     }
 
     /// The months that have postings, newest first, and one month's postings, oldest first.
@@ -105,19 +133,13 @@ impl EngineLink {
     /// # Errors
     /// [`EngineGone`] if there is no answer after several tries.
     pub async fn statement(&self, account: AccountId, month: Month) -> Result<(Vec<Month>, Vec<Record>), EngineGone> {
-        let mut why = String::new();
-        for _ in 0..TRIES {
-            match self.client().await {
-                Ok(client) => match client.statement(account, month).await {
-                    Ok(Ok(statement)) => return Ok(statement),
-                    Ok(Err(Outcome::Rejected(_))) => return Ok((Vec::new(), Vec::new())),
-                    Ok(Err(_)) => "it is busy".clone_into(&mut why),
-                    Err(error) => why = error.to_string(),
-                },
-                Err(error) => why = error.to_string(),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Err(EngineGone(why))
+        self.until_answered(|client| async move {
+            Ok(match client.statement(account, month).await? {
+                Ok(statement) => Some(statement),
+                Err(Outcome::Rejected(_)) => Some((Vec::new(), Vec::new())),
+                Err(Outcome::Approved(_) | Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) => None,
+            })
+        })
+        .await
     }
 }

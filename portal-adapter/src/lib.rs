@@ -87,7 +87,9 @@ pub async fn serve(
     let engine = EngineLink::new(setup.engine, setup.bundle.clone());
     let portal = Portal(Arc::new(Inner { setup, engine, hashing: password::Hashing::new() }));
     let reconciling = tokio::spawn(payment::orders::reconcile(portal.clone()));
+    let sweeping = tokio::spawn(session::sweep(portal.clone()));
     let served = axum::serve(listener, routes::table(portal)).with_graceful_shutdown(stop).await;
     reconciling.abort();
+    sweeping.abort();
     served
 }

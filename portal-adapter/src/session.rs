@@ -40,7 +40,20 @@ impl Parent {
     }
 }
 
-/// A random text of 43 characters.
+/// Ends what nobody can use any more, every quarter of an hour.
+pub(crate) async fn sweep(portal: Portal) {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(15 * 60));
+    loop {
+        ticks.tick().await;
+        let (records, now) = (portal.setup.records.clone(), portal.setup.clock.now().0);
+        let (idle, opened) = (now.saturating_sub(IDLE_MS), now.saturating_sub(ABSOLUTE_MS));
+        if let Err(error) = blocking(move || records.end_old_sessions(idle, opened)).await {
+            tracing::error!(%error, "old sessions cannot be ended");
+        }
+    }
+}
+
+/// A random text of 64 characters.
 pub(crate) fn secret() -> Result<String, PortalError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| PortalError::Internal(error.to_string()))?;

@@ -2,6 +2,7 @@
 //! others go on. What waited in the fallen mailbox is answered `Unavailable`, which claims nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
@@ -12,6 +13,9 @@ use crate::committer::Item;
 use crate::engine::Shared;
 use crate::id::{AccountId, Lsn};
 use crate::journal::JournalError;
+
+/// How long a fallen account stays closed at least.
+const BEFORE_REBUILDING: Duration = Duration::from_millis(200);
 
 pub(crate) struct Supervisor {
     pub(crate) shared: Arc<Shared>,
@@ -50,6 +54,8 @@ async fn rebuild(shared: &Arc<Shared>, account: AccountId) {
     tracing::error!(%account, "the account's actor panicked; rebuilding the account from the journal");
     let Some(cell) = shared.directory.by_account(account) else { return };
     cell.fallen();
+    // A command that makes it fall again and again shall not read the journal in a loop.
+    tokio::time::sleep(BEFORE_REBUILDING).await;
     // Everything the fallen actor did is in the committer's queue already; after this barrier it is durable.
     let (tell, durable) = oneshot::channel();
     shared.commit(Item::Barrier(tell));
