@@ -57,7 +57,8 @@ pub(crate) async fn run(session: Session, send: SendStream, mut receive: RecvStr
     } else {
         drop(fault);
     }
-    if writer.await.is_err() {
+    // Cancelled is no news: the program is ending.
+    if writer.await.is_err_and(|error| error.is_panic()) {
         tracing::error!("a session's writer panicked");
     }
 }

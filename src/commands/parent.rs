@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use frokost_persistence::Records;
 use frokost_persistence::records::Login;
 
 use crate::cli::{ParentArgs, ParentVerb};
@@ -20,13 +21,9 @@ pub(crate) async fn run(args: ParentArgs) -> anyhow::Result<ExitCode> {
     let ParentVerb::Add { mail, name, accounts, password_file } = &args.verb;
     let operator = Operator::connect(&settings).await?;
     anyhow::ensure!(mail.contains('@') && mail.len() <= 200, "'{mail}' is no mail address");
-    let mut numbers = Vec::new();
-    for account in accounts {
-        let view = operator.account(account).await?;
-        anyhow::ensure!(records.pupil(view.account)?.is_some(), "account {} belongs to no pupil", view.account);
-        numbers.push(view.account.0);
-    }
+    let numbers = resolve(&operator, &records, accounts).await;
     operator.close().await;
+    let numbers = numbers?;
     let password = read_password(password_file.as_deref())?;
     let mut login = records.login(mail)?.unwrap_or(Login {
         mail: mail.clone(),
@@ -44,6 +41,17 @@ pub(crate) async fn run(args: ParentArgs) -> anyhow::Result<ExitCode> {
     records.put_login(&login)?;
     println!("{mail} may log in and sees {} account(s)", login.accounts.len());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The numbers of accounts that are named by their own number or their card's.
+async fn resolve(operator: &Operator, records: &Records, accounts: &[String]) -> anyhow::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for account in accounts {
+        let view = operator.account(account).await?;
+        anyhow::ensure!(records.pupil(view.account)?.is_some(), "account {} belongs to no pupil", view.account);
+        numbers.push(view.account.0);
+    }
+    Ok(numbers)
 }
 
 fn read_password(file: Option<&Path>) -> anyhow::Result<String> {
