@@ -91,6 +91,28 @@ fn an_unknown_variable_of_ours_is_refused_like_an_unknown_key() {
 }
 
 #[test]
+fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
+    let home = Installation::new();
+    home.write("frokost.toml", "[tills]\nlisten = \"127.0.0.2:0\"\n");
+    let tills = |args: &[&str], environment: Option<&str>| {
+        let mut command = home.command(args);
+        match environment {
+            Some(address) => command.env("FROKOST_TILLS__LISTEN", address),
+            None => command.env_remove("FROKOST_TILLS__LISTEN"),
+        };
+        let server = Server::start(command);
+        let address = server.tills.ip().to_string();
+        assert_eq!(server.stop(), 0);
+        address
+    };
+    let file = ["serve", "--config", "frokost.toml"];
+    assert_eq!(tills(&file, None), "127.0.0.2");
+    assert_eq!(tills(&file, Some("127.0.0.3:0")), "127.0.0.3");
+    let flag = ["serve", "--config", "frokost.toml", "--tills", "127.0.0.4:0"];
+    assert_eq!(tills(&flag, Some("127.0.0.3:0")), "127.0.0.4");
+}
+
+#[test]
 fn a_second_server_on_the_same_folder_is_refused() {
     let home = Installation::new();
     home.import(1, 1);
