@@ -84,12 +84,6 @@ impl Server {
         self.address
     }
 
-    /// How many connections are open.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.endpoint.open_connections()
-    }
-
     /// Lets what is answered reach the callers, closes every connection and stops listening. To be called when the engine has
     /// shut down, so that there is nothing more to come. A caller that does not read is not waited for.
     pub async fn shutdown(&self) {

@@ -338,14 +338,6 @@ impl Records {
         })
     }
 
-    /// The next number of a kind, never given out again.
-    ///
-    /// # Errors
-    /// [`RecordsError`].
-    pub fn next_number(&self, kind: &str) -> Result<u64, RecordsError> {
-        self.change(|change| change.number(kind))
-    }
-
     /// The browser session with that hash.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use frokost_engine::AccountView;
 use serde::Deserialize;
 
 use crate::Portal;
@@ -136,6 +137,12 @@ fn parent_frame(
     let language = language_of(headers);
     let bar = ParentBar { accounts, current: current.clone(), form_token: parent.session.form_token.clone(), section };
     Ok((Frame { w: language.words(), language, parent: Some(bar), path }, current))
+}
+
+/// One of the parent's accounts, as it is now.
+async fn account_of(portal: &Portal, parent: &Parent, number: u64) -> Result<AccountView, PortalError> {
+    let account = parent.account(number)?;
+    portal.engine.account(account).await?.ok_or(PortalError::NotFound)
 }
 
 /// The least a form of a parent carries.

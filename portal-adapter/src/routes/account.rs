@@ -10,7 +10,7 @@ use crate::Portal;
 use crate::cpr::Cpr;
 use crate::error::PortalError;
 use crate::money;
-use crate::routes::{TokenForm, parent_frame, see};
+use crate::routes::{TokenForm, account_of, parent_frame, see};
 use crate::session::Parent;
 use crate::views;
 
@@ -20,14 +20,13 @@ pub(super) async fn show(
     headers: HeaderMap,
     Path(number): Path<u64>,
 ) -> Result<Response, PortalError> {
-    let account = parent.account(number)?;
-    let view = portal.engine.account(account).await?.ok_or(PortalError::NotFound)?;
+    let view = account_of(&portal, &parent, number).await?;
     let (frame, bar) = parent_frame(&portal, &headers, &parent, number, "konto", format!("/konto/{number}"))?;
     let internal = |error: &dyn std::fmt::Display| PortalError::Internal(error.to_string());
     let school = portal.setup.records.school(SchoolId(view.school.0)).map_err(|error| internal(&error))?;
     let page = views::Account {
         form_token: parent.session.form_token.clone(),
-        cpr: masked_cpr(&portal, account)?,
+        cpr: masked_cpr(&portal, view.account)?,
         school: school.map_or_else(|| view.school.to_string(), |school| school.name),
         balance: money::amount(view.balance, frame.language),
         card: view.card.map(|card| card.to_string()),

@@ -13,7 +13,7 @@ use crate::Portal;
 use crate::error::PortalError;
 use crate::money;
 use crate::payment::orders;
-use crate::routes::{parent_frame, see};
+use crate::routes::{account_of, parent_frame, see};
 use crate::session::{Parent, blocking, secret};
 use crate::views;
 use crate::words::Words;
@@ -41,8 +41,7 @@ pub(super) async fn form(
     headers: HeaderMap,
     Path(number): Path<u64>,
 ) -> Result<Response, PortalError> {
-    let account = parent.account(number)?;
-    let view = portal.engine.account(account).await?.ok_or(PortalError::NotFound)?;
+    let view = account_of(&portal, &parent, number).await?;
     let typed = PayIn { form: secret()?, ..PayIn::default() };
     let page = page(&portal, &headers, &parent, &view, typed)?;
     Ok(views::show(&page))
@@ -58,8 +57,7 @@ pub(super) async fn start(
     Form(typed): Form<PayIn>,
 ) -> Result<Response, PortalError> {
     parent.check(&typed.token)?;
-    let account = parent.account(number)?;
-    let view = portal.engine.account(account).await?.ok_or(PortalError::NotFound)?;
+    let view = account_of(&portal, &parent, number).await?;
     let language = super::language_of(&headers);
     let consent = typed.consent == "yes";
     let read = read_amount(&typed.amount, portal.setup.min_top_up, most(&view), language.words(), |a| {
@@ -77,13 +75,13 @@ pub(super) async fn start(
         return Ok(views::show_with(StatusCode::UNPROCESSABLE_ENTITY, &page));
     }
     if typed.again != "yes"
-        && let Some(at) = orders::paid_lately(&portal, account, amount, AGAIN_MS).await?
+        && let Some(at) = orders::paid_lately(&portal, view.account, amount, AGAIN_MS).await?
     {
         let mut page = page(&portal, &headers, &parent, &view, typed)?;
         page.again = Some((money::clock_time(at, language), money::amount(amount, language)));
         return Ok(views::show(&page));
     }
-    let window = orders::start(&portal, &parent.login, account, amount, &typed.form).await?;
+    let window = orders::start(&portal, &parent.login, view.account, amount, &typed.form).await?;
     Ok(see(&window))
 }
 
@@ -96,9 +94,9 @@ pub(super) async fn order(
 ) -> Result<Response, PortalError> {
     let records = portal.setup.records.clone();
     let order = blocking(move || records.order(OrderNumber(number))).await?.ok_or(PortalError::NotFound)?;
-    let account = parent.account(order.account)?;
+    parent.account(order.account)?;
     let order = orders::settle(&portal, OrderNumber(number)).await?.unwrap_or(order);
-    let view = portal.engine.account(account).await?.ok_or(PortalError::NotFound)?;
+    let view = account_of(&portal, &parent, order.account).await?;
     let path = format!("/ordre/{number}");
     let (frame, bar) = parent_frame(&portal, &headers, &parent, order.account, "indbetal", path)?;
     let w = frame.w;

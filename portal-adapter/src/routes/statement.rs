@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::Portal;
 use crate::error::PortalError;
 use crate::money;
-use crate::routes::parent_frame;
+use crate::routes::{account_of, parent_frame};
 use crate::session::Parent;
 use crate::views::{self, MonthLink, Posting};
 use crate::words::Language;
@@ -32,7 +32,7 @@ pub(super) async fn show(
     let account = parent.account(number)?;
     let path = format!("/konto/{number}/kontoudtog");
     let (frame, bar) = parent_frame(&portal, &headers, &parent, number, "kontoudtog", path)?;
-    let view = portal.engine.account(account).await?.ok_or(PortalError::NotFound)?;
+    let view = account_of(&portal, &parent, number).await?;
     let chosen = choice.maaned.and_then(Month::from_number);
     let this_month = portal.setup.clock.now().month();
     let mut month = chosen.unwrap_or(this_month);
