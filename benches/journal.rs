@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use frokost_engine::journal::{Journal, Shard};
 use frokost_engine::memory_journal::MemoryJournal;
-use frokost_engine::{AccountId, Amount, CallerId, Entry, Lsn, Record, RequestKey, Sequence, Timestamp};
+use frokost_engine::{
+    AccountId, Amount, CallerId, Entry, Lsn, PersonId, Record, RequestKey, Sequence, Text, Timestamp,
+};
 use frokost_persistence::SledJournal;
 use frokost_persistence::format::encode_group;
 
@@ -23,6 +25,8 @@ fn group_after(head: Lsn, count: u64) -> Vec<Record> {
             fingerprint: lsn,
             account: AccountId(lsn % 1000 + 1),
             balance: Amount::from_ore(10_000),
+            by: PersonId(0),
+            text: Text::EMPTY,
             entry: Entry::Purchased { amount: Amount::from_ore(2_500) },
         })
         .collect()

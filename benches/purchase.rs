@@ -11,6 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use frokost_engine::command::Source;
 use frokost_engine::journal::Journal;
 use frokost_engine::memory_journal::MemoryJournal;
+use frokost_engine::memory_snapshots::MemorySnapshots;
 use frokost_engine::memory_statements::MemoryStatements;
 use frokost_engine::{
     AccountId, Amount, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber,
@@ -40,6 +41,8 @@ async fn engine(journal: Box<dyn Journal>) -> Engine {
         journal,
         projection: Box::new(statements.clone()),
         statements: Arc::new(statements),
+        snapshots: Arc::new(MemorySnapshots::default()),
+        room: Arc::new(|| true),
         clock: Arc::new(SystemClock),
         on_fatal: Arc::new(|why| panic!("{why}")),
     };

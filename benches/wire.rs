@@ -14,7 +14,7 @@ fn wire(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wire");
     group.throughput(Throughput::Elements(1));
     let command = Command::Purchase { card: "12345678901234".parse().unwrap(), amount: Amount::from_kroner(25) };
-    let request = Request::Command { sequence: Sequence(1), command };
+    let request = Request::Command { sequence: Sequence(1), asked: command.into() };
     let mut bytes = Vec::with_capacity(256);
     group.bench_function("purchase, encode", |bench| {
         bench.iter(|| {

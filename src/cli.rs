@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use frokost_engine::{Amount, CardNumber, Lsn};
+use frokost_engine::{Amount, CardNumber, Lsn, Text};
 use frokost_loadtest::Expectation;
 
 /// A canteen-card system: pupils pay with a card at a till, parents fill the account on a portal.
@@ -42,6 +42,12 @@ pub(crate) enum Verb {
     Verify(FolderArgs),
     /// Print the journal's records. The server must not be running.
     Inspect(InspectArgs),
+    /// Sum up what moved between which ledgers, by school and day. The server must not be running.
+    Books(BooksArgs),
+    /// Copy everything while the server runs, or while it does not; `restore` brings it back, also on another machine.
+    Backup(FolderArgs),
+    /// Make the journal anew from its mirror, or a whole installation from a backup. The server must not be running.
+    Restore(RestoreArgs),
 }
 
 #[derive(Debug, Args)]
@@ -158,6 +164,44 @@ pub(crate) enum AccountVerb {
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
         reference: u64,
     },
+    /// Let purchases go so far below zero.
+    Credit {
+        /// The account's number or its card's.
+        account: String,
+        /// Kroner; 0 for no credit.
+        limit: Amount,
+    },
+    /// Move money to another account.
+    Transfer {
+        /// The number of the account that pays, or its card's.
+        from: String,
+        /// The number of the account that is paid, or its card's.
+        to: String,
+        /// Kroner.
+        amount: Amount,
+        /// What the statements say of it.
+        #[arg(long, default_value = "")]
+        text: Text,
+    },
+    /// Mend a booking by another one.
+    Correct {
+        /// The account's number or its card's.
+        account: String,
+        /// Kroner to add; to take, write for instance -25.
+        #[arg(allow_hyphen_values = true)]
+        amount: Amount,
+        /// Why.
+        #[arg(long, value_enum)]
+        reason: ReasonArg,
+        /// What the statement says of it.
+        #[arg(long, default_value = "")]
+        text: Text,
+    },
+    /// End an account that is empty.
+    Close {
+        /// The account's number or its card's.
+        account: String,
+    },
     /// Its postings in a month.
     Statement {
         /// The account's number or its card's.
@@ -166,6 +210,21 @@ pub(crate) enum AccountVerb {
         #[arg(long, value_name = "YYYYMM")]
         month: Option<u32>,
     },
+}
+
+/// Why a booking is mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReasonArg {
+    /// A sale or refund was keyed in wrong.
+    TillError,
+    /// A payment was booked wrong.
+    PaymentError,
+    /// The school gives something.
+    Goodwill,
+    /// What cannot be got back.
+    WriteOff,
+    /// Something else; the text says what.
+    Other,
 }
 
 #[derive(Debug, Args)]
@@ -314,6 +373,33 @@ pub(crate) struct LoadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FolderArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// A backup, or a mirror; the installation's own mirror if left out.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BooksArgs {
+    /// Only this day, as yyyy-mm-dd.
+    #[arg(long, value_name = "DAY", conflicts_with = "month")]
+    pub(crate) day: Option<String>,
+    /// Only this month, as yyyymm.
+    #[arg(long, value_name = "YYYYMM")]
+    pub(crate) month: Option<u32>,
+    /// Only this school.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) school: Option<u32>,
+    /// As lines of CSV: semicolons and decimal commas, as a Danish spreadsheet reads them.
+    #[arg(long)]
+    pub(crate) csv: bool,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
 }

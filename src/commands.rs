@@ -1,6 +1,8 @@
 //! The subcommands, one a file.
 
 pub(crate) mod account;
+pub(crate) mod backup;
+pub(crate) mod books;
 pub(crate) mod card;
 pub(crate) mod demo;
 pub(crate) mod import;
@@ -9,6 +11,7 @@ mod live;
 pub(crate) mod load;
 pub(crate) mod parent;
 mod pupils;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod till;
 pub(crate) mod verify;

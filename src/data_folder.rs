@@ -3,7 +3,10 @@
 //! ```text
 //! data/
 //!   journal/          the journal (sled)          journal.head   how far it was acknowledged
-//!   statements/       made from the journal       records/       names, logins, orders (sled)
+//!   mirror/           its second copy             journal.files/ the journal where it is on plain files
+//!   snapshots/        the state at an LSN         statements/    every record, by account and month
+//!   records/          names, logins, orders       backups/       what `frokost backup` made
+//!   set-aside/        what `frokost restore` replaced
 //!   pki/              our certificate authority, the list of callers, the bundles of portal and operator
 //!   keys/records.key  seals CPR numbers           sandbox.json   the payment sandbox's book
 //!   serving           where the running server listens for tills
@@ -15,20 +18,23 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use frokost_engine::journal::JournalError;
 use frokost_engine::{Role, SchoolId};
 use frokost_net::enrol::write_new;
 use frokost_net::{Authority, Bundle};
-use frokost_persistence::{Records, SealingKey, SledJournal, SledStatements};
+use frokost_persistence::{Records, SealingKey};
 
 use crate::settings::Settings;
 
 /// Everything that may be in a data folder.
-const OURS: [&str; 11] = [
+const OURS: [&str; 15] = [
     "journal",
     "journal.head",
+    "journal.files",
+    "mirror",
+    "snapshots",
+    "backups",
     "statements",
-    "statements.set-aside",
+    "set-aside",
     "records",
     "pki",
     "keys",
@@ -89,16 +95,7 @@ impl DataFolder {
     }
 
     fn is_begun(&self) -> bool {
-        self.0.join("journal/db").exists()
-    }
-
-    /// The journal; [`JournalError::InUse`] if a server is running.
-    pub(crate) fn journal(&self) -> Result<SledJournal, JournalError> {
-        SledJournal::open(&self.0.join("journal"))
-    }
-
-    pub(crate) fn statements(&self, journal: &SledJournal) -> anyhow::Result<SledStatements> {
-        Ok(SledStatements::open(&self.0.join("statements"), journal.head())?)
+        self.0.join("journal/db").exists() || self.0.join("journal.files").exists()
     }
 
     pub(crate) fn records(&self) -> anyhow::Result<Records> {

@@ -1,6 +1,7 @@
 //! The program `frokost`: reads what it is asked, wires the parts together, and says in one line what went wrong. It holds
 //! no rules of its own.
 
+mod backup;
 mod cli;
 mod commands;
 mod data_folder;
@@ -8,6 +9,7 @@ mod node;
 mod operator;
 mod outcome_text;
 mod settings;
+mod store;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -65,6 +67,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Load(args) => Box::pin(commands::load::run(args)).await,
         Verb::Verify(args) => commands::verify::run(&args),
         Verb::Inspect(args) => commands::inspect::run(&args),
+        Verb::Books(args) => commands::books::run(&args),
+        Verb::Backup(args) => Box::pin(commands::backup::run(args)).await,
+        Verb::Restore(args) => commands::restore::run(&args),
     }
 }
 

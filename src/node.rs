@@ -1,15 +1,16 @@
 //! A running installation: engine, till listener, portal and payment sandbox, wired together and shut down in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
 use frokost_engine::{Clock, Config, Engine, Fatal, Ports, Role, Timestamp};
+use frokost_net::server::BackupDesk;
 use frokost_net::{Authority, Bundle, Server};
-use frokost_persistence::{Records, SledJournal};
+use frokost_persistence::Records;
 use frokost_portal::payment::sandbox::Sandbox;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -19,11 +20,18 @@ use tokio::task::JoinHandle;
 use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
 use crate::settings::Settings;
+use crate::store::Store;
 
 /// The system's clock.
 pub(crate) struct SystemClock;
 
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 impl Clock for SystemClock {
+    fn running(&self) -> Duration {
+        STARTED.elapsed()
+    }
+
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -40,20 +48,28 @@ pub(crate) struct Core {
 
 impl Core {
     /// Recovers from the journal and listens for tills on `listen`.
-    pub(crate) async fn start(folder: &DataFolder, journal: SledJournal, listen: SocketAddr) -> anyhow::Result<Core> {
+    pub(crate) async fn start(
+        folder: &DataFolder,
+        store: Store,
+        listen: SocketAddr,
+        desk: impl FnOnce(&Engine) -> BackupDesk,
+    ) -> anyhow::Result<Core> {
         let authority = folder.authority()?;
         let operator = folder.own_bundle(&authority, "operator", Role::Operator)?;
-        let statements = folder.statements(&journal)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let config = Config { snapshot_every: store.snapshot_every, ..Config::default() };
         let ports = Ports {
-            journal: Box::new(journal),
-            projection: Box::new(statements.clone()),
-            statements: Arc::new(statements),
+            journal: store.journal,
+            projection: Box::new(store.statements.clone()),
+            statements: Arc::new(store.statements),
+            snapshots: Arc::new(store.snapshots),
+            room: store.room,
             clock: Arc::clone(&clock),
             on_fatal: Arc::new(stop_at_once),
         };
-        let engine = Engine::start(ports, Config::default()).await.context("the engine does not start")?;
-        let server = Server::start(listen, &authority.server()?, engine.clone(), clock)?;
+        let engine = Engine::start(ports, config).await.context("the engine does not start")?;
+        let desk = desk(&engine);
+        let server = Server::start(listen, &authority.server()?, engine.clone(), clock, desk)?;
         Ok(Core { engine, server, authority, operator })
     }
 
@@ -90,11 +106,12 @@ impl Node {
         let portal_listener = listen(settings.portal.listen, "browsers").await?;
         let sandbox_listener = listen(settings.payment.sandbox_listen, "the payment sandbox").await?;
         let metrics_listener = listen(settings.metrics.listen, "metrics").await?;
-        let journal = folder.journal().with_context(|| format!("{}", folder.path().display()))?;
+        let store = Store::open(&folder, &settings).with_context(|| format!("{}", folder.path().display()))?;
         let records = folder.records()?;
         let key = sealing_key(&settings, &records)?;
         let recorder = metrics_recorder()?;
-        let core = Core::start(&folder, journal, settings.tills.listen).await?;
+        let desk = |engine: &Engine| crate::backup::desk(folder.clone(), records.clone(), engine.clone());
+        let core = Core::start(&folder, store, settings.tills.listen, desk).await?;
 
         let engine_address = loopback_of(core.server.address());
         folder.note_serving(engine_address)?;

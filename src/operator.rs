@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
 use frokost_engine::journal::JournalError;
-use frokost_engine::{AccountView, CardNumber, Command, Outcome, Query, Sequence};
+use frokost_engine::{AccountView, Asked, CardNumber, Outcome, Query, Sequence};
 use frokost_net::{Bundle, Client};
 
+use crate::backup;
 use crate::cli::Lang;
 use crate::data_folder::DataFolder;
 use crate::node::{Core, loopback_of};
 use crate::outcome_text::explain;
 use crate::settings::Settings;
+use crate::store::Store;
 
 /// A connection with the role operator.
 pub(crate) struct Operator {
@@ -32,9 +34,9 @@ impl Operator {
 
     /// The same on a folder that may be new.
     pub(crate) async fn connect_in(folder: &DataFolder, settings: &Settings) -> anyhow::Result<Operator> {
-        let (core, address, bundle) = match folder.journal() {
-            Ok(journal) => {
-                let core = Core::start(folder, journal, ([127, 0, 0, 1], 0).into()).await?;
+        let (core, address, bundle) = match Store::open(folder, settings) {
+            Ok(store) => {
+                let core = Core::start(folder, store, ([127, 0, 0, 1], 0).into(), |_| backup::no_desk()).await?;
                 let (address, bundle) = (core.server.address(), core.operator.clone());
                 (Some(core), address, bundle)
             }
@@ -64,14 +66,14 @@ impl Operator {
     }
 
     /// Has a command carried out.
-    pub(crate) async fn command(&self, command: Command) -> anyhow::Result<Outcome> {
+    pub(crate) async fn command(&self, asked: impl Into<Asked>) -> anyhow::Result<Outcome> {
         let sequence = Sequence(self.sequence.fetch_add(1, Ordering::SeqCst));
-        Ok(self.client.command(sequence, command).await?)
+        Ok(self.client.command(sequence, asked).await?)
     }
 
     /// Has a command carried out that must be approved.
-    pub(crate) async fn must(&self, command: Command) -> anyhow::Result<frokost_engine::Receipt> {
-        let outcome = self.command(command).await?;
+    pub(crate) async fn must(&self, asked: impl Into<Asked>) -> anyhow::Result<frokost_engine::Receipt> {
+        let outcome = self.command(asked).await?;
         let Outcome::Approved(receipt) = outcome else { bail!("{}", explain(&outcome, Lang::En)) };
         Ok(receipt)
     }

@@ -13,6 +13,10 @@ pub(crate) fn explain(outcome: &Outcome, lang: Lang) -> String {
         Outcome::Rejected(why) => return reason(*why, lang),
         Outcome::View(view) => (format!("Saldo {}", view.balance), format!("Balance {}", view.balance)),
         Outcome::Busy => ("Systemet har travlt. Prøv igen.".to_owned(), "The system is busy. Try again.".to_owned()),
+        Outcome::OutOfSpace => (
+            "Systemet kan ikke tage imod mere lige nu. Prøv igen om lidt.".to_owned(),
+            "The server's disk is full; nothing was done. Try again when there is room.".to_owned(),
+        ),
         Outcome::Unavailable => (
             "Intet svar endnu. Købet sendes igen; det tæller kun én gang.".to_owned(),
             "No answer yet. The sale is sent again; it counts once.".to_owned(),
@@ -39,10 +43,52 @@ fn reason(why: Rejection, lang: Lang) -> String {
             format!("Saldoen er for lav – mangler {missing} Forældrene kan indbetale på portalen."),
             format!("The balance is too low - {missing} missing. The parents can pay in on the portal."),
         ),
-        Rejection::AmountOutOfRange => (
-            "Beløbet kan ikke bruges. Det skal være over nul og højst 5.000,00 kr.".to_owned(),
-            "The amount cannot be used. It must be above zero and at most 5,000 kr. (10,000 kr. for paying in)."
-                .to_owned(),
+        Rejection::AmountTooLarge { most } => (
+            format!("Beløbet er for stort. Det må højst være {most}"),
+            format!("The amount is too large; at most {most}"),
+        ),
+        Rejection::AmountZero => {
+            ("Beløbet er nul. Skriv et beløb.".to_owned(), "The amount is nothing. Enter an amount.".to_owned())
+        }
+        Rejection::AmountNegative => (
+            "Beløbet er under nul. Skriv et beløb over nul.".to_owned(),
+            "The amount is below zero. Enter one above zero.".to_owned(),
+        ),
+        Rejection::WrongCurrency => (
+            "Beløbet er i en forkert valuta. Der kan kun bruges danske kroner.".to_owned(),
+            "The amount is in the wrong currency; accounts are kept in Danish kroner.".to_owned(),
+        ),
+        Rejection::AccountClosed => {
+            ("Kontoen er lukket.".to_owned(), "The account is closed. Money on it can be paid out.".to_owned())
+        }
+        Rejection::NotEmpty { balance } => (
+            format!("Kontoen kan ikke lukkes: saldo {balance} Udbetal først, og vent på det, der er undervejs."),
+            format!(
+                "The account cannot be closed: balance {balance} Pay it out first, and wait for what is on its way."
+            ),
+        ),
+        Rejection::UnknownPayout => {
+            ("Udbetalingen findes ikke på kontoen.".to_owned(), "The account has no such pay-out.".to_owned())
+        }
+        Rejection::PayoutSettled => (
+            "Udbetalingen er allerede gennemført eller afvist.".to_owned(),
+            "The pay-out is settled already; nothing was changed.".to_owned(),
+        ),
+        Rejection::PayoutExists => (
+            "Udbetalingens nummer er allerede brugt på kontoen.".to_owned(),
+            "The account has a pay-out with this number already; nothing was taken again.".to_owned(),
+        ),
+        Rejection::SameAccount => (
+            "Vælg to forskellige konti.".to_owned(),
+            "Money moves between two accounts; choose another one.".to_owned(),
+        ),
+        Rejection::NoAgreement => (
+            "Der er ingen automatisk optankning at annullere.".to_owned(),
+            "There is no automatic top-up to cancel.".to_owned(),
+        ),
+        Rejection::UnknownAttempt => (
+            "Der er ingen automatisk optankning i gang med det nummer.".to_owned(),
+            "No such automatic charge is under way.".to_owned(),
         ),
         Rejection::UnknownAccount => ("Kontoen findes ikke.".to_owned(), "There is no such account.".to_owned()),
         Rejection::AccountExists => ("Kontoen findes allerede.".to_owned(), "The account exists already.".to_owned()),
@@ -93,8 +139,8 @@ mod tests {
     #[test]
     fn every_refusal_has_words_of_its_own_in_both_languages() {
         let all: Vec<Rejection> =
-            (1..=16).filter_map(|code| Rejection::from_code(code, Amount::from_ore(250))).collect();
-        assert_eq!(all.len(), 16);
+            (1..=27).filter_map(|code| Rejection::from_code(code, Amount::from_ore(250))).collect();
+        assert_eq!(all.len(), 27);
         for lang in [Lang::Da, Lang::En] {
             let texts: std::collections::HashSet<String> = all.iter().map(|why| reason(*why, lang)).collect();
             assert_eq!(texts.len(), all.len());

@@ -17,10 +17,45 @@ use crate::cli::SettingsArgs;
 pub(crate) struct Settings {
     /// The data folder.
     pub(crate) data: PathBuf,
+    pub(crate) journal: Journal,
     pub(crate) tills: Tills,
     pub(crate) portal: Portal,
     pub(crate) payment: Payment,
     pub(crate) metrics: Metrics,
+}
+
+/// How the books are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Journal {
+    pub(crate) kind: JournalKind,
+    pub(crate) mirror: MirrorMode,
+    /// Where the mirror is; `mirror` in the data folder if empty. Better on another disk.
+    pub(crate) mirror_folder: PathBuf,
+    /// A snapshot is made after so many records; 0 for never.
+    pub(crate) snapshot_every: u64,
+    /// With less room than this on the disk, in megabytes, nothing new is let in.
+    pub(crate) reserve_mb: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum JournalKind {
+    /// sled, and the mirror beside it.
+    Sled,
+    /// Plain files alone, no mirror.
+    File,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MirrorMode {
+    /// An answer waits for both.
+    Sync,
+    /// The mirror follows.
+    Async,
+    /// There is none.
+    Off,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -63,6 +98,13 @@ pub(crate) struct Metrics {
 
 const DEFAULTS: &str = r#"
 data = "data"
+
+[journal]
+kind = "sled"
+mirror = "sync"
+mirror_folder = ""
+snapshot_every = 250000
+reserve_mb = 64
 
 [tills]
 listen = "127.0.0.1:4433"
@@ -141,6 +183,11 @@ impl Settings {
 
     pub(crate) fn min_top_up(&self) -> Amount {
         Amount::from_kroner(self.portal.min_top_up)
+    }
+
+    pub(crate) fn mirror_folder(&self) -> PathBuf {
+        let folder = &self.journal.mirror_folder;
+        if folder == Path::new("") { self.data.join("mirror") } else { folder.clone() }
     }
 
     pub(crate) fn key_file(&self) -> PathBuf {

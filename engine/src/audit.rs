@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::amount::Amount;
 use crate::card::CardNumber;
+use crate::command::Source;
 use crate::entry::{Entry, Record};
-use crate::id::{AccountId, Lsn, OrderNumber, RequestKey};
+use crate::id::{AccountId, Attempt, Lsn, OrderNumber, PayoutNumber, RequestKey};
 use crate::ledger::{Ledger, TrialBalance};
 
 /// Looks at records one by one, from the first.
@@ -20,6 +21,15 @@ pub struct Auditor {
     orders: HashSet<(AccountId, OrderNumber)>,
     /// What is left of every sale.
     sales: HashMap<RequestKey, (AccountId, Amount)>,
+    credit: HashMap<AccountId, Amount>,
+    closed: HashSet<AccountId>,
+    /// Every pay-out that is not settled.
+    payouts: HashMap<(AccountId, PayoutNumber), Amount>,
+    /// Every automatic charge that is under way.
+    charges: HashMap<AccountId, Attempt>,
+    /// The first half of a transfer, until its companion comes.
+    half: Option<Record>,
+    previous: Option<Record>,
     trial: TrialBalance,
     findings: Vec<Finding>,
     purchases: u64,
@@ -60,9 +70,15 @@ impl Auditor {
             self.find(record.lsn, format!("follows LSN {}: there is a gap", self.head));
         }
         self.head = record.lsn;
-        if let Some(first) = self.keys.insert(record.key, record.lsn) {
+        if record.entry.is_companion() {
+            if self.previous.is_none_or(|previous| previous.key != record.key) {
+                self.find(record.lsn, "it is a companion, and stands behind a record of another key".to_owned());
+            }
+        } else if let Some(first) = self.keys.insert(record.key, record.lsn) {
             self.find(record.lsn, format!("key {} was carried out before, at LSN {first}", record.key));
         }
+        self.check_halves(record);
+        self.previous = Some(*record);
         self.check_balance(record);
         self.check_entry(record);
         if let Some(movement) = record.movement() {
@@ -84,6 +100,9 @@ impl Auditor {
     /// The end of the journal: sums up.
     #[must_use]
     pub fn finish(mut self) -> Report {
+        if let Some(half) = self.half {
+            self.find(half.lsn, "the transfer has no second half".to_owned());
+        }
         if self.trial.sum() != 0 {
             let what = format!("all ledgers together come to {} øre, not to zero", self.trial.sum());
             self.find(self.head, what);
@@ -111,6 +130,29 @@ impl Auditor {
         self.findings.push(Finding { lsn, what });
     }
 
+    /// A transfer is two records, one after the other, or nothing.
+    fn check_halves(&mut self, record: &Record) {
+        let half = self.half.take();
+        let is_other_half = |half: Record| match (half.entry, record.entry) {
+            (Entry::TransferredOut { to, amount: out }, Entry::TransferredIn { from, amount }) => {
+                to == record.account && from == half.account && out == amount
+            }
+            _ => false,
+        };
+        match half {
+            Some(half) if !is_other_half(half) => {
+                self.find(half.lsn, "the transfer has no second half".to_owned());
+            }
+            None if matches!(record.entry, Entry::TransferredIn { .. }) => {
+                self.find(record.lsn, "the transfer has no first half".to_owned());
+            }
+            Some(_) | None => {}
+        }
+        if matches!(record.entry, Entry::TransferredOut { .. }) {
+            self.half = Some(*record);
+        }
+    }
+
     fn check_balance(&mut self, record: &Record) {
         if record.account == AccountId(0) {
             return;
@@ -123,7 +165,10 @@ impl Auditor {
             );
             self.find(record.lsn, what);
         }
-        if record.balance < Amount::ZERO {
+        let may_owe = matches!(record.entry, Entry::Purchased { .. } | Entry::Corrected { .. });
+        let credit = self.credit.get(&record.account).copied().filter(|_| may_owe).unwrap_or_default();
+        let lowest = credit.checked_neg().unwrap_or_default();
+        if record.change() < Amount::ZERO && record.balance < lowest {
             self.find(record.lsn, format!("account {} is at {}", record.account, record.balance));
         }
         self.balances.insert(record.account, record.balance);
@@ -148,6 +193,9 @@ impl Auditor {
                 }
             }
             Entry::Purchased { amount } => {
+                if self.closed.contains(&account) {
+                    self.find(record.lsn, format!("account {account} buys after it was closed"));
+                }
                 self.purchases += 1;
                 self.sales.insert(record.key, (account, amount));
             }
@@ -163,12 +211,53 @@ impl Auditor {
                     Some(_) | None => self.find(record.lsn, format!("gives back more than there is of sale {sale}")),
                 }
             }
-            Entry::ToppedUp { order, .. } => {
+            Entry::ToppedUp { order, source, .. } => {
+                if source == Source::Automatic {
+                    self.charges.remove(&account);
+                }
                 if !self.orders.insert((account, order)) {
                     self.find(record.lsn, format!("order {order} is credited twice"));
                 }
             }
-            Entry::Blocked | Entry::Activated | Entry::DailyLimitSet { .. } => {}
+            Entry::CreditLimitSet { limit } => drop(self.credit.insert(account, limit)),
+            Entry::PayoutReserved { payout, amount } => {
+                if self.payouts.insert((account, payout), amount).is_some() {
+                    self.find(record.lsn, format!("pay-out {payout} is reserved twice"));
+                }
+            }
+            Entry::PayoutSent { payout } => {
+                if !self.payouts.contains_key(&(account, payout)) {
+                    self.find(record.lsn, format!("pay-out {payout} is sent and not open"));
+                }
+            }
+            Entry::PayoutDone { payout, amount } | Entry::PayoutReturned { payout, amount } => {
+                if self.payouts.remove(&(account, payout)) != Some(amount) {
+                    self.find(record.lsn, format!("pay-out {payout} ends with another amount, or twice"));
+                }
+            }
+            Entry::ChargeWished { attempt, .. } => {
+                if self.charges.insert(account, attempt).is_some() {
+                    self.find(record.lsn, format!("account {account} has two charges under way"));
+                }
+            }
+            Entry::ChargeFailed { attempt, .. } => {
+                if self.charges.remove(&account) != Some(attempt) {
+                    self.find(record.lsn, format!("charge {attempt} fails and is not under way"));
+                }
+            }
+            Entry::Closed => {
+                if record.balance != Amount::ZERO || !self.closed.insert(account) {
+                    self.find(record.lsn, format!("account {account} is closed with {}, or twice", record.balance));
+                }
+            }
+            Entry::Blocked
+            | Entry::Activated
+            | Entry::DailyLimitSet { .. }
+            | Entry::TransferredOut { .. }
+            | Entry::TransferredIn { .. }
+            | Entry::Corrected { .. }
+            | Entry::AutoTopUpAgreed { .. }
+            | Entry::AutoTopUpCancelled => {}
         }
         if !self.opened.contains(&account) {
             self.find(record.lsn, format!("account {account} is used before it is opened"));
@@ -180,13 +269,24 @@ impl Auditor {
 mod tests {
     use super::*;
     use crate::command::Source;
-    use crate::id::{CallerId, SchoolId, Sequence};
+    use crate::id::{AgreementNumber, CallerId, PersonId, SchoolId, Sequence};
+    use crate::text::Text;
     use crate::time::Timestamp;
 
     fn record(lsn: u64, balance: i64, entry: Entry) -> Record {
         let key = RequestKey { caller: CallerId(1), sequence: Sequence(lsn) };
         let balance = Amount::from_kroner(balance);
-        Record { lsn: Lsn(lsn), at: Timestamp(lsn), key, fingerprint: 0, account: AccountId(5), balance, entry }
+        Record {
+            lsn: Lsn(lsn),
+            at: Timestamp(lsn),
+            key,
+            fingerprint: 0,
+            account: AccountId(5),
+            balance,
+            by: PersonId(0),
+            text: Text::EMPTY,
+            entry,
+        }
     }
 
     fn good() -> Vec<Record> {
@@ -215,7 +315,7 @@ mod tests {
     #[test]
     fn every_kind_of_wrong_is_found() {
         type Damage = fn(&mut Vec<Record>);
-        let damages: [(&str, Damage); 10] = [
+        let damages: [(&str, Damage); 16] = [
             ("gap", |r| r.retain(|record| record.lsn != Lsn(3))),
             ("carried out before", |r| r[3].key = r[2].key),
             ("does not explain", |r| r[2].balance = Amount::from_kroner(80)),
@@ -235,6 +335,30 @@ mod tests {
             ("moves 0,00 kr.", |r| {
                 r[2].entry = Entry::Purchased { amount: Amount::ZERO };
                 r[2].balance = Amount::from_kroner(100);
+            }),
+            ("no second half", |r| {
+                let (to, amount) = (AccountId(6), Amount::from_kroner(1));
+                r.push(record(5, 79, Entry::TransferredOut { to, amount }));
+            }),
+            ("no first half", |r| {
+                let (from, amount) = (AccountId(6), Amount::from_kroner(1));
+                r.push(record(5, 81, Entry::TransferredIn { from, amount }));
+            }),
+            ("of another key", |r| {
+                let (attempt, agreement, amount) = (Attempt(1), AgreementNumber(1), Amount::from_kroner(200));
+                r.push(record(5, 80, Entry::ChargeWished { attempt, agreement, amount }));
+            }),
+            ("not open", |r| r.push(record(5, 80, Entry::PayoutSent { payout: PayoutNumber(1) }))),
+            ("or twice", |r| {
+                let (payout, amount) = (PayoutNumber(1), Amount::from_kroner(80));
+                r.push(record(5, 0, Entry::PayoutReserved { payout, amount }));
+                r.push(record(6, 0, Entry::PayoutDone { payout, amount }));
+                r.push(record(7, 80, Entry::PayoutReturned { payout, amount }));
+            }),
+            ("after it was closed", |r| {
+                r.push(record(5, 0, Entry::Purchased { amount: Amount::from_kroner(80) }));
+                r.push(record(6, 0, Entry::Closed));
+                r.push(record(7, -1, Entry::Purchased { amount: Amount::from_kroner(1) }));
             }),
             ("opened twice", |r| r[1].entry = Entry::Opened { school: SchoolId(1) }),
             ("before it is opened", |r| r[0].entry = Entry::Blocked),

@@ -43,8 +43,18 @@ impl Role {
         match command {
             Command::Purchase { .. } => matches!(self, Role::Till),
             Command::Refund { .. } => matches!(self, Role::Till | Role::Operator),
-            Command::TopUp { .. } => matches!(self, Role::Portal | Role::Operator),
-            Command::Open { .. } => matches!(self, Role::Secretary | Role::Operator),
+            Command::TopUp { .. }
+            | Command::Transfer { .. }
+            | Command::RequestPayout { .. }
+            | Command::MarkPayoutSent { .. }
+            | Command::MarkPayoutDone { .. }
+            | Command::ReturnPayout { .. }
+            | Command::AgreeAutoTopUp { .. }
+            | Command::CancelAutoTopUp { .. }
+            | Command::ReportChargeFailed { .. } => matches!(self, Role::Portal | Role::Operator),
+            Command::Open { .. } | Command::SetCreditLimit { .. } | Command::Correct { .. } | Command::Close { .. } => {
+                matches!(self, Role::Secretary | Role::Operator)
+            }
             Command::BindCard { .. }
             | Command::Block { .. }
             | Command::Activate { .. }
@@ -59,6 +69,7 @@ impl Role {
     pub const fn may_query(self, query: &Query) -> bool {
         match query {
             Query::CardBalance { .. } => true,
+            Query::Wishes { .. } => matches!(self, Role::Portal | Role::Operator),
             Query::AccountBalance { .. } | Query::Statement { .. } => {
                 matches!(self, Role::Portal | Role::Secretary | Role::Operator)
             }

@@ -10,11 +10,14 @@ use tokio::sync::{oneshot, watch};
 use crate::amount::Amount;
 use crate::engine::Fatal;
 use crate::entry::{Entry, Record};
-use crate::id::{AccountId, Lsn, RequestKey};
+use crate::id::{AccountId, Lsn, PersonId, RequestKey};
 use crate::journal::{AppendError, Claim, Journal};
 use crate::outcome::Outcome;
 use crate::pending::Pending;
+use crate::text::Text;
 use crate::time::Timestamp;
+use crate::watchdog::Busy;
+use crate::wishes::Wishes;
 
 /// How often an append whose answer was lost is asked for again before the engine gives up.
 const ASK_AGAIN: usize = 5;
@@ -27,13 +30,15 @@ pub(crate) struct Draft {
     pub(crate) fingerprint: u64,
     pub(crate) account: AccountId,
     pub(crate) balance: Amount,
+    pub(crate) by: PersonId,
+    pub(crate) text: Text,
     pub(crate) entry: Entry,
 }
 
 impl Draft {
     fn at(self, lsn: Lsn) -> Record {
-        let Draft { at, key, fingerprint, account, balance, entry } = self;
-        Record { lsn, at, key, fingerprint, account, balance, entry }
+        let Draft { at, key, fingerprint, account, balance, by, text, entry } = self;
+        Record { lsn, at, key, fingerprint, account, balance, by, text, entry }
     }
 }
 
@@ -42,10 +47,14 @@ impl Draft {
 pub(crate) enum Item {
     /// Something to journal, and who waits for it.
     Commit(Draft, Pending),
+    /// The same with a companion, which follows it in the same group.
+    CommitBoth(Box<(Draft, Draft)>, Pending),
     /// An answer that must not overtake what it rests on.
     Answer(Outcome, Pending),
     /// Tell when everything before this is durable.
     Barrier(oneshot::Sender<()>),
+    /// Let the journal go of something before this position; tell whether there is more.
+    Truncate(Lsn, oneshot::Sender<bool>),
     /// Nothing comes after this.
     Stop,
 }
@@ -58,6 +67,8 @@ pub(crate) struct Committer {
     pub(crate) key_memory_ms: u64,
     pub(crate) durable: watch::Sender<Lsn>,
     pub(crate) projector: SyncSender<Arc<[Record]>>,
+    pub(crate) wishes: Arc<Wishes>,
+    pub(crate) busy: Arc<Busy>,
     pub(crate) on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
 }
 
@@ -76,6 +87,7 @@ impl Committer {
         let mut records: Vec<Record> = Vec::new();
         let mut answers: Vec<(Outcome, Timestamp, Pending)> = Vec::new();
         let mut barriers: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut truncate = None;
         let mut stopped = false;
         while !stopped {
             let Ok(first) = self.queue.recv() else { return };
@@ -83,13 +95,20 @@ impl Committer {
             while let Some(item) = next {
                 match item {
                     Item::Commit(draft, pending) => {
-                        let lsn = records.last().map_or(head, |record| record.lsn).next();
-                        let record = draft.at(lsn);
-                        answers.push((record.outcome(), record.at, pending));
+                        let record = draft.at(records.last().map_or(head, |record| record.lsn).next());
+                        answers.extend(record.outcome().map(|outcome| (outcome, record.at, pending)));
                         records.push(record);
+                    }
+                    Item::CommitBoth(both, pending) => {
+                        let (draft, companion) = *both;
+                        let record = draft.at(records.last().map_or(head, |record| record.lsn).next());
+                        answers.extend(record.outcome().map(|outcome| (outcome, record.at, pending)));
+                        records.push(record);
+                        records.push(companion.at(record.lsn.next()));
                     }
                     Item::Answer(outcome, pending) => answers.push((outcome, Timestamp(0), pending)),
                     Item::Barrier(tell) => barriers.push(tell),
+                    Item::Truncate(before, tell) => truncate = Some((before, tell)),
                     Item::Stop => stopped = true,
                 }
                 next = if stopped || answers.len() >= self.group_limit { None } else { self.queue.try_recv().ok() };
@@ -102,6 +121,7 @@ impl Committer {
                 }
                 head = last;
                 meter.group(records.len());
+                records.iter().for_each(|record| self.wishes.note(record));
                 self.durable.send_replace(head);
                 self.publish(&records);
                 records.clear();
@@ -114,11 +134,19 @@ impl Committer {
                 // Whoever asked may have gone; nothing to do then.
                 let _ = tell.send(());
             }
+            if let Some((before, tell)) = truncate.take() {
+                let _working = self.busy.work();
+                match self.journal.truncate_before(&self.claim, before) {
+                    Ok(done) => drop(tell.send(!done)),
+                    Err(error) => return self.give_up(error, Vec::new()),
+                }
+            }
         }
     }
 
     fn append(&mut self, head: Lsn, records: &[Record]) -> Result<(), AppendError> {
         let mut asked = 0;
+        let _working = self.busy.work();
         loop {
             // A panic in the store is a failure like any other, so that the group's answers are silenced, not taken back.
             let appended = catch_unwind(AssertUnwindSafe(|| self.journal.append(&self.claim, head, records)));
@@ -148,8 +176,8 @@ impl Committer {
         }
         while let Ok(item) = self.queue.recv() {
             match item {
-                Item::Commit(_, pending) | Item::Answer(_, pending) => pending.silence(),
-                Item::Barrier(_) => {}
+                Item::Commit(_, pending) | Item::CommitBoth(_, pending) | Item::Answer(_, pending) => pending.silence(),
+                Item::Barrier(_) | Item::Truncate(..) => {}
                 Item::Stop => return,
             }
         }
@@ -184,7 +212,7 @@ impl Meter {
             Outcome::Approved(_) => self.approved.increment(1),
             Outcome::View(_) => self.viewed.increment(1),
             Outcome::Rejected(why) => metrics::counter!("frokost_answers_total", "outcome" => why.name()).increment(1),
-            Outcome::Busy | Outcome::Unavailable => {}
+            Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => {}
         }
     }
 }

@@ -4,30 +4,67 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::id::Sequence;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Receipt};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 
 /// The keys of one caller. `W` is whoever waits for an answer that is on its way.
 #[derive(Debug)]
 pub struct Window<W> {
-    slots: HashMap<Sequence, Slot<W>>,
-    /// The answered keys in the order of their answers, for forgetting.
-    answered: VecDeque<(Timestamp, Sequence)>,
+    in_flight: HashMap<Sequence, InFlight<W>>,
+    /// By number. Callers number their requests in an order that rises with time, so the oldest are in front.
+    answered: VecDeque<Answered>,
     /// The highest key that was forgotten.
     forgotten: Option<Sequence>,
 }
 
 #[derive(Debug)]
-struct Slot<W> {
+struct InFlight<W> {
     fingerprint: u64,
-    state: State<W>,
+    waiting: Vec<W>,
 }
 
-#[derive(Debug)]
-enum State<W> {
-    InFlight(Vec<W>),
-    Answered(Outcome),
+/// A key that was answered: 56 bytes, of which there is one for every request of the last day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// The caller's number.
+    pub sequence: Sequence,
+    /// What was asked.
+    pub fingerprint: u64,
+    /// When it was answered.
+    pub at: Timestamp,
+    /// With what.
+    pub answer: Answer,
+}
+
+/// The answers that are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It was done.
+    Approved(Receipt),
+    /// It was refused.
+    Rejected(Rejection),
+}
+
+impl Answer {
+    /// Nothing for an outcome that is no answer to a command.
+    #[must_use]
+    pub fn of(outcome: Outcome) -> Option<Answer> {
+        match outcome {
+            Outcome::Approved(receipt) => Some(Answer::Approved(receipt)),
+            Outcome::Rejected(why) => Some(Answer::Rejected(why)),
+            Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => None,
+        }
+    }
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Outcome {
+        match answer {
+            Answer::Approved(receipt) => Outcome::Approved(receipt),
+            Answer::Rejected(why) => Outcome::Rejected(why),
+        }
+    }
 }
 
 /// What a window says to a request.
@@ -47,7 +84,7 @@ pub enum Seen<W> {
 
 impl<W> Default for Window<W> {
     fn default() -> Window<W> {
-        Window { slots: HashMap::new(), answered: VecDeque::new(), forgotten: None }
+        Window { in_flight: HashMap::new(), answered: VecDeque::new(), forgotten: None }
     }
 }
 
@@ -56,80 +93,91 @@ impl<W> Window<W> {
     /// with time, so a number below one that was forgotten a day later is refused rather than carried out, perhaps for
     /// the second time.
     pub fn begin(&mut self, sequence: Sequence, fingerprint: u64, waiter: W) -> Seen<W> {
-        match self.slots.get_mut(&sequence) {
-            Some(slot) if slot.fingerprint != fingerprint => match slot.state {
-                State::InFlight(_) => Seen::Undecided(waiter),
-                State::Answered(_) => Seen::Refused(waiter, Rejection::KeyReused),
-            },
-            Some(Slot { state: State::InFlight(waiting), .. }) => {
-                waiting.push(waiter);
-                Seen::Waiting
+        if let Some(slot) = self.in_flight.get_mut(&sequence) {
+            if slot.fingerprint != fingerprint {
+                return Seen::Undecided(waiter);
             }
-            Some(Slot { state: State::Answered(outcome), .. }) => Seen::Before(waiter, *outcome),
-            None if self.forgotten.is_some_and(|old| sequence <= old) => Seen::Refused(waiter, Rejection::KeyExpired),
-            None => {
-                self.slots.insert(sequence, Slot { fingerprint, state: State::InFlight(Vec::new()) });
-                Seen::New(waiter)
-            }
+            slot.waiting.push(waiter);
+            return Seen::Waiting;
         }
+        if let Some(known) = self.find(sequence).ok().and_then(|at| self.answered.get(at)) {
+            if known.fingerprint != fingerprint {
+                return Seen::Refused(waiter, Rejection::KeyReused);
+            }
+            return Seen::Before(waiter, known.answer.into());
+        }
+        if self.forgotten.is_some_and(|old| sequence <= old) {
+            return Seen::Refused(waiter, Rejection::KeyExpired);
+        }
+        self.in_flight.insert(sequence, InFlight { fingerprint, waiting: Vec::new() });
+        Seen::New(waiter)
     }
 
     /// Records the answer to a key, in flight or replayed, and returns who else waits for it. Forgets what is
     /// older than `memory_ms` by the way.
-    pub fn settle(
-        &mut self,
-        sequence: Sequence,
-        fingerprint: u64,
-        at: Timestamp,
-        outcome: Outcome,
-        memory_ms: u64,
-    ) -> Vec<W> {
-        while let Some((when, old)) = self.answered.front().copied() {
-            if at.millis_since(when) <= memory_ms {
+    pub fn settle(&mut self, answered: Answered, memory_ms: u64) -> Vec<W> {
+        while let Some(old) = self.answered.front() {
+            if answered.at.millis_since(old.at) <= memory_ms {
                 break;
             }
+            self.forgotten = self.forgotten.max(Some(old.sequence));
             self.answered.pop_front();
-            self.slots.remove(&old);
-            self.forgotten = self.forgotten.max(Some(old));
         }
-        self.answered.push_back((at, sequence));
-        let slot = Slot { fingerprint, state: State::Answered(outcome) };
-        match self.slots.insert(sequence, slot) {
-            Some(Slot { state: State::InFlight(waiting), .. }) => waiting,
-            Some(Slot { state: State::Answered(_), .. }) | None => Vec::new(),
+        match self.find(answered.sequence) {
+            Ok(at) => {
+                if let Some(known) = self.answered.get_mut(at) {
+                    *known = answered;
+                }
+            }
+            Err(at) => self.answered.insert(at, answered),
         }
+        self.in_flight.remove(&answered.sequence).map(|slot| slot.waiting).unwrap_or_default()
     }
 
     /// Gives a key back that was in flight and came to nothing; returns who else waits for it.
     pub fn abandon(&mut self, sequence: Sequence) -> Vec<W> {
-        match self.slots.get(&sequence) {
-            Some(Slot { state: State::InFlight(_), .. }) => {}
-            Some(Slot { state: State::Answered(_), .. }) | None => return Vec::new(),
-        }
-        match self.slots.remove(&sequence) {
-            Some(Slot { state: State::InFlight(waiting), .. }) => waiting,
-            Some(Slot { state: State::Answered(_), .. }) | None => Vec::new(),
-        }
+        self.in_flight.remove(&sequence).map(|slot| slot.waiting).unwrap_or_default()
     }
 
     /// Takes out whoever else waits for a key that is in flight and will never be answered. It stays in flight.
     pub fn take_waiters(&mut self, sequence: Sequence) -> Vec<W> {
-        match self.slots.get_mut(&sequence) {
-            Some(Slot { state: State::InFlight(waiting), .. }) => std::mem::take(waiting),
-            Some(Slot { state: State::Answered(_), .. }) | None => Vec::new(),
-        }
+        self.in_flight.get_mut(&sequence).map(|slot| std::mem::take(&mut slot.waiting)).unwrap_or_default()
+    }
+
+    /// Every answer that is remembered, by number.
+    pub fn answered(&self) -> impl Iterator<Item = &Answered> {
+        self.answered.iter()
+    }
+
+    /// The highest number that was forgotten: that and everything below is refused.
+    #[must_use]
+    pub fn forgotten(&self) -> Option<Sequence> {
+        self.forgotten
+    }
+
+    /// Everything up to `sequence` was forgotten before this window was made again from a snapshot.
+    pub fn forget_up_to(&mut self, sequence: Sequence) {
+        self.forgotten = self.forgotten.max(Some(sequence));
     }
 
     /// How many keys are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.in_flight.len() + self.answered.len()
     }
 
     /// Is none?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len() == 0
+    }
+
+    fn find(&self, sequence: Sequence) -> Result<usize, usize> {
+        // Nearly always it belongs at the end.
+        if self.answered.back().is_none_or(|last| last.sequence < sequence) {
+            return Err(self.answered.len());
+        }
+        self.answered.binary_search_by_key(&sequence, |known| known.sequence)
     }
 }
 
@@ -138,12 +186,28 @@ mod tests {
     use super::*;
     use crate::amount::Amount;
     use crate::id::Lsn;
-    use crate::outcome::Receipt;
 
     const DAY_MS: u64 = 86_400_000;
 
     fn approved(lsn: u64) -> Outcome {
         Outcome::Approved(Receipt { lsn: Lsn(lsn), balance: Amount::ZERO })
+    }
+
+    fn answered(sequence: u64, at: u64, lsn: u64) -> Answered {
+        let answer = Answer::of(approved(lsn)).unwrap();
+        Answered { sequence: Sequence(sequence), fingerprint: 7, at: Timestamp(at), answer }
+    }
+
+    #[test]
+    fn answers_that_come_out_of_order_are_all_found() {
+        let mut window: Window<char> = Window::default();
+        for sequence in [5, 1, 3, 2, 4, 3] {
+            window.settle(answered(sequence, 0, sequence), DAY_MS);
+        }
+        assert_eq!(window.answered().map(|known| known.sequence.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        for sequence in 1..=5 {
+            assert_eq!(window.begin(Sequence(sequence), 7, 'a'), Seen::Before('a', approved(sequence)));
+        }
     }
 
     #[test]
@@ -153,11 +217,11 @@ mod tests {
         assert_eq!(window.begin(key, 7, 'a'), Seen::New('a'));
         assert_eq!(window.begin(key, 7, 'b'), Seen::Waiting);
         assert_eq!(window.begin(key, 8, 'c'), Seen::Undecided('c'));
-        assert_eq!(window.settle(key, 7, Timestamp(0), approved(5), DAY_MS), vec!['b']);
+        assert_eq!(window.settle(answered(1, 0, 5), DAY_MS), vec!['b']);
         assert_eq!(window.begin(key, 7, 'd'), Seen::Before('d', approved(5)));
         assert_eq!(window.begin(key, 8, 'e'), Seen::Refused('e', Rejection::KeyReused));
         // A day later it is forgotten, and refused: never carried out twice.
-        window.settle(Sequence(9), 7, Timestamp(DAY_MS + 1), approved(6), DAY_MS);
+        window.settle(answered(9, DAY_MS + 1, 6), DAY_MS);
         assert_eq!(window.len(), 1);
         assert_eq!(window.begin(key, 7, 'f'), Seen::Refused('f', Rejection::KeyExpired));
     }
@@ -170,7 +234,7 @@ mod tests {
         window.begin(key, 7, 'b');
         assert_eq!(window.abandon(key), vec!['b']);
         assert_eq!(window.begin(key, 7, 'c'), Seen::New('c'));
-        window.settle(key, 7, Timestamp(0), approved(1), DAY_MS);
+        window.settle(answered(1, 0, 1), DAY_MS);
         assert!(window.abandon(key).is_empty());
         assert_eq!(window.begin(key, 7, 'd'), Seen::Before('d', approved(1)), "an answer is not taken back");
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::account::Account;
-use crate::actors::account::{AccountCell, AccountMessage, CommandMessage};
+use crate::actors::account::{AccountCell, AccountMessage, CommandMessage, TransferMessage};
 use crate::amount::Amount;
 use crate::caller::Caller;
-use crate::command::{Command, Query};
+use crate::command::{Asked, Command, Query};
 use crate::committer::{Draft, Item};
 use crate::dedup::Seen;
 use crate::engine::Engine;
@@ -23,6 +23,20 @@ use crate::permits::{Permit, Permits};
 use crate::rejection::Rejection;
 use crate::statement::{Statement, StatementError};
 use crate::time::Month;
+use crate::wishes::Wish;
+
+/// The most wishes that are shown at once.
+const WISHES: usize = 512;
+
+/// Who decides a command.
+enum Route {
+    One(Arc<AccountCell>),
+    /// The account with the lower number is asked first, always, so that no two wait for each other.
+    Both {
+        first: Arc<AccountCell>,
+        second: Arc<AccountCell>,
+    },
+}
 
 /// One caller's way into the engine.
 #[derive(Clone)]
@@ -43,12 +57,13 @@ impl CallerHandle {
 
     /// Asks for a command under the caller's own number `sequence`. Returns at once; the answer comes through
     /// `reply` when what it rests on is durable.
-    pub fn submit(&self, sequence: Sequence, command: Command, reply: Reply) {
-        if !self.caller.role.may(&command) {
+    pub fn submit(&self, sequence: Sequence, asked: impl Into<Asked>, reply: Reply) {
+        let asked: Asked = asked.into();
+        if !self.caller.role.may(&asked.command) {
             return reply.send(Outcome::Rejected(Rejection::NotAllowed));
         }
         let Some(waiter) = self.enter(reply) else { return };
-        let fingerprint = command.fingerprint();
+        let fingerprint = asked.fingerprint();
         let seen = lock(&self.window).begin(sequence, fingerprint, waiter);
         let waiter = match seen {
             Seen::New(waiter) => waiter,
@@ -57,33 +72,47 @@ impl CallerHandle {
             Seen::Refused(waiter, rejection) => return waiter.answer(Outcome::Rejected(rejection)),
             Seen::Undecided(waiter) => return waiter.answer(Outcome::Busy),
         };
+        if self.engine.shared.full.load(Ordering::Relaxed) {
+            for also in lock(&self.window).abandon(sequence) {
+                also.answer(Outcome::OutOfSpace);
+            }
+            metrics::counter!("frokost_answers_total", "outcome" => "out_of_space").increment(1);
+            return waiter.answer(Outcome::OutOfSpace);
+        }
         let ticket = Ticket { window: Arc::clone(&self.window), sequence, fingerprint };
         let pending = Pending::new(waiter, Some(ticket));
         let key = RequestKey { caller: self.caller.id, sequence };
-        match self.route(&command) {
-            Ok(cell) => {
-                let message = CommandMessage { caller: self.caller, key, fingerprint, command, pending };
-                self.engine.tell(&cell, AccountMessage::Command(message));
+        let shared = &self.engine.shared;
+        match self.route(&asked.command) {
+            Ok(Route::One(cell)) => {
+                let message = CommandMessage { caller: self.caller, key, fingerprint, asked, pending };
+                shared.tell(&cell, AccountMessage::Command(message));
+            }
+            Ok(Route::Both { first, second }) => {
+                let message = CommandMessage { caller: self.caller, key, fingerprint, asked, pending };
+                shared.tell(&first, AccountMessage::Transfer(Box::new(TransferMessage { message, other: second })));
             }
             Err(rejection) => {
                 // No account decides this, so it is journalled from here: the same key is refused the same way for ever.
                 let draft = Draft {
-                    at: self.engine.shared.clock.now(),
+                    at: shared.clock.now(),
                     key,
                     fingerprint,
                     account: AccountId(0),
                     balance: Amount::ZERO,
+                    by: asked.details.by,
+                    text: asked.details.text,
                     entry: Entry::Refused { rejection },
                 };
-                self.engine.shared.commit(Item::Commit(draft, pending));
+                shared.commit(Item::Commit(draft, pending));
             }
         }
     }
 
     /// Like [`CallerHandle::submit`], and waits for the answer. `Unavailable` if the engine falls meanwhile.
-    pub async fn ask(&self, sequence: Sequence, command: Command) -> Outcome {
+    pub async fn ask(&self, sequence: Sequence, asked: impl Into<Asked>) -> Outcome {
         let (to, answer) = oneshot::channel();
-        self.submit(sequence, command, Reply::Once(to));
+        self.submit(sequence, asked, Reply::Once(to));
         answer.await.unwrap_or(Outcome::Unavailable)
     }
 
@@ -100,10 +129,12 @@ impl CallerHandle {
             Query::AccountBalance { account } | Query::Statement { account, .. } => {
                 (directory.by_account(account), Rejection::UnknownAccount)
             }
+            // Wishes are no account's business; they come from `wishes`.
+            Query::Wishes { .. } => (None, Rejection::NotAllowed),
         };
         let pending = Pending::new(waiter, None);
         match cell {
-            Some(cell) => self.engine.tell(&cell, AccountMessage::View(self.caller, pending)),
+            Some(cell) => self.engine.shared.tell(&cell, AccountMessage::View(self.caller, pending)),
             None => self.engine.shared.commit(Item::Answer(Outcome::Rejected(unknown), pending)),
         }
     }
@@ -124,7 +155,11 @@ impl CallerHandle {
         let Some(_permit) = self.take_permit()? else { return Err(Outcome::Busy) };
         match self.view(Query::Statement { account, month }).await {
             Outcome::View(_) => {}
-            other @ (Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::Busy | Outcome::Unavailable) => {
+            other @ (Outcome::Approved(_)
+            | Outcome::Rejected(_)
+            | Outcome::Busy
+            | Outcome::OutOfSpace
+            | Outcome::Unavailable) => {
                 return Err(other);
             }
         }
@@ -147,6 +182,17 @@ impl CallerHandle {
             }
             Err(_) => Err(Outcome::Unavailable),
         }
+    }
+
+    /// The accounts after `after` that wish to be topped up, in the order of their numbers, some hundred at a time.
+    ///
+    /// # Errors
+    /// [`Rejection::NotAllowed`] for a role that charges nothing.
+    pub fn wishes(&self, after: AccountId) -> Result<Vec<Wish>, Outcome> {
+        if !self.caller.role.may_query(&Query::Wishes { after }) {
+            return Err(Outcome::Rejected(Rejection::NotAllowed));
+        }
+        Ok(self.engine.shared.wishes.after(after, WISHES))
     }
 
     /// A permit, nothing if none is free, or the outcome after closing time.
@@ -176,22 +222,39 @@ impl CallerHandle {
     }
 
     /// Which account decides a command.
-    fn route(&self, command: &Command) -> Result<Arc<AccountCell>, Rejection> {
+    fn route(&self, command: &Command) -> Result<Route, Rejection> {
         let directory = &self.engine.shared.directory;
-        match *command {
+        let account = match *command {
             Command::Purchase { card, .. } | Command::Refund { card, .. } => {
-                directory.by_card(&card).ok_or(Rejection::UnknownCard)
+                return directory.by_card(&card).map(Route::One).ok_or(Rejection::UnknownCard);
+            }
+            Command::Transfer { from, to, .. } if from != to => {
+                let first = directory.by_account(from.min(to)).ok_or(Rejection::UnknownAccount)?;
+                let second = directory.by_account(from.max(to)).ok_or(Rejection::UnknownAccount)?;
+                return Ok(Route::Both { first, second });
             }
             // Account 0 is the mark of records that concern no account.
-            Command::Open { account: AccountId(0), .. } => Err(Rejection::UnknownAccount),
+            Command::Open { account: AccountId(0), .. } => return Err(Rejection::UnknownAccount),
             Command::Open { account, .. } => {
-                Ok(directory.get_or_insert(account, || Box::new(Account::unopened(account))))
+                return Ok(Route::One(directory.get_or_insert(account, || Box::new(Account::unopened(account)))));
             }
             Command::BindCard { account, .. }
             | Command::TopUp { account, .. }
             | Command::Block { account }
             | Command::Activate { account }
-            | Command::SetDailyLimit { account, .. } => directory.by_account(account).ok_or(Rejection::UnknownAccount),
-        }
+            | Command::SetDailyLimit { account, .. }
+            | Command::SetCreditLimit { account, .. }
+            | Command::Transfer { from: account, .. }
+            | Command::RequestPayout { account, .. }
+            | Command::MarkPayoutSent { account, .. }
+            | Command::MarkPayoutDone { account, .. }
+            | Command::ReturnPayout { account, .. }
+            | Command::Correct { account, .. }
+            | Command::AgreeAutoTopUp { account, .. }
+            | Command::CancelAutoTopUp { account }
+            | Command::ReportChargeFailed { account, .. }
+            | Command::Close { account } => account,
+        };
+        directory.by_account(account).map(Route::One).ok_or(Rejection::UnknownAccount)
     }
 }

@@ -1,9 +1,9 @@
 //! The engine as its owner sees it: started from a journal, asked through a [`CallerHandle`], shut down in order. It wires actors,
 //! committer and projector together and decides nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,13 +22,18 @@ use crate::door::CallerHandle;
 use crate::entry::Record;
 use crate::id::{CallerId, Lsn};
 use crate::journal::{AppendError, Journal, JournalError, JournalReader, Shard};
+use crate::ledger_state::LedgerState;
 use crate::pending::SharedWindow;
 use crate::permits::Permits;
 use crate::projector::Projector;
-use crate::recovery::{Recovered, recover};
+use crate::recovery::{Recovered, ready};
 use crate::rules::Rules;
+use crate::snapshot::Snapshots;
+use crate::snapshotter::Snapshotter;
 use crate::statement::{Projection, Statements};
 use crate::time::Clock;
+use crate::watchdog::{Busy, Watchdog};
+use crate::wishes::Wishes;
 
 /// Called with every command right before it is decided; may panic. For fault tests.
 pub type Probe = Arc<dyn Fn(&Command) + Send + Sync>;
@@ -46,6 +51,10 @@ pub struct Config {
     pub group_limit: usize,
     /// An actor that nobody asks for this long, and up to twice as long, is retired.
     pub idle_after: Duration,
+    /// A snapshot is made after so many records, or as many as there are accounts if that is more; 0 for never.
+    pub snapshot_every: u64,
+    /// A journal that has not come back after this long never will: the process has to end.
+    pub hung_after: Duration,
     /// See [`Probe`].
     pub probe: Option<Probe>,
 }
@@ -58,6 +67,8 @@ impl Default for Config {
             permits_per_caller: 1_024,
             group_limit: 512,
             idle_after: Duration::from_secs(30),
+            snapshot_every: 250_000,
+            hung_after: Duration::from_secs(30),
             probe: None,
         }
     }
@@ -72,6 +83,9 @@ pub enum Fatal {
     /// The thread that owns the journal panicked.
     #[error("the journal's thread panicked")]
     Panicked,
+    /// The thread that owns the journal does not come back.
+    #[error("the journal has not answered for {} seconds", .0.as_secs())]
+    Hung(Duration),
 }
 
 /// Why an engine does not start.
@@ -93,6 +107,10 @@ pub struct Ports {
     pub projection: Box<dyn Projection>,
     /// Where statements are read.
     pub statements: Arc<dyn Statements>,
+    /// Where snapshots are kept.
+    pub snapshots: Arc<dyn Snapshots>,
+    /// Is there room on the disk? Asked a few times a second; while there is none, nothing new is let in.
+    pub room: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Told once, from the committer's thread, when the journal fails. The program exits in it.
@@ -112,10 +130,16 @@ pub(crate) struct Shared {
     windows: DashMap<CallerId, SharedWindow>,
     /// One caller's part of the permits.
     parts: DashMap<CallerId, Arc<Permits>>,
-    durable: watch::Receiver<Lsn>,
+    pub(crate) durable: watch::Receiver<Lsn>,
     pub(crate) projected: watch::Receiver<Lsn>,
     pub(crate) statements: Arc<dyn Statements>,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
+    pub(crate) wishes: Arc<Wishes>,
     pub(crate) closing: AtomicBool,
+    /// No room on the disk.
+    pub(crate) full: AtomicBool,
+    /// Parent of every account actor; there once the engine runs.
+    supervisor: OnceLock<ActorRef<()>>,
 }
 
 impl Shared {
@@ -123,13 +147,33 @@ impl Shared {
     pub(crate) fn commit(&self, item: Item) {
         drop(self.queue.send(item));
     }
+
+    /// Puts a message into an account's mailbox. If its actor has fallen, the message is dropped, which answers it.
+    pub(crate) fn tell(self: &Arc<Shared>, cell: &Arc<AccountCell>, message: AccountMessage) {
+        let mut message = Some(message);
+        cell.send(
+            |account| self.spawn_account(cell, account),
+            |actor| {
+                if let Some(message) = message.take() {
+                    drop(actor.cast(message));
+                }
+            },
+        );
+    }
+
+    fn spawn_account(self: &Arc<Shared>, cell: &Arc<AccountCell>, account: Box<Account>) -> ActorRef<AccountMessage> {
+        let actor = AccountActor { shared: Arc::clone(self), cell: Arc::clone(cell) };
+        let parent = self.supervisor.get().expect("the supervisor is there before anybody may ask").get_cell();
+        let (actor, _starting) = ActorRuntime::spawn_linked_instant(None, actor, account, parent)
+            .expect("an actor without a name can always be started");
+        actor
+    }
 }
 
 /// A running engine. Clones are the same engine.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
-    supervisor: ActorRef<()>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -139,11 +183,15 @@ impl Engine {
     /// # Errors
     /// [`StartError`] where the journal is in use, damaged or unreadable; nothing has changed then.
     pub async fn start(ports: Ports, config: Config) -> Result<Engine, StartError> {
-        let Ports { mut journal, projection, statements, clock, on_fatal } = ports;
+        let Ports { mut journal, projection, statements, snapshots, room, clock, on_fatal } = ports;
         let reader = journal.reader();
         let claim = journal.claim(Shard(0), "engine")?;
-        let Recovered { directory, windows, records } = recover(reader.as_ref(), claim.head, &config.rules)?;
-        tracing::info!(records, accounts = directory.len(), "recovered");
+        let state = LedgerState::recover(reader.as_ref(), snapshots.as_ref(), claim.head, &config.rules)?;
+        let Recovered { directory, windows, wishes } = ready(state)?;
+        tracing::info!(head = %claim.head, accounts = directory.len(), "recovered");
+        let wishes = Arc::new(wishes);
+        let busy = Busy::new(Arc::clone(&clock));
+        let kept = Arc::new(AtomicU64::new(projection.durable_watermark().0));
 
         let (queue, items) = mpsc::channel();
         let (groups, projector_queue) = mpsc::sync_channel(1024);
@@ -163,7 +211,11 @@ impl Engine {
             durable: durable_now.clone(),
             projected: projected_now,
             statements,
+            snapshots: Arc::clone(&snapshots),
+            wishes: Arc::clone(&wishes),
             closing: AtomicBool::new(false),
+            full: AtomicBool::new(!room()),
+            supervisor: OnceLock::new(),
         });
         let committer = Committer {
             journal,
@@ -173,18 +225,40 @@ impl Engine {
             key_memory_ms: config.rules.key_memory_ms,
             durable,
             projector: groups,
-            on_fatal,
+            wishes,
+            busy: Arc::clone(&busy),
+            on_fatal: Arc::clone(&on_fatal),
         };
-        let projector = Projector { projection, reader, groups: projector_queue, durable: durable_now, projected };
+        let projector = Projector {
+            projection,
+            reader: Arc::clone(&reader),
+            groups: projector_queue,
+            durable: durable_now,
+            projected,
+            kept: Arc::clone(&kept),
+        };
+        let snapshotter = Snapshotter {
+            shared: Arc::downgrade(&shared),
+            snapshots,
+            reader,
+            rules: config.rules,
+            every: config.snapshot_every,
+            kept,
+        };
+        let watchdog =
+            Watchdog { shared: Arc::downgrade(&shared), busy, hung_after: config.hung_after, room, on_fatal };
         let threads = vec![
             spawn_thread("committer", move || committer.run_or_die())?,
             spawn_thread("projector", move || projector.run())?,
+            spawn_thread("snapshots", move || snapshotter.run())?,
+            spawn_thread("watchdog", move || watchdog.run())?,
         ];
         let (supervisor, _) = Actor::spawn(None, Supervisor { shared: Arc::clone(&shared) }, ())
             .await
             .map_err(|error| StartError::Spawn("supervisor", error.to_string()))?;
+        drop(shared.supervisor.set(supervisor));
         tokio::spawn(sweep(Arc::downgrade(&shared), config.idle_after));
-        Ok(Engine { shared, supervisor, threads: Arc::new(Mutex::new(threads)) })
+        Ok(Engine { shared, threads: Arc::new(Mutex::new(threads)) })
     }
 
     /// The way in for one caller. Its sessions share one window of keys.
@@ -227,8 +301,12 @@ impl Engine {
     pub async fn records(&self, from: Lsn, most: usize) -> Result<Vec<Record>, JournalError> {
         let durable = self.durable();
         let reader = Arc::clone(&self.shared.reader);
+        let statements = Arc::clone(&self.shared.statements);
         let read = move || {
-            reader.read_from(from).take_while(|r| r.as_ref().map_or(true, |r| r.lsn <= durable)).take(most).collect()
+            // What the journal has let go of is in the statements.
+            let cut = from < reader.first()?;
+            let records = if cut { statements.records_from(from) } else { reader.read_from(from) };
+            records.take_while(|r| r.as_ref().map_or(true, |r| r.lsn <= durable)).take(most).collect()
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(records) => records,
@@ -255,27 +333,9 @@ impl Engine {
             tracing::error!("waiting for the engine's threads panicked");
         }
         // No permit is out, so no mailbox has a message: nothing is lost by stopping.
-        self.supervisor.stop(None);
-    }
-
-    fn spawn_account(&self, cell: &Arc<AccountCell>, account: Box<Account>) -> ActorRef<AccountMessage> {
-        let actor = AccountActor { shared: Arc::clone(&self.shared), cell: Arc::clone(cell) };
-        let (actor, _starting) = ActorRuntime::spawn_linked_instant(None, actor, account, self.supervisor.get_cell())
-            .expect("an actor without a name can always be started");
-        actor
-    }
-
-    /// Puts a message into an account's mailbox. If its actor has fallen, the message is dropped, which answers it.
-    pub(crate) fn tell(&self, cell: &Arc<AccountCell>, message: AccountMessage) {
-        let mut message = Some(message);
-        cell.send(
-            |account| self.spawn_account(cell, account),
-            |actor| {
-                if let Some(message) = message.take() {
-                    drop(actor.cast(message));
-                }
-            },
-        );
+        if let Some(supervisor) = self.shared.supervisor.get() {
+            supervisor.stop(None);
+        }
     }
 }
 

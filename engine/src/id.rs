@@ -38,6 +38,22 @@ id!(
     OrderNumber(u64)
 );
 id!(
+    /// The number of a pay-out to a bank account, made by the portal.
+    PayoutNumber(u64)
+);
+id!(
+    /// The number of an agreement to charge a saved payment card, made by the portal.
+    AgreementNumber(u64)
+);
+id!(
+    /// An account's running number of its attempts to top itself up; the first is 1.
+    Attempt(u32)
+);
+id!(
+    /// A person as the caller knows them, for the audit trail; 0 is nobody in particular. Says nothing by itself.
+    PersonId(u64)
+);
+id!(
     /// Log sequence number: the position of a record in the journal. The first record has 1, there are no gaps.
     Lsn(u64)
 );

@@ -41,6 +41,13 @@ pub trait Journal: Send {
     /// See [`AppendError`].
     fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError>;
 
+    /// Removes records before `before` that nobody needs any more, whole groups from the front, a bounded number at a time.
+    /// The last group always stays. True when there is nothing left to remove.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; after [`AppendError::Failed`] nothing can be appended either.
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError>;
+
     /// A reader of the same log that other threads may use.
     fn reader(&self) -> Arc<dyn JournalReader>;
 }
@@ -50,6 +57,12 @@ pub trait JournalReader: Send + Sync {
     /// The records from `from` on, in order. What is read may not be durable yet at the very end: whoever
     /// tells somebody about it stops at the durable position.
     fn read_from(&self, from: Lsn) -> Records<'_>;
+
+    /// The first position that can be read: 1 until the front is cut off.
+    ///
+    /// # Errors
+    /// [`JournalError`] where the log cannot be read.
+    fn first(&self) -> Result<Lsn, JournalError>;
 }
 
 /// Records in order, or the reason why there are no more.

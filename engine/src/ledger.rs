@@ -19,12 +19,38 @@ pub enum Ledger {
     CounterClearing,
     /// What was carried over from an earlier system.
     Opening,
+    /// What is set aside for the bank to pay out.
+    PayoutsReserved,
+    /// What the bank has paid out.
+    Bank,
+    /// What corrections gave and took.
+    Corrections,
+    /// What went from one school's accounts to another's. Only books by school have it, and only there is it not zero.
+    BetweenSchools,
+}
+
+impl Ledger {
+    /// The word for its kind.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Ledger::Account(_) => "accounts",
+            Ledger::Sales(_) => "sales",
+            Ledger::ProviderClearing => "provider_clearing",
+            Ledger::CounterClearing => "counter_clearing",
+            Ledger::Opening => "opening",
+            Ledger::PayoutsReserved => "payouts_reserved",
+            Ledger::Bank => "bank",
+            Ledger::Corrections => "corrections",
+            Ledger::BetweenSchools => "between_schools",
+        }
+    }
 }
 
 impl From<Source> for Ledger {
     fn from(source: Source) -> Ledger {
         match source {
-            Source::Provider => Ledger::ProviderClearing,
+            Source::Provider | Source::Automatic => Ledger::ProviderClearing,
             Source::Counter => Ledger::CounterClearing,
             Source::Opening => Ledger::Opening,
         }

@@ -8,6 +8,7 @@ pub mod account;
 mod actors;
 pub mod amount;
 pub mod audit;
+pub mod books;
 pub mod caller;
 pub mod card;
 mod cell;
@@ -21,7 +22,9 @@ pub mod entry;
 pub mod id;
 pub mod journal;
 pub mod ledger;
+pub mod ledger_state;
 pub mod memory_journal;
+pub mod memory_snapshots;
 pub mod memory_statements;
 pub mod outcome;
 mod pending;
@@ -30,19 +33,28 @@ mod projector;
 mod recovery;
 pub mod rejection;
 pub mod rules;
+pub mod snapshot;
+mod snapshotter;
 pub mod statement;
+pub mod text;
 pub mod time;
+mod watchdog;
+pub mod wishes;
 
 pub use account::Account;
 pub use amount::Amount;
 pub use caller::{Caller, Role};
 pub use card::CardNumber;
-pub use command::{Command, Query};
+pub use command::{Asked, Command, Query};
 pub use door::CallerHandle;
 pub use engine::{Config, Engine, Fatal, Ports, StartError};
 pub use entry::{Entry, Record};
-pub use id::{AccountId, CallerId, Lsn, OrderNumber, RequestKey, SchoolId, Sequence};
+pub use id::{
+    AccountId, AgreementNumber, Attempt, CallerId, Lsn, OrderNumber, PayoutNumber, PersonId, RequestKey, SchoolId,
+    Sequence,
+};
 pub use outcome::{AccountView, Outcome, Receipt};
 pub use pending::Reply;
 pub use rejection::Rejection;
+pub use text::{Currency, Details, Text};
 pub use time::{Clock, Timestamp};

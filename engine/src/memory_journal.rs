@@ -90,6 +90,16 @@ impl Journal for MemoryJournal {
         }
     }
 
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        let mut log = self.lock();
+        if log.epoch != claim.epoch {
+            return Err(AppendError::Fenced { ours: claim.epoch, theirs: log.epoch });
+        }
+        let head = log.head();
+        log.records.retain(|record| record.lsn >= before || record.lsn == head);
+        Ok(true)
+    }
+
     fn reader(&self) -> Arc<dyn JournalReader> {
         Arc::new(self.clone())
     }
@@ -99,5 +109,9 @@ impl JournalReader for MemoryJournal {
     fn read_from(&self, from: Lsn) -> Records<'_> {
         let records = self.records();
         Box::new(records.into_iter().filter(move |record| record.lsn >= from).map(Ok))
+    }
+
+    fn first(&self) -> Result<Lsn, JournalError> {
+        Ok(self.lock().records.first().map_or(Lsn(1), |record| record.lsn))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::entry::Record;
 use crate::id::{AccountId, Lsn};
+use crate::journal::Records;
 use crate::statement::{Projection, StatementError, Statements};
 use crate::time::Month;
 
@@ -29,8 +30,12 @@ impl Projection for MemoryStatements {
         if let Some(last) = records.last() {
             kept.0 = last.lsn;
         }
-        kept.1.extend(records.iter().filter(|record| record.movement().is_some()));
+        kept.1.extend(records);
         Ok(())
+    }
+
+    fn durable_watermark(&self) -> Lsn {
+        self.watermark()
     }
 
     fn flush(&mut self) -> Result<(), StatementError> {
@@ -41,12 +46,17 @@ impl Projection for MemoryStatements {
 impl Statements for MemoryStatements {
     fn postings(&self, account: AccountId, month: Month) -> Result<Vec<Record>, StatementError> {
         let kept = self.lock();
-        Ok(kept.1.iter().filter(|r| r.account == account && r.at.month() == month).copied().collect())
+        Ok(kept.1.iter().filter(|r| r.is_posting() && r.account == account && r.at.month() == month).copied().collect())
+    }
+
+    fn records_from(&self, from: Lsn) -> Records<'_> {
+        let kept = self.lock().1.clone();
+        Box::new(kept.into_iter().filter(move |record| record.lsn >= from).map(Ok))
     }
 
     fn months(&self, account: AccountId) -> Result<Vec<Month>, StatementError> {
         let mut months: Vec<Month> =
-            self.lock().1.iter().filter(|r| r.account == account).map(|r| r.at.month()).collect();
+            self.lock().1.iter().filter(|r| r.is_posting() && r.account == account).map(|r| r.at.month()).collect();
         months.sort_unstable();
         months.dedup();
         months.reverse();

@@ -16,6 +16,8 @@ pub enum Outcome {
     View(AccountView),
     /// Too much is in flight. Nothing was queued; ask again with the same key.
     Busy,
+    /// The disk is nearly full. Nothing was queued; reading goes on. Ask again with the same key when there is room.
+    OutOfSpace,
     /// Whether it was carried out is not known here (an account is being rebuilt, the engine is closing down).
     /// Ask again with the same key: it counts once.
     Unavailable,
@@ -47,4 +49,12 @@ pub struct AccountView {
     pub daily_limit: Option<Amount>,
     /// What it has spent today.
     pub spent_today: Amount,
+    /// How far below zero purchases may go.
+    pub credit_limit: Amount,
+    /// How much it is filled up by when it gets low, if that is agreed.
+    pub auto_top_up: Option<Amount>,
+    /// Is an automatic charge under way?
+    pub charging: bool,
+    /// Is it closed?
+    pub closed: bool,
 }

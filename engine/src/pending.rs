@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::dedup::Window;
+use crate::dedup::{Answer, Answered, Window};
 use crate::id::Sequence;
 use crate::outcome::Outcome;
 use crate::permits::Permit;
@@ -81,9 +81,10 @@ impl Pending {
     /// Ends it with an answer that is durable, and remembers that under its key.
     pub(crate) fn settle(mut self, at: Timestamp, outcome: Outcome, key_memory_ms: u64) {
         let also = match self.ticket.take() {
-            Some(Ticket { window, sequence, fingerprint }) => {
-                lock(&window).settle(sequence, fingerprint, at, outcome, key_memory_ms)
-            }
+            Some(Ticket { window, sequence, fingerprint }) => match Answer::of(outcome) {
+                Some(answer) => lock(&window).settle(Answered { sequence, fingerprint, at, answer }, key_memory_ms),
+                None => lock(&window).abandon(sequence),
+            },
             None => Vec::new(),
         };
         for waiter in self.waiter.take().into_iter().chain(also) {

@@ -2,6 +2,7 @@
 //! cannot keep up, groups pass it by and it reads them from the journal instead. If it fails, statements stop, sales do not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Projector {
     pub(crate) groups: Receiver<Arc<[Record]>>,
     pub(crate) durable: watch::Receiver<Lsn>,
     pub(crate) projected: watch::Sender<Lsn>,
+    /// What the statements hold for good: up to there the journal may be cut.
+    pub(crate) kept: Arc<AtomicU64>,
 }
 
 impl Projector {
@@ -47,8 +50,7 @@ impl Projector {
                         Some(_) | None => self.catch_up()?,
                     }
                     if self.projection.watermark().0 - flushed.0 > FLUSH_AFTER {
-                        self.projection.flush()?;
-                        flushed = self.projection.watermark();
+                        flushed = self.flush()?;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -57,16 +59,21 @@ impl Projector {
                         self.catch_up()?;
                     }
                     if flushed < self.projection.watermark() {
-                        self.projection.flush()?;
-                        flushed = self.projection.watermark();
+                        flushed = self.flush()?;
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.catch_up()?;
-                    return self.projection.flush();
+                    return self.flush().map(drop);
                 }
             }
         }
+    }
+
+    fn flush(&mut self) -> Result<Lsn, StatementError> {
+        self.projection.flush()?;
+        self.kept.store(self.projection.durable_watermark().0, Ordering::SeqCst);
+        Ok(self.projection.watermark())
     }
 
     fn take(&mut self, records: &[Record]) -> Result<(), StatementError> {

@@ -6,8 +6,11 @@ use crate::amount::Amount;
 /// A refusal: final for its key, and nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rejection {
-    /// Zero, negative or more than one posting may be.
-    AmountOutOfRange,
+    /// More than one posting may be.
+    AmountTooLarge {
+        /// The most it may be.
+        most: Amount,
+    },
     /// No account has this card, or it is not the account's newest one.
     UnknownCard,
     /// The account is blocked.
@@ -50,6 +53,31 @@ pub enum Rejection {
     NotAllowed,
     /// The account belongs to a school that is none of the caller's business.
     OtherSchool,
+    /// Nothing is no amount.
+    AmountZero,
+    /// Below zero.
+    AmountNegative,
+    /// Not the installation's currency.
+    WrongCurrency,
+    /// The account is closed.
+    AccountClosed,
+    /// The account cannot be closed: there is money in it, on its way out of it, or owed to it.
+    NotEmpty {
+        /// Its balance.
+        balance: Amount,
+    },
+    /// The account has no such pay-out.
+    UnknownPayout,
+    /// The pay-out is settled already, one way or the other.
+    PayoutSettled,
+    /// The number belongs to another pay-out of the account.
+    PayoutExists,
+    /// A transfer needs two accounts.
+    SameAccount,
+    /// There is no automatic top-up to cancel.
+    NoAgreement,
+    /// No such attempt to charge is under way.
+    UnknownAttempt,
 }
 
 impl Rejection {
@@ -57,7 +85,7 @@ impl Rejection {
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
-            Rejection::AmountOutOfRange => 1,
+            Rejection::AmountTooLarge { .. } => 1,
             Rejection::UnknownCard => 2,
             Rejection::CardBlocked => 3,
             Rejection::DailyLimit { .. } => 4,
@@ -73,6 +101,17 @@ impl Rejection {
             Rejection::KeyExpired => 14,
             Rejection::NotAllowed => 15,
             Rejection::OtherSchool => 16,
+            Rejection::AmountZero => 17,
+            Rejection::AmountNegative => 18,
+            Rejection::WrongCurrency => 19,
+            Rejection::AccountClosed => 20,
+            Rejection::NotEmpty { .. } => 21,
+            Rejection::UnknownPayout => 22,
+            Rejection::PayoutSettled => 23,
+            Rejection::PayoutExists => 24,
+            Rejection::SameAccount => 25,
+            Rejection::NoAgreement => 26,
+            Rejection::UnknownAttempt => 27,
         }
     }
 
@@ -80,12 +119,13 @@ impl Rejection {
     #[must_use]
     pub const fn amount(self) -> Amount {
         match self {
-            Rejection::DailyLimit { remaining: amount }
+            Rejection::AmountTooLarge { most: amount }
+            | Rejection::DailyLimit { remaining: amount }
             | Rejection::LowBalance { missing: amount }
             | Rejection::RefundTooLarge { refundable: amount }
-            | Rejection::BalanceTooHigh { room: amount } => amount,
-            Rejection::AmountOutOfRange
-            | Rejection::UnknownCard
+            | Rejection::BalanceTooHigh { room: amount }
+            | Rejection::NotEmpty { balance: amount } => amount,
+            Rejection::UnknownCard
             | Rejection::CardBlocked
             | Rejection::UnknownAccount
             | Rejection::AccountExists
@@ -95,7 +135,17 @@ impl Rejection {
             | Rejection::KeyReused
             | Rejection::KeyExpired
             | Rejection::NotAllowed
-            | Rejection::OtherSchool => Amount::ZERO,
+            | Rejection::OtherSchool
+            | Rejection::AmountZero
+            | Rejection::AmountNegative
+            | Rejection::WrongCurrency
+            | Rejection::AccountClosed
+            | Rejection::UnknownPayout
+            | Rejection::PayoutSettled
+            | Rejection::PayoutExists
+            | Rejection::SameAccount
+            | Rejection::NoAgreement
+            | Rejection::UnknownAttempt => Amount::ZERO,
         }
     }
 
@@ -103,7 +153,7 @@ impl Rejection {
     #[must_use]
     pub const fn from_code(code: u16, amount: Amount) -> Option<Rejection> {
         Some(match code {
-            1 => Rejection::AmountOutOfRange,
+            1 => Rejection::AmountTooLarge { most: amount },
             2 => Rejection::UnknownCard,
             3 => Rejection::CardBlocked,
             4 => Rejection::DailyLimit { remaining: amount },
@@ -119,6 +169,17 @@ impl Rejection {
             14 => Rejection::KeyExpired,
             15 => Rejection::NotAllowed,
             16 => Rejection::OtherSchool,
+            17 => Rejection::AmountZero,
+            18 => Rejection::AmountNegative,
+            19 => Rejection::WrongCurrency,
+            20 => Rejection::AccountClosed,
+            21 => Rejection::NotEmpty { balance: amount },
+            22 => Rejection::UnknownPayout,
+            23 => Rejection::PayoutSettled,
+            24 => Rejection::PayoutExists,
+            25 => Rejection::SameAccount,
+            26 => Rejection::NoAgreement,
+            27 => Rejection::UnknownAttempt,
             _ => return None,
         })
     }
@@ -127,7 +188,7 @@ impl Rejection {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Rejection::AmountOutOfRange => "amount_out_of_range",
+            Rejection::AmountTooLarge { .. } => "amount_too_large",
             Rejection::UnknownCard => "unknown_card",
             Rejection::CardBlocked => "card_blocked",
             Rejection::DailyLimit { .. } => "daily_limit",
@@ -143,6 +204,17 @@ impl Rejection {
             Rejection::KeyExpired => "key_expired",
             Rejection::NotAllowed => "not_allowed",
             Rejection::OtherSchool => "other_school",
+            Rejection::AmountZero => "amount_zero",
+            Rejection::AmountNegative => "amount_negative",
+            Rejection::WrongCurrency => "wrong_currency",
+            Rejection::AccountClosed => "account_closed",
+            Rejection::NotEmpty { .. } => "not_empty",
+            Rejection::UnknownPayout => "unknown_payout",
+            Rejection::PayoutSettled => "payout_settled",
+            Rejection::PayoutExists => "payout_exists",
+            Rejection::SameAccount => "same_account",
+            Rejection::NoAgreement => "no_agreement",
+            Rejection::UnknownAttempt => "unknown_attempt",
         }
     }
 }
@@ -155,13 +227,13 @@ mod tests {
     fn numbers_round_trip_and_names_differ() {
         let amount = Amount::from_ore(1234);
         let all: Vec<_> = (1..=u16::MAX).map_while(|code| Rejection::from_code(code, amount)).collect();
-        assert_eq!(all.len(), 16);
+        assert_eq!(all.len(), 27);
         for rejection in &all {
             assert_eq!(Rejection::from_code(rejection.code(), rejection.amount()), Some(*rejection));
         }
         let names: std::collections::HashSet<_> = all.iter().map(|r| r.name()).collect();
         assert_eq!(names.len(), all.len());
         assert_eq!(Rejection::from_code(0, amount), None);
-        assert_eq!(Rejection::from_code(17, amount), None);
+        assert_eq!(Rejection::from_code(28, amount), None);
     }
 }

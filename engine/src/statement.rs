@@ -1,8 +1,10 @@
-//! The statement port: postings by account and month, written behind the journal and read by the portal. It has a
-//! watermark of its own and may always be thrown away and made anew from the journal; nothing is ever decided from it.
+//! The statement port: every record there ever was, and an account's postings by month; written behind the journal and read
+//! by the portal and by auditors. It has a watermark of its own, up to which the journal may be cut; nothing is ever decided
+//! from it.
 
 use crate::entry::Record;
 use crate::id::{AccountId, Lsn};
+use crate::journal::Records;
 use crate::time::Month;
 
 /// Writes what the journal says into a form that is quick to read.
@@ -15,6 +17,9 @@ pub trait Projection: Send {
     /// # Errors
     /// [`StatementError`] where it cannot be written.
     fn project(&mut self, records: &[Record]) -> Result<(), StatementError>;
+
+    /// The last record that is in it for good, whatever happens to the machine.
+    fn durable_watermark(&self) -> Lsn;
 
     /// Makes everything taken in durable.
     ///
@@ -30,6 +35,9 @@ pub trait Statements: Send + Sync {
     /// # Errors
     /// [`StatementError`] where it cannot be read.
     fn postings(&self, account: AccountId, month: Month) -> Result<Vec<Record>, StatementError>;
+
+    /// Every record from `from` on that is in it, in order: the whole history, also what the journal has let go of.
+    fn records_from(&self, from: Lsn) -> Records<'_>;
 
     /// The months in which `account` has postings, newest first.
     ///

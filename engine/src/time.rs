@@ -1,5 +1,7 @@
 //! Moments and Copenhagen days. The engine never asks what time it is: it is told, through [`Clock`].
 
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 
 static COPENHAGEN: TimeZone = jiff::tz::get!("Europe/Copenhagen");
@@ -71,6 +73,11 @@ impl Month {
 pub trait Clock: Send + Sync + 'static {
     /// Now. May go backwards: nothing but limits and texts rests on it.
     fn now(&self) -> Timestamp;
+
+    /// How long it has been running: for measuring how long something takes. A clock that may jump has to tell this otherwise.
+    fn running(&self) -> Duration {
+        Duration::from_millis(self.now().0)
+    }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl Stats {
         match outcome {
             Outcome::Approved(_) => self.approved += 1,
             Outcome::Rejected(why) => *self.refused.entry(why.name()).or_default() += 1,
-            Outcome::View(_) | Outcome::Busy | Outcome::Unavailable => return,
+            Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => return,
         }
         self.took(latency);
     }

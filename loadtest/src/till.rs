@@ -167,7 +167,7 @@ impl Till {
                     self.board.count(measured, |stats| stats.decided(&outcome, latency));
                     return;
                 }
-                Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {}
+                Ok(Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_)) => {}
                 Err(error) => {
                     self.board.count(measured, |stats| *stats.errors.entry(error.to_string()).or_default() += 1);
                     if let Some(renewed) = self.renew().await {
@@ -186,7 +186,7 @@ impl Till {
         let told = match outcome {
             Outcome::Approved(receipt) => Told::Approved(receipt.lsn),
             Outcome::Rejected(_) => Told::Refused,
-            Outcome::View(_) | Outcome::Busy | Outcome::Unavailable => Told::Nothing,
+            Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => Told::Nothing,
         };
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let index = usize::try_from(sequence.0 - log.first).unwrap_or(usize::MAX);

@@ -1,5 +1,6 @@
 //! The QUIC client: one connection, one stream, many requests in flight. What tills, the portal, operators and the load
 //! tester are made of.
+#![allow(clippy::wildcard_enum_match_arm, reason = "any other kind of answer is the same confusion")]
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,13 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use frokost_engine::time::Month;
-use frokost_engine::{AccountId, Command, Lsn, Outcome, Query, Record, Sequence};
+use frokost_engine::wishes::Wish;
+use frokost_engine::{AccountId, Asked, Lsn, Outcome, Query, Record, Sequence};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::enrol::{Bundle, SERVER_NAME};
 use crate::tls::{TlsError, client_config};
 use crate::wire::frame::{self, RESPONSE_LIMIT};
+use crate::wire::response::Progress;
 use crate::wire::{Request, Response, Welcome, code};
 
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -130,7 +133,7 @@ impl Dialer {
         // A certificate that the server refuses shows only now: the client's half of the handshake succeeds before.
         match client.ask(&Request::Hello).await? {
             Response::Welcome(welcome) => Ok((client, welcome)),
-            Response::Outcome(_) | Response::Statement { .. } | Response::Records { .. } => Err(ClientError::Confused),
+            _ => Err(ClientError::Confused),
         }
     }
 }
@@ -186,8 +189,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn command(&self, sequence: Sequence, command: Command) -> Result<Outcome, ClientError> {
-        outcome(self.ask(&Request::Command { sequence, command }).await?)
+    pub async fn command(&self, sequence: Sequence, asked: impl Into<Asked>) -> Result<Outcome, ClientError> {
+        outcome(self.ask(&Request::Command { sequence, asked: asked.into() }).await?)
     }
 
     /// Asks for a balance.
@@ -223,8 +226,32 @@ impl Client {
                     }
                 }
                 Response::Outcome(outcome) => return Ok(Err(outcome)),
-                Response::Welcome(_) | Response::Records { .. } => return Err(ClientError::Confused),
+                _ => return Err(ClientError::Confused),
             }
+        }
+    }
+
+    /// The accounts after `after` that wish to be topped up, some hundred at a time; or the outcome that came instead.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn wishes(&self, after: AccountId) -> Result<Result<Vec<Wish>, Outcome>, ClientError> {
+        match self.ask(&Request::Query(Query::Wishes { after })).await? {
+            Response::Wishes(wishes) => Ok(Ok(wishes)),
+            Response::Outcome(outcome) => Ok(Err(outcome)),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// Has the server make a backup, or asks how far it has come: it is done when there is a name or an error.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Closed`] for a role that may not.
+    pub async fn backup(&self) -> Result<Progress, ClientError> {
+        match self.ask(&Request::Backup).await? {
+            Response::Backup(progress) => Ok(progress),
+            Response::Outcome(_) => Err(ClientError::Closed("only an operator may make a backup".to_owned())),
+            _ => Err(ClientError::Confused),
         }
     }
 
@@ -237,7 +264,7 @@ impl Client {
             Response::Records { head, records } => Ok((head, records)),
             Response::Outcome(Outcome::Unavailable) => Err(ClientError::Lost("the journal cannot be read".to_owned())),
             Response::Outcome(_) => Err(ClientError::Closed("only an operator may read the journal".to_owned())),
-            Response::Welcome(_) | Response::Statement { .. } => Err(ClientError::Confused),
+            _ => Err(ClientError::Confused),
         }
     }
 
@@ -260,7 +287,7 @@ impl Client {
 fn outcome(response: Response) -> Result<Outcome, ClientError> {
     match response {
         Response::Outcome(outcome) => Ok(outcome),
-        Response::Welcome(_) | Response::Statement { .. } | Response::Records { .. } => Err(ClientError::Confused),
+        _ => Err(ClientError::Confused),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::session::{self, Session};
 use crate::tls::{TlsError, server_config};
 use crate::wire::code;
+use crate::wire::response::Progress;
 
 /// How many connections a till may have open.
 const CONNECTIONS_PER_TILL: usize = 2;
@@ -41,6 +42,9 @@ pub enum ServerError {
     },
 }
 
+/// Who makes backups: starts one if none is being made, and tells how far it has come. One that has ended is told once.
+pub type BackupDesk = Arc<dyn Fn() -> Progress + Send + Sync>;
+
 /// A listening server.
 #[derive(Debug)]
 pub struct Server {
@@ -52,6 +56,7 @@ pub struct Server {
 struct Reception {
     engine: Engine,
     clock: Arc<dyn Clock>,
+    backups: BackupDesk,
     unsent: Arc<AtomicUsize>,
     /// The open connections of each caller, oldest first.
     connections: DashMap<CallerId, Vec<Connection>>,
@@ -67,13 +72,14 @@ impl Server {
         bundle: &Bundle,
         engine: Engine,
         clock: Arc<dyn Clock>,
+        backups: BackupDesk,
     ) -> Result<Server, ServerError> {
         let config = server_config(bundle)?;
         let listen = |source| ServerError::Listen { address, source };
         let endpoint = Endpoint::server(config, address).map_err(listen)?;
         let address = endpoint.local_addr().map_err(listen)?;
         let unsent = Arc::new(AtomicUsize::new(0));
-        let reception = Reception { engine, clock, unsent: Arc::clone(&unsent), connections: DashMap::new() };
+        let reception = Reception { engine, clock, backups, unsent: Arc::clone(&unsent), connections: DashMap::new() };
         tokio::spawn(accept(endpoint.clone(), Arc::new(reception)));
         Ok(Server { endpoint, address, unsent })
     }
@@ -139,6 +145,7 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
             engine: reception.engine.clone(),
             caller: handle.clone(),
             clock: Arc::clone(&reception.clock),
+            backups: Arc::clone(&reception.backups),
             unsent: Arc::clone(&reception.unsent),
         };
         tokio::spawn(session::run(session, send, receive));

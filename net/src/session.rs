@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use frokost_engine::time::Month;
-use frokost_engine::{AccountId, CallerHandle, Clock, Engine, Lsn, Outcome, Rejection, Reply, Role};
+use frokost_engine::{AccountId, CallerHandle, Clock, Engine, Lsn, Outcome, Query, Rejection, Reply, Role};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::server::BackupDesk;
 use crate::wire::frame::{self, FrameError, REQUEST_LIMIT};
 use crate::wire::response::{POSTINGS_LIMIT, encode_outcome};
 use crate::wire::{Request, Response, Welcome};
@@ -22,6 +23,7 @@ pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) caller: CallerHandle,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) backups: BackupDesk,
     /// Requests of all sessions whose answers have not been written yet.
     pub(crate) unsent: Arc<AtomicUsize>,
 }
@@ -87,7 +89,11 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
     let caller = &session.caller;
     let reply = || Reply::Stream { to: answers.outcomes.clone(), tag };
     match request {
-        Request::Command { sequence, command } => caller.submit(sequence, command, reply()),
+        Request::Command { sequence, asked } => caller.submit(sequence, asked, reply()),
+        Request::Query(Query::Wishes { after }) => {
+            let response = caller.wishes(after).map_or_else(Response::Outcome, Response::Wishes);
+            drop(answers.others.send((tag, response)));
+        }
         Request::Query(query) => caller.query(query, reply()),
         Request::Hello => {
             let who = caller.caller();
@@ -106,6 +112,15 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
                 let response = statement(&caller, account, month, after).await;
                 drop(answers.others.send((tag, response)));
             });
+        }
+        Request::Backup => {
+            let response = match caller.caller().role {
+                Role::Operator => Response::Backup((session.backups)()),
+                Role::Till | Role::Portal | Role::Secretary => {
+                    Response::Outcome(Outcome::Rejected(Rejection::NotAllowed))
+                }
+            };
+            drop(answers.others.send((tag, response)));
         }
         Request::Records { from } => {
             let (engine, role, answers) = (session.engine.clone(), caller.caller().role, Arc::clone(answers));

@@ -3,6 +3,7 @@
 //!
 //! Bodies are rkyv structs of plain numbers and byte arrays, little-endian and without padding: the fields in order.
 
+mod command;
 pub mod frame;
 pub mod posting;
 pub mod request;
@@ -46,6 +47,15 @@ where
         return Err(FrameError::Malformed);
     }
     rkyv::access::<T, RkyvError>(bytes).map_err(|_| FrameError::Malformed)
+}
+
+/// Checked access to a body at the front of bytes, and what follows it.
+fn split<T>(bytes: &[u8]) -> Result<(&T, &[u8]), FrameError>
+where
+    T: rkyv::Portable + for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, RkyvError>>,
+{
+    let (body, rest) = bytes.split_at_checked(size_of::<T>()).ok_or(FrameError::Malformed)?;
+    Ok((access::<T>(body)?, rest))
 }
 
 /// Writes a body's fields behind what is in `out` already.

@@ -16,15 +16,18 @@
 //!
 //! The hash of a group is the first 16 bytes of BLAKE3 over its parts in order, headers included; each header carries
 //! the hash before, so that the groups form a chain. The chain starts from zeros.
-//! Bodies are rkyv structs of plain numbers and byte arrays, little-endian and without padding: the fields in order.
+//! Bodies are rkyv structs of plain numbers and byte arrays, little-endian and without padding: the fields in order. Behind the
+//! entry's own fields, if the caller said who asked or what for: the person (u64), then the text in UTF-8.
 
-use frokost_engine::command::Source;
-use frokost_engine::{
-    AccountId, Amount, CallerId, CardNumber, Entry, Lsn, OrderNumber, Record, Rejection, RequestKey, SchoolId,
-    Sequence, Timestamp,
-};
+mod entry;
+mod group;
+pub mod item;
+
+use frokost_engine::{AccountId, Amount, CallerId, Lsn, PersonId, Record, RequestKey, Sequence, Text, Timestamp};
 use rkyv::rancor::Error as RkyvError;
 use rkyv::{Archive, Serialize};
+
+pub use group::{EncodedGroup, PartHeader, decode_part, encode_group, group_hash, salvage};
 
 /// Bytes before the body of a record.
 pub const RECORD_HEADER: usize = 16;
@@ -55,18 +58,6 @@ pub enum FormatError {
     Meaning(String),
 }
 
-mod tag {
-    pub(super) const OPENED: u8 = 1;
-    pub(super) const CARD_BOUND: u8 = 2;
-    pub(super) const PURCHASED: u8 = 3;
-    pub(super) const REFUNDED: u8 = 4;
-    pub(super) const TOPPED_UP: u8 = 5;
-    pub(super) const BLOCKED: u8 = 6;
-    pub(super) const ACTIVATED: u8 = 7;
-    pub(super) const DAILY_LIMIT_SET: u8 = 8;
-    pub(super) const REFUSED: u8 = 9;
-}
-
 /// What every record says.
 #[derive(Archive, Serialize, Debug)]
 struct Common {
@@ -78,50 +69,7 @@ struct Common {
     balance_ore: i64,
 }
 
-#[derive(Archive, Serialize, Debug)]
-struct Opened {
-    school: u32,
-}
-
-#[derive(Archive, Serialize, Debug)]
-struct CardBound {
-    card: [u8; CardNumber::BYTES],
-}
-
-#[derive(Archive, Serialize, Debug)]
-struct Purchased {
-    amount_ore: i64,
-}
-
-#[derive(Archive, Serialize, Debug)]
-struct Refunded {
-    sale_caller: u32,
-    sale_sequence: u64,
-    amount_ore: i64,
-}
-
-#[derive(Archive, Serialize, Debug)]
-struct ToppedUp {
-    order: u64,
-    amount_ore: i64,
-    source: u8,
-}
-
-#[derive(Archive, Serialize, Debug)]
-struct DailyLimitSet {
-    /// 0 for no limit, 1 for the one that follows.
-    some: u8,
-    limit_ore: i64,
-}
-
-#[derive(Archive, Serialize, Debug)]
-struct Refused {
-    code: u16,
-    amount_ore: i64,
-}
-
 const _: () = assert!(size_of::<ArchivedCommon>() == 44, "the layout of a record is for ever");
-const _: () = assert!(size_of::<ArchivedRefunded>() == 20, "no padding");
 
 /// Writes a body's fields behind what is in `out` already.
 macro_rules! put {
@@ -131,6 +79,7 @@ macro_rules! put {
             .expect("plain numbers always fit into memory")
     };
 }
+use put;
 
 /// Appends the bytes of a record to `out`.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
@@ -145,40 +94,11 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
         balance_ore: record.balance.ore(),
     };
     put!(out, common);
-    let tag = match record.entry {
-        Entry::Opened { school } => {
-            put!(out, Opened { school: school.0 });
-            tag::OPENED
-        }
-        Entry::CardBound { card } => {
-            put!(out, CardBound { card: card.bytes() });
-            tag::CARD_BOUND
-        }
-        Entry::Purchased { amount } => {
-            put!(out, Purchased { amount_ore: amount.ore() });
-            tag::PURCHASED
-        }
-        Entry::Refunded { sale, amount } => {
-            let (sale_caller, sale_sequence) = (sale.caller.0, sale.sequence.0);
-            put!(out, Refunded { sale_caller, sale_sequence, amount_ore: amount.ore() });
-            tag::REFUNDED
-        }
-        Entry::ToppedUp { order, amount, source } => {
-            put!(out, ToppedUp { order: order.0, amount_ore: amount.ore(), source: source.code() });
-            tag::TOPPED_UP
-        }
-        Entry::Blocked => tag::BLOCKED,
-        Entry::Activated => tag::ACTIVATED,
-        Entry::DailyLimitSet { limit } => {
-            let limit_ore = limit.unwrap_or_default().ore();
-            put!(out, DailyLimitSet { some: limit.is_some().into(), limit_ore });
-            tag::DAILY_LIMIT_SET
-        }
-        Entry::Refused { rejection } => {
-            put!(out, Refused { code: rejection.code(), amount_ore: rejection.amount().ore() });
-            tag::REFUSED
-        }
-    };
+    let tag = entry::encode(&record.entry, out);
+    if record.by != PersonId(0) || !record.text.is_empty() {
+        out.extend_from_slice(&record.by.0.to_le_bytes());
+        out.extend_from_slice(record.text.as_str().as_bytes());
+    }
     let Some(written) = out.get_mut(start..) else { return };
     let length = u16::try_from(written.len() - RECORD_HEADER).expect("a body has less than a hundred bytes");
     if let Some((header, _)) = written.split_first_chunk_mut::<RECORD_HEADER>() {
@@ -212,6 +132,8 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Record, &[u8]), FormatError> {
     let body = whole.get(RECORD_HEADER..).unwrap_or_default();
     let (common, own) = body.split_at_checked(size_of::<ArchivedCommon>()).ok_or(FormatError::Short)?;
     let common = access::<ArchivedCommon>(common)?;
+    let (entry, said) = entry::decode(header[7], own)?;
+    let (by, text) = decode_said(said)?;
     let record = Record {
         lsn: Lsn(u64::from_le_bytes(lsn)),
         at: Timestamp(common.at_ms.to_native()),
@@ -222,58 +144,21 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Record, &[u8]), FormatError> {
         fingerprint: common.fingerprint.to_native(),
         account: AccountId(common.account.to_native()),
         balance: Amount::from_ore(common.balance_ore.to_native()),
-        entry: decode_entry(header[7], own)?,
+        by,
+        text,
+        entry,
     };
     Ok((record, rest))
 }
 
-fn decode_entry(tag: u8, own: &[u8]) -> Result<Entry, FormatError> {
-    let meaning = |what: &str| FormatError::Meaning(what.to_owned());
-    Ok(match tag {
-        tag::OPENED => Entry::Opened { school: SchoolId(access::<ArchivedOpened>(own)?.school.to_native()) },
-        tag::CARD_BOUND => {
-            let card = access::<ArchivedCardBound>(own)?.card;
-            Entry::CardBound { card: CardNumber::from_bytes(card).map_err(|e| FormatError::Meaning(e.to_string()))? }
-        }
-        tag::PURCHASED => {
-            let body = access::<ArchivedPurchased>(own)?;
-            Entry::Purchased { amount: Amount::from_ore(body.amount_ore.to_native()) }
-        }
-        tag::REFUNDED => {
-            let body = access::<ArchivedRefunded>(own)?;
-            let sale = RequestKey {
-                caller: CallerId(body.sale_caller.to_native()),
-                sequence: Sequence(body.sale_sequence.to_native()),
-            };
-            Entry::Refunded { sale, amount: Amount::from_ore(body.amount_ore.to_native()) }
-        }
-        tag::TOPPED_UP => {
-            let body = access::<ArchivedToppedUp>(own)?;
-            Entry::ToppedUp {
-                order: OrderNumber(body.order.to_native()),
-                amount: Amount::from_ore(body.amount_ore.to_native()),
-                source: Source::from_code(body.source).ok_or_else(|| meaning("unknown source of money"))?,
-            }
-        }
-        tag::BLOCKED if own.is_empty() => Entry::Blocked,
-        tag::ACTIVATED if own.is_empty() => Entry::Activated,
-        tag::DAILY_LIMIT_SET => {
-            let body = access::<ArchivedDailyLimitSet>(own)?;
-            let limit = Amount::from_ore(body.limit_ore.to_native());
-            match body.some {
-                0 => Entry::DailyLimitSet { limit: None },
-                1 => Entry::DailyLimitSet { limit: Some(limit) },
-                _ => return Err(meaning("a daily limit that is neither there nor not")),
-            }
-        }
-        tag::REFUSED => {
-            let body = access::<ArchivedRefused>(own)?;
-            let amount = Amount::from_ore(body.amount_ore.to_native());
-            let rejection = Rejection::from_code(body.code.to_native(), amount);
-            Entry::Refused { rejection: rejection.ok_or_else(|| meaning("unknown rejection"))? }
-        }
-        _ => return Err(FormatError::Meaning(format!("unknown kind of entry {tag}"))),
-    })
+/// Who asked and what for, if the caller said.
+fn decode_said(said: &[u8]) -> Result<(PersonId, Text), FormatError> {
+    if said.is_empty() {
+        return Ok((PersonId(0), Text::EMPTY));
+    }
+    let (by, text) = said.split_first_chunk::<8>().ok_or(FormatError::Short)?;
+    let text = Text::from_bytes(text).map_err(|error| FormatError::Meaning(error.to_string()))?;
+    Ok((PersonId(u64::from_le_bytes(*by)), text))
 }
 
 /// Checked access to a body that has to fill its bytes exactly.
@@ -287,151 +172,20 @@ where
     rkyv::access::<T, RkyvError>(bytes).map_err(|error| FormatError::Meaning(error.to_string()))
 }
 
-/// The parts of a group, each with its first LSN, and the group's hash.
-#[derive(Debug)]
-pub struct EncodedGroup {
-    /// First LSN and bytes of every part, in order; the last one closes the group.
-    pub parts: Vec<(Lsn, Vec<u8>)>,
-    /// The next group's link.
-    pub hash: GroupHash,
-}
-
-/// Makes the bytes of a group. `records` must not be empty.
-#[must_use]
-pub fn encode_group(records: &[Record], previous: &GroupHash) -> EncodedGroup {
-    let group_first = records.first().map_or(Lsn::ZERO, |record| record.lsn);
-    let mut parts: Vec<(Lsn, u16, Vec<u8>)> = Vec::new();
-    let mut scratch = Vec::with_capacity(128);
-    for record in records {
-        scratch.clear();
-        encode_record(record, &mut scratch);
-        match parts.last_mut() {
-            Some((_, count, part)) if part.len() + scratch.len() <= PART_LIMIT => {
-                part.extend_from_slice(&scratch);
-                *count += 1;
-            }
-            _ => {
-                let mut part = Vec::with_capacity(PART_LIMIT);
-                part.extend_from_slice(&[0; PART_HEADER]);
-                part.extend_from_slice(&scratch);
-                parts.push((record.lsn, 1, part));
-            }
-        }
-    }
-    let mut hasher = blake3::Hasher::new();
-    let closing = parts.len().saturating_sub(1);
-    let parts = parts
-        .into_iter()
-        .enumerate()
-        .map(|(n, (first, count, mut part))| {
-            let header = PartHeader { closes: n == closing, count, group_first, previous: *previous };
-            if let Some(place) = part.first_chunk_mut::<PART_HEADER>() {
-                *place = header.bytes();
-            }
-            hasher.update(&part);
-            (first, part)
-        })
-        .collect();
-    EncodedGroup { parts, hash: shorten(hasher.finalize()) }
-}
-
-/// The hash of a group from its parts' bytes in order.
-pub fn group_hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> GroupHash {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    shorten(hasher.finalize())
-}
-
-fn shorten(hash: blake3::Hash) -> GroupHash {
-    let mut short = GroupHash::default();
-    short.copy_from_slice(hash.as_bytes().split_at(16).0);
-    short
-}
-
-/// What the header of a part says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartHeader {
-    /// Is it the group's last?
-    pub closes: bool,
-    /// How many records it holds.
-    pub count: u16,
-    /// The first LSN of the group.
-    pub group_first: Lsn,
-    /// The hash of the group before.
-    pub previous: GroupHash,
-}
-
-impl PartHeader {
-    fn bytes(&self) -> [u8; PART_HEADER] {
-        let mut bytes = [0; PART_HEADER];
-        bytes[4] = VERSION;
-        bytes[5] = self.closes.into();
-        bytes[6..8].copy_from_slice(&self.count.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.group_first.0.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.previous);
-        let crc = crc32c::crc32c(&bytes[4..]);
-        bytes[0..4].copy_from_slice(&crc.to_le_bytes());
-        bytes
-    }
-}
-
-/// The readable records of a part that may begin at the front of `bytes`, whatever comes after them; none if no part does.
-#[must_use]
-pub fn salvage(bytes: &[u8]) -> Vec<Record> {
-    let Some((header, mut rest)) = bytes.split_first_chunk::<PART_HEADER>() else { return Vec::new() };
-    let crc = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-    if header[4] != VERSION || header[5] > 1 || crc32c::crc32c(&header[4..]) != crc {
-        return Vec::new();
-    }
-    let mut records = Vec::new();
-    while let Ok((record, after)) = decode_record(rest) {
-        records.push(record);
-        rest = after;
-    }
-    records
-}
-
-/// Reads a part: its header and its records.
-///
-/// # Errors
-/// [`FormatError`], with the number of records that could be read before it.
-pub fn decode_part(bytes: &[u8]) -> Result<(PartHeader, Vec<Record>), (usize, FormatError)> {
-    let (header, mut rest) = bytes.split_first_chunk::<PART_HEADER>().ok_or((0, FormatError::Short))?;
-    let crc = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-    if crc32c::crc32c(&header[4..]) != crc {
-        return Err((0, FormatError::Checksum));
-    }
-    if header[4] != VERSION {
-        return Err((0, FormatError::Version(header[4])));
-    }
-    let mut group_first = [0; 8];
-    group_first.copy_from_slice(&header[8..16]);
-    let mut previous = GroupHash::default();
-    previous.copy_from_slice(&header[16..32]);
-    let header = PartHeader {
-        closes: header[5] == 1,
-        count: u16::from_le_bytes([header[6], header[7]]),
-        group_first: Lsn(u64::from_le_bytes(group_first)),
-        previous,
-    };
-    let mut records = Vec::with_capacity(usize::from(header.count));
-    for _ in 0..header.count {
-        let (record, after) = decode_record(rest).map_err(|error| (records.len(), error))?;
-        records.push(record);
-        rest = after;
-    }
-    if rest.is_empty() {
-        Ok((header, records))
-    } else {
-        Err((records.len(), FormatError::Meaning("more bytes than records".to_owned())))
-    }
+/// Checked access to a body at the front of bytes, and what follows it.
+fn split<T>(bytes: &[u8]) -> Result<(&T, &[u8]), FormatError>
+where
+    T: rkyv::Portable + for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, RkyvError>>,
+{
+    let (body, rest) = bytes.split_at_checked(size_of::<T>()).ok_or(FormatError::Short)?;
+    Ok((access::<T>(body)?, rest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use frokost_engine::command::{ChargeFailure, Reason, Source};
+    use frokost_engine::{AgreementNumber, Attempt, Entry, OrderNumber, PayoutNumber, Rejection, SchoolId};
     use proptest::prelude::*;
 
     fn entry() -> impl Strategy<Value = Entry> {
@@ -443,7 +197,7 @@ mod tests {
             "[0-9A-Z]{4,16}".prop_map(|card| Entry::CardBound { card: card.parse().unwrap() }),
             amount.clone().prop_map(|amount| Entry::Purchased { amount }),
             (key, amount.clone()).prop_map(|(sale, amount)| Entry::Refunded { sale, amount }),
-            (any::<u64>(), amount.clone(), 1..=3u8).prop_map(|(order, amount, source)| Entry::ToppedUp {
+            (any::<u64>(), amount.clone(), 1..=4u8).prop_map(|(order, amount, source)| Entry::ToppedUp {
                 order: OrderNumber(order),
                 amount,
                 source: Source::from_code(source).unwrap(),
@@ -451,7 +205,30 @@ mod tests {
             Just(Entry::Blocked),
             Just(Entry::Activated),
             prop::option::of(amount.clone()).prop_map(|limit| Entry::DailyLimitSet { limit }),
-            (1..=16u16, amount)
+            amount.clone().prop_map(|limit| Entry::CreditLimitSet { limit }),
+            (any::<u64>(), amount.clone(), 0..5u8).prop_map(|(number, amount, kind)| match kind {
+                0 => Entry::TransferredOut { to: AccountId(number), amount },
+                1 => Entry::TransferredIn { from: AccountId(number), amount },
+                2 => Entry::PayoutReserved { payout: PayoutNumber(number), amount },
+                3 => Entry::PayoutDone { payout: PayoutNumber(number), amount },
+                _ => Entry::PayoutReturned { payout: PayoutNumber(number), amount },
+            }),
+            any::<u64>().prop_map(|number| Entry::PayoutSent { payout: PayoutNumber(number) }),
+            (amount.clone(), 0..5usize).prop_map(|(amount, n)| Entry::Corrected { amount, reason: Reason::ALL[n] }),
+            (any::<u64>(), amount.clone())
+                .prop_map(|(number, amount)| Entry::AutoTopUpAgreed { agreement: AgreementNumber(number), amount }),
+            Just(Entry::AutoTopUpCancelled),
+            (any::<u32>(), any::<u64>(), amount.clone()).prop_map(|(attempt, number, amount)| Entry::ChargeWished {
+                attempt: Attempt(attempt),
+                agreement: AgreementNumber(number),
+                amount,
+            }),
+            (any::<u32>(), 0..5usize).prop_map(|(attempt, n)| Entry::ChargeFailed {
+                attempt: Attempt(attempt),
+                failure: ChargeFailure::ALL[n],
+            }),
+            Just(Entry::Closed),
+            (1..=27u16, amount.clone())
                 .prop_map(|(code, amount)| Entry::Refused { rejection: Rejection::from_code(code, amount).unwrap() }),
         ]
     }
@@ -464,6 +241,8 @@ mod tests {
             fingerprint: n[3],
             account: AccountId(n[4]),
             balance: Amount::from_ore(balance),
+            by: PersonId(n[4] % 3),
+            text: if n[4] % 2 == 0 { Text::EMPTY } else { "2 sandwich, 1 mælk".parse().unwrap() },
             entry,
         })
     }
@@ -476,6 +255,8 @@ mod tests {
             fingerprint: 0x1122_3344_5566_7788,
             account: AccountId(42),
             balance: Amount::from_ore(7_500),
+            by: PersonId(0),
+            text: Text::EMPTY,
             entry: Entry::Purchased { amount: Amount::from_ore(2_500) },
         }
     }

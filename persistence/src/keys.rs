@@ -1,6 +1,5 @@
 //! Every key of every database, in one place. Numbers are big-endian, so that keys sort as their numbers do.
 
-use frokost_engine::time::Month;
 use frokost_engine::{AccountId, Lsn, OrderNumber};
 
 /// Journal: a part of a group, by its first LSN. Eight bytes; the only eight-byte keys there.
@@ -12,35 +11,13 @@ pub fn part(first: Lsn) -> [u8; 8] {
 /// Journal: the claim. Sorts after every part, whose first byte would only be so high after 10^18 records.
 pub const CLAIM: &[u8] = b"claim";
 
-/// Statements: one posting. Twenty bytes.
+/// Statements: where an account's last posting stands. Eight bytes; the only eight-byte keys there.
 #[must_use]
-pub fn posting(account: AccountId, month: Month, lsn: Lsn) -> [u8; 20] {
-    let mut key = [0; 20];
-    let (of_account, rest) = key.split_at_mut(8);
-    let (of_month, of_lsn) = rest.split_at_mut(4);
-    of_account.copy_from_slice(&account.0.to_be_bytes());
-    of_month.copy_from_slice(&month.number().to_be_bytes());
-    of_lsn.copy_from_slice(&lsn.0.to_be_bytes());
-    key
-}
-
-/// Statements: what every posting of an account begins with.
-#[must_use]
-pub fn postings_of(account: AccountId) -> [u8; 8] {
+pub fn last_posting(account: AccountId) -> [u8; 8] {
     account.0.to_be_bytes()
 }
 
-/// Statements: what every posting of an account in a month begins with.
-#[must_use]
-pub fn postings_in(account: AccountId, month: Month) -> [u8; 12] {
-    let mut key = [0; 12];
-    let (of_account, of_month) = key.split_at_mut(8);
-    of_account.copy_from_slice(&account.0.to_be_bytes());
-    of_month.copy_from_slice(&month.number().to_be_bytes());
-    key
-}
-
-/// Statements: the last record that is in them.
+/// Statements: the last record that is in them, and where it ends.
 pub const WATERMARK: &[u8] = b"watermark";
 
 /// Records: a school.
@@ -117,11 +94,6 @@ mod tests {
     fn keys_sort_as_their_numbers_do() {
         assert!(part(Lsn(255)) < part(Lsn(256)));
         assert!(part(Lsn(u64::MAX >> 8)).as_slice() < CLAIM);
-        let month = |number| Month::from_number(number).unwrap();
-        let key = posting(AccountId(7), month(202_312), Lsn(9));
-        assert!(key.starts_with(&postings_in(AccountId(7), month(202_312))));
-        assert!(key.starts_with(&postings_of(AccountId(7))));
-        assert!(key < posting(AccountId(7), month(202_401), Lsn(1)));
         assert!(order(OrderNumber(9)) < order(OrderNumber(10)));
     }
 }

@@ -4,15 +4,24 @@
 //! formats once); no rule about money does.
 
 mod durable_db;
+pub mod file_journal;
 pub mod format;
+mod group_reader;
 mod head_file;
 pub mod keys;
+pub mod mirrored_journal;
 pub mod records;
 pub mod sealing;
+mod segments;
 pub mod sled_journal;
+pub mod snapshots;
+mod statement_log;
 pub mod statements;
 
+pub use file_journal::FileJournal;
+pub use mirrored_journal::MirroredJournal;
 pub use records::Records;
 pub use sealing::SealingKey;
 pub use sled_journal::SledJournal;
-pub use statements::SledStatements;
+pub use snapshots::FileSnapshots;
+pub use statements::LoggedStatements;

@@ -128,6 +128,15 @@ pub struct WebSession {
     pub used_ms: u64,
 }
 
+/// One record as it stands in a backup: a line of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Under which key.
+    pub key: String,
+    /// What it says.
+    pub value: String,
+}
+
 /// The records in a folder. Clones are the same records.
 #[derive(Clone, Debug)]
 pub struct Records {
@@ -138,6 +147,42 @@ pub struct Records {
 }
 
 impl Records {
+    /// Every record, as it is while nothing else changes, for a backup. CPR numbers are sealed in it as they are here.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn export(&self) -> Result<Vec<Line>, RecordsError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = |bytes: &[u8], what: &str| {
+            let not_text = |_| RecordsError::Damaged { key: what.to_owned(), why: "it is no text".to_owned() };
+            String::from_utf8(bytes.to_vec()).map_err(not_text)
+        };
+        let mut lines = Vec::new();
+        for item in self.db.tree().iter() {
+            let (key, value) = item.map_err(|error| explain(&self.path, error))?;
+            lines.push(Line { key: text(&key, "a key")?, value: text(&value, "a value")? });
+        }
+        Ok(lines)
+    }
+
+    /// Puts the records of a backup into a folder that has none.
+    ///
+    /// # Errors
+    /// [`RecordsError::Storage`] if there are any.
+    pub fn import(&self, lines: impl IntoIterator<Item = Line>) -> Result<(), RecordsError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.db.tree().is_empty() {
+            return Err(RecordsError::Storage(format!("{} holds records already", self.path.display())));
+        }
+        for line in lines {
+            self.db
+                .tree()
+                .insert(line.key.as_bytes(), line.value.as_bytes())
+                .map_err(|error| explain(&self.path, error))?;
+        }
+        Ok(self.db.flush(&self.path)?)
+    }
+
     /// Opens the records in `folder`, or makes empty ones.
     ///
     /// # Errors

@@ -10,11 +10,15 @@ use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, Journal
 use frokost_engine::{Lsn, Record};
 
 use crate::durable_db::{DbError, DurableDb, MAX_VALUE, explain};
-use crate::format::{GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
+use crate::format::{FormatError, GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
+use crate::group_reader::GroupReader;
 use crate::head_file::HeadFile;
 use crate::keys;
 
 const _: () = assert!(PART_LIMIT <= MAX_VALUE, "larger values end in files that sled never syncs");
+
+/// The most parts that one cut removes: about ten thousand records.
+const PARTS_A_CUT: usize = 128;
 
 /// The journal in a folder. Clones are the same journal.
 #[derive(Clone, Debug)]
@@ -88,8 +92,10 @@ impl SledJournal {
 
     /// Reads everything, so that nothing is written behind a record that cannot be trusted.
     fn walk(&self, head: Lsn) -> Result<(), JournalError> {
-        let mut last = Lsn::ZERO;
-        for record in self.reader().read_from(Lsn(1)) {
+        let reader = self.reader();
+        let first = reader.first()?;
+        let mut last = Lsn(first.0.saturating_sub(1));
+        for record in reader.read_from(first) {
             last = record?.lsn;
         }
         if last == head {
@@ -99,6 +105,28 @@ impl SledJournal {
             lsn: last.next(),
             what: format!("it reads up to there, and its end is LSN {head}"),
         })
+    }
+
+    /// Removes some of the parts of groups that end before `before`, from the front, so that what is left has no gap
+    /// whenever the machine stops. It becomes durable with the next flush.
+    fn cut(&self, before: Lsn, head: Lsn) -> Result<bool, JournalError> {
+        let mut old: Vec<(sled::IVec, Lsn)> = Vec::new();
+        for item in parts_from(&self.db, Lsn::ZERO).take(PARTS_A_CUT) {
+            let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
+            let damaged =
+                |(_, error): (usize, FormatError)| JournalError::Storage(format!("a part to be cut: {error}"));
+            let (header, _) = decode_part(&bytes).map_err(damaged)?;
+            old.push((key, header.group_first));
+        }
+        // The group that `before` is in, and the last group there is, stay whole.
+        let reader = SledReader { path: self.path.clone(), db: self.db.clone() };
+        let keep = reader.start_of_group(before.min(head))?;
+        let mut removed = 0;
+        for (key, _) in old.iter().take_while(|(_, group)| *group < keep) {
+            self.db.tree().remove(key).map_err(|error| explain(&self.path, error))?;
+            removed += 1;
+        }
+        Ok(removed < PARTS_A_CUT)
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
@@ -183,6 +211,21 @@ impl Journal for SledJournal {
                 Err(AppendError::Failed(why))
             }
         }
+    }
+
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        let mut tail = self.tail();
+        if tail.epoch != claim.epoch {
+            return Err(AppendError::Fenced { ours: claim.epoch, theirs: tail.epoch });
+        }
+        if let Some(why) = &tail.failed {
+            return Err(AppendError::Failed(why.clone()));
+        }
+        let cut = self.cut(before, tail.head);
+        if let Err(error) = &cut {
+            tail.failed = Some(error.to_string());
+        }
+        cut.map_err(|error| AppendError::Failed(error.to_string()))
     }
 
     fn reader(&self) -> Arc<dyn JournalReader> {
@@ -283,15 +326,21 @@ impl JournalReader for SledReader {
             Ok(start) => start,
             Err(error) => return Box::new(std::iter::once(Err(error))),
         };
-        Box::new(Groups {
-            path: &self.path,
-            parts: parts_from(&self.db, start),
-            from,
-            expected: start,
-            chain: (start <= Lsn(1)).then(GroupHash::default),
-            ready: VecDeque::new(),
-            ended: false,
-        })
+        let mut expected = start;
+        let parts = parts_from(&self.db, start).map(move |item| {
+            let (key, bytes) = item.map_err(|error| unreadable(&self.path, error, expected))?;
+            let first = part_lsn(&key)?;
+            expected = first.next();
+            Ok((Some(first), bytes.to_vec()))
+        });
+        Box::new(GroupReader::new(parts, start, from, (start <= Lsn(1)).then(GroupHash::default)))
+    }
+
+    fn first(&self) -> Result<Lsn, JournalError> {
+        match parts_from(&self.db, Lsn::ZERO).next() {
+            Some(item) => part_lsn(&item.map_err(|error| explain(&self.path, error))?.0),
+            None => Ok(Lsn(1)),
+        }
     }
 }
 
@@ -311,88 +360,6 @@ impl SledReader {
             Err((read, error)) => {
                 let lsn = Lsn(part_lsn(&key)?.0.saturating_add(read as u64));
                 Err(JournalError::Damaged { lsn, what: error.to_string() })
-            }
-        }
-    }
-}
-
-/// Reads whole groups, checks the chain, and gives their records out one by one. A group that is not closed is not there.
-struct Groups<'a> {
-    path: &'a Path,
-    parts: sled::Iter,
-    from: Lsn,
-    expected: Lsn,
-    /// The hash of the group before; unknown before the first group when reading from the middle.
-    chain: Option<GroupHash>,
-    ready: VecDeque<Record>,
-    ended: bool,
-}
-
-impl Groups<'_> {
-    /// The next whole group, if there is one.
-    fn read_group(&mut self) -> Result<bool, JournalError> {
-        let mut group: Vec<sled::IVec> = Vec::new();
-        let mut group_first = self.expected;
-        for item in self.parts.by_ref() {
-            let (key, bytes) = item.map_err(|error| unreadable(self.path, error, self.expected))?;
-            let first = part_lsn(&key)?;
-            let damaged = |lsn: Lsn, what: &str| JournalError::Damaged { lsn, what: what.to_owned() };
-            if first != self.expected {
-                return Err(damaged(self.expected, &format!("it is missing; the next part begins with LSN {first}")));
-            }
-            let (header, records) = decode_part(&bytes)
-                .map_err(|(read, error)| damaged(Lsn(first.0.saturating_add(read as u64)), &error.to_string()))?;
-            if group.is_empty() {
-                group_first = first;
-            }
-            if header.group_first != group_first {
-                return Err(damaged(first, "it begins a group while the one before is not closed"));
-            }
-            if self.chain.is_some_and(|chain| chain != header.previous) {
-                return Err(damaged(first, "the group before it is not the one it was written after"));
-            }
-            for record in records {
-                if record.lsn != self.expected {
-                    return Err(damaged(self.expected, &format!("LSN {} stands in its place", record.lsn)));
-                }
-                self.expected = self.expected.next();
-                if record.lsn >= self.from {
-                    self.ready.push_back(record);
-                }
-            }
-            group.push(bytes);
-            if header.closes {
-                self.chain = Some(group_hash(group.iter().map(AsRef::as_ref)));
-                return Ok(true);
-            }
-        }
-        // Not closed: a group that is being written, or was when the machine stopped.
-        if let Some(unclosed) = group.first().map(|_| group_first) {
-            self.ready.retain(|record| record.lsn < unclosed);
-        }
-        Ok(false)
-    }
-}
-
-impl Iterator for Groups<'_> {
-    type Item = Result<Record, JournalError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(record) = self.ready.pop_front() {
-                return Some(Ok(record));
-            }
-            if self.ended {
-                return None;
-            }
-            match self.read_group() {
-                Ok(true) => {}
-                Ok(false) => self.ended = true,
-                Err(error) => {
-                    self.ended = true;
-                    self.ready.clear();
-                    return Some(Err(error));
-                }
             }
         }
     }

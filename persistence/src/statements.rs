@@ -1,139 +1,282 @@
-//! Statements on sled: every record that moved money, by account and month. Written behind the journal, and made anew from it
-//! when they are missing, cannot be opened or are ahead of it; nothing is ever decided from them.
+//! Statements: every record there ever was, and an account's postings by month. The records are in a log of their own
+//! ([`crate::statement_log`]); sled keeps where each account's last posting stands and how far the log is good. Written behind the
+//! journal; what is missing at the end is read from there again, and nothing is ever decided from it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use frokost_engine::journal::{JournalError, Records};
 use frokost_engine::statement::{Projection, StatementError, Statements};
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, Lsn, Record};
 
-use crate::durable_db::{DbError, DurableDb};
-use crate::format::{decode_record, encode_record};
+use crate::durable_db::{DbError, DurableDb, explain};
 use crate::keys;
+use crate::statement_log::{Found, Links, Place, StatementLog, Writer};
 
-/// The statements in a folder. Clones are the same statements.
+/// The statements in a folder. Clones read the same statements; one of them writes.
 #[derive(Clone, Debug)]
-pub struct SledStatements {
-    path: PathBuf,
+pub struct LoggedStatements {
+    folder: PathBuf,
     db: DurableDb,
+    log: StatementLog,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    writer: Writer,
     watermark: Lsn,
+    durable: Lsn,
+    /// Ends that sled does not have yet.
+    fresh: HashMap<AccountId, End>,
+    /// Why nothing is written any more.
+    failed: Option<StatementError>,
+}
+
+/// An account's last posting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    place: Place,
+    month: Month,
+    links: Links,
 }
 
 fn failed(error: impl std::fmt::Display) -> StatementError {
     StatementError(error.to_string())
 }
 
-impl SledStatements {
-    /// Opens the statements in `folder`. They are set aside and begun anew if they are damaged or know more than the
-    /// journal, which ends at `head`.
+impl LoggedStatements {
+    /// Opens the statements in `folder`. Where sled's part is missing, damaged or does not fit the log, it is made anew from the
+    /// log; where they know more than the journal, which ends at `head`, they are cut back to it.
     ///
     /// # Errors
     /// [`StatementError`] if the folder cannot be used.
-    pub fn open(folder: &Path, head: Lsn) -> Result<SledStatements, StatementError> {
-        match SledStatements::try_open(folder) {
-            Ok(statements) if statements.watermark <= head => Ok(statements),
-            Ok(statements) => {
-                tracing::warn!(watermark = %statements.watermark, %head, "statements are ahead of the journal; making them anew");
-                drop(statements);
-                SledStatements::begin_anew(folder)
-            }
-            Err(DbError::Corrupt { why, .. }) => {
-                tracing::warn!(%why, "statements are damaged; making them anew");
-                SledStatements::begin_anew(folder)
-            }
-            Err(error @ (DbError::InUse { .. } | DbError::Io { .. } | DbError::Other { .. })) => Err(failed(error)),
+    pub fn open(folder: &Path, head: Lsn) -> Result<LoggedStatements, StatementError> {
+        let log = StatementLog::open(folder).map_err(|error| failed(format!("{}: {error}", folder.display())))?;
+        match LoggedStatements::try_open(folder, &log, head) {
+            Ok(statements) => return Ok(statements),
+            Err(OpenError::Anew(why)) => tracing::warn!(%why, "the index of the statements is made anew"),
+            Err(OpenError::Final(error)) => return Err(error),
         }
-    }
-
-    fn try_open(folder: &Path) -> Result<SledStatements, DbError> {
-        let db = DurableDb::open(folder)?;
-        let corrupt = |why: &str| DbError::Corrupt { path: folder.to_owned(), why: why.to_owned() };
-        let watermark = match db.tree().get(keys::WATERMARK).map_err(|e| crate::durable_db::explain(folder, e))? {
-            Some(bytes) => {
-                let bytes = bytes.as_ref().try_into().map_err(|_| corrupt("the watermark is no number"))?;
-                Lsn(u64::from_le_bytes(bytes))
-            }
-            None => Lsn::ZERO,
-        };
-        Ok(SledStatements { path: folder.to_owned(), db, watermark })
-    }
-
-    fn begin_anew(folder: &Path) -> Result<SledStatements, StatementError> {
-        let aside = folder.with_extension("set-aside");
+        let index = folder.join("index");
+        let aside = folder.join("index.set-aside");
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(failed)?;
         }
-        fs::rename(folder, &aside).map_err(failed)?;
-        SledStatements::try_open(folder).map_err(failed)
+        if index.exists() {
+            fs::rename(&index, &aside).map_err(failed)?;
+        }
+        LoggedStatements::index_anew(folder, &log, head)
+    }
+
+    fn try_open(folder: &Path, log: &StatementLog, head: Lsn) -> Result<LoggedStatements, OpenError> {
+        let anew = |why: &str| OpenError::Anew(why.to_owned());
+        let db = DurableDb::open(&folder.join("index")).map_err(|error| match error {
+            DbError::Corrupt { why, .. } => OpenError::Anew(why),
+            other @ (DbError::InUse { .. } | DbError::Io { .. } | DbError::Other { .. }) => {
+                OpenError::Final(failed(other))
+            }
+        })?;
+        let known = db.tree().get(keys::WATERMARK).map_err(|error| OpenError::Final(failed(explain(folder, error))))?;
+        let (watermark, end) = match known {
+            Some(bytes) => read_watermark(&bytes).ok_or_else(|| anew("its watermark cannot be read"))?,
+            None if log.scan(Lsn(1), Place(u64::MAX)).next().is_some() => return Err(anew("it is missing")),
+            None => (Lsn::ZERO, Place::NOWHERE),
+        };
+        if watermark > head {
+            return Err(anew("it is ahead of the journal"));
+        }
+        let writer = log.writer(end).map_err(|error| OpenError::Anew(error.to_string()))?;
+        let fresh = HashMap::new();
+        let shared = Shared { writer, watermark, durable: watermark, fresh, failed: None };
+        Ok(LoggedStatements { folder: folder.to_owned(), db, log: log.clone(), shared: Arc::new(Mutex::new(shared)) })
+    }
+
+    /// Reads the whole log up to `head`, and keeps where each account ends.
+    fn index_anew(folder: &Path, log: &StatementLog, head: Lsn) -> Result<LoggedStatements, StatementError> {
+        let db = DurableDb::open(&folder.join("index")).map_err(failed)?;
+        let mut ends: HashMap<AccountId, End> = HashMap::new();
+        let (mut watermark, mut end) = (Lsn::ZERO, Place::NOWHERE);
+        for item in log.scan(Lsn(1), Place(u64::MAX)) {
+            let Ok(Found { place, next, record, links }) = item else {
+                // What cannot be read ends it: the rest comes from the journal, or from the mirror by `frokost restore`.
+                tracing::warn!(%watermark, "the log of the statements can be read up to there");
+                break;
+            };
+            if record.lsn > head || record.lsn != watermark.next() {
+                break;
+            }
+            if record.is_posting() {
+                ends.insert(record.account, End { place, month: record.at.month(), links });
+            }
+            (watermark, end) = (record.lsn, next);
+        }
+        let writer = log.writer(end).map_err(failed)?;
+        let shared = Shared { writer, watermark, durable: Lsn::ZERO, fresh: ends, failed: None };
+        let mut statements =
+            LoggedStatements { folder: folder.to_owned(), db, log: log.clone(), shared: Arc::new(Mutex::new(shared)) };
+        statements.flush()?;
+        Ok(statements)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end_of(&self, shared: &Shared, account: AccountId) -> Result<Option<End>, StatementError> {
+        if let Some(end) = shared.fresh.get(&account) {
+            return Ok(Some(*end));
+        }
+        let known = self.db.tree().get(keys::last_posting(account)).map_err(failed)?;
+        known
+            .map(|bytes| read_end(&bytes).ok_or_else(|| failed("an account's last posting cannot be read")))
+            .transpose()
+    }
+
+    fn put(&self, shared: &mut Shared, records: &[Record]) -> Result<(), StatementError> {
+        for record in records {
+            let place = shared.writer.next_place(record.lsn).map_err(failed)?;
+            let mut links = Links::default();
+            if record.is_posting() {
+                let month = record.at.month();
+                if let Some(end) = self.end_of(shared, record.account)? {
+                    let other_month = if end.month == month { end.links.other_month } else { end.place };
+                    links = Links { before: end.place, other_month };
+                }
+                shared.fresh.insert(record.account, End { place, month, links });
+            }
+            shared.writer.put(links, record);
+            shared.watermark = record.lsn;
+        }
+        shared.writer.write().map_err(failed)
+    }
+
+    fn last(&self, account: AccountId) -> Result<Option<End>, StatementError> {
+        let shared = self.lock();
+        self.end_of(&shared, account)
     }
 }
 
-impl Projection for SledStatements {
+enum OpenError {
+    Anew(String),
+    Final(StatementError),
+}
+
+fn read_watermark(bytes: &[u8]) -> Option<(Lsn, Place)> {
+    let (lsn, place) = bytes.split_first_chunk::<8>()?;
+    let place: [u8; 8] = place.try_into().ok()?;
+    Some((Lsn(u64::from_le_bytes(*lsn)), Place(u64::from_le_bytes(place))))
+}
+
+/// Month (u32), place, the two links (u64 each).
+fn end_bytes(end: &End) -> [u8; 28] {
+    let mut bytes = [0; 28];
+    let (month, places) = bytes.split_at_mut(4);
+    month.copy_from_slice(&end.month.number().to_le_bytes());
+    for (slot, place) in places.chunks_exact_mut(8).zip([end.place, end.links.before, end.links.other_month]) {
+        slot.copy_from_slice(&place.0.to_le_bytes());
+    }
+    bytes
+}
+
+fn read_end(bytes: &[u8]) -> Option<End> {
+    let (month, places) = bytes.split_first_chunk::<4>()?;
+    let (places, rest) = places.as_chunks::<8>();
+    let mut places = places.iter().map(|place| Place(u64::from_le_bytes(*place)));
+    let end = End {
+        place: places.next()?,
+        month: Month::from_number(u32::from_le_bytes(*month))?,
+        links: Links { before: places.next()?, other_month: places.next()? },
+    };
+    (rest.is_empty() && places.next().is_none()).then_some(end)
+}
+
+impl Projection for LoggedStatements {
     fn watermark(&self) -> Lsn {
-        self.watermark
+        self.lock().watermark
+    }
+
+    fn durable_watermark(&self) -> Lsn {
+        self.lock().durable
     }
 
     fn project(&mut self, records: &[Record]) -> Result<(), StatementError> {
-        let Some(last) = records.last() else { return Ok(()) };
-        let mut batch = sled::Batch::default();
-        for record in records.iter().filter(|record| record.movement().is_some()) {
-            let mut bytes = Vec::with_capacity(96);
-            encode_record(record, &mut bytes);
-            batch.insert(keys::posting(record.account, record.at.month(), record.lsn).as_slice(), bytes);
+        let mut shared = self.lock();
+        if let Some(failed) = &shared.failed {
+            return Err(failed.clone());
         }
-        batch.insert(keys::WATERMARK, &last.lsn.0.to_le_bytes());
-        self.db.tree().apply_batch(batch).map_err(failed)?;
-        self.watermark = last.lsn;
-        Ok(())
+        let put = self.put(&mut shared, records);
+        shared.failed = put.as_ref().err().cloned();
+        put
     }
 
     fn flush(&mut self) -> Result<(), StatementError> {
-        self.db.flush(&self.path).map_err(failed)
+        let mut shared = self.lock();
+        shared.writer.sync().map_err(failed)?;
+        let mut batch = sled::Batch::default();
+        for (account, end) in &shared.fresh {
+            batch.insert(&keys::last_posting(*account), &end_bytes(end));
+        }
+        let watermark = [shared.watermark.0.to_le_bytes(), shared.writer.end().0.to_le_bytes()].concat();
+        batch.insert(keys::WATERMARK, watermark);
+        self.db.tree().apply_batch(batch).map_err(failed)?;
+        self.db.flush(&self.folder).map_err(failed)?;
+        shared.fresh.clear();
+        shared.fresh.shrink_to(4096);
+        shared.durable = shared.watermark;
+        Ok(())
     }
 }
 
-impl Statements for SledStatements {
+impl Statements for LoggedStatements {
     fn postings(&self, account: AccountId, month: Month) -> Result<Vec<Record>, StatementError> {
-        self.db
-            .tree()
-            .scan_prefix(keys::postings_in(account, month))
-            .values()
-            .map(|bytes| {
-                let bytes = bytes.map_err(failed)?;
-                let (record, _) = decode_record(&bytes).map_err(|error| failed(format!("a posting: {error}")))?;
-                Ok(record)
-            })
-            .collect()
+        let mut postings = Vec::new();
+        let mut next = self.last(account)?.map_or(Place::NOWHERE, |end| end.place);
+        while next != Place::NOWHERE {
+            let (links, record) = self.log.read(next).map_err(failed)?;
+            if record.account != account {
+                return Err(failed(format!("LSN {} is account {}'s, not {account}'s", record.lsn, record.account)));
+            }
+            next = if record.at.month() == month { links.before } else { links.other_month };
+            if record.at.month() == month {
+                postings.push(record);
+            }
+        }
+        postings.reverse();
+        Ok(postings)
+    }
+
+    fn records_from(&self, from: Lsn) -> Records<'_> {
+        let end = self.lock().writer.end();
+        Box::new(self.log.scan(from, end).map(|item| match item {
+            Ok(found) => Ok(found.record),
+            Err(what) => Err(JournalError::Storage(format!("the statements cannot be read: {what}"))),
+        }))
     }
 
     fn months(&self, account: AccountId) -> Result<Vec<Month>, StatementError> {
-        // Jumps from the last posting of a month to the last posting before that month.
-        let prefix = keys::postings_of(account);
         let mut months = Vec::new();
-        let mut before = prefix_end(&prefix);
-        while let Some((key, _)) = self.db.tree().get_lt(&before).map_err(failed)? {
-            let Some(number) = key.strip_prefix(&prefix).and_then(|rest| rest.first_chunk::<4>()) else { break };
-            let month =
-                Month::from_number(u32::from_be_bytes(*number)).ok_or_else(|| failed("a posting in no month"))?;
-            months.push(month);
-            before = keys::postings_in(account, month).to_vec();
+        let mut next = self.last(account)?.map_or(Place::NOWHERE, |end| end.place);
+        while next != Place::NOWHERE {
+            let (links, record) = self.log.read(next).map_err(failed)?;
+            months.push(record.at.month());
+            next = links.other_month;
         }
+        // A clock that was set back makes a month appear twice.
+        months.sort_unstable();
+        months.dedup();
+        months.reverse();
         Ok(months)
     }
-}
-
-/// The first key after all that begin with `prefix`.
-fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    end.extend_from_slice(&[0xff; 16]);
-    end
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frokost_engine::{Amount, CallerId, Entry, RequestKey, Sequence, Timestamp};
+    use frokost_engine::{Amount, CallerId, Entry, PersonId, RequestKey, Sequence, Text, Timestamp};
 
     fn sale(lsn: u64, account: u64, at: &str) -> Record {
         let at: u64 = at.parse().unwrap();
@@ -144,6 +287,8 @@ mod tests {
             fingerprint: 0,
             account: AccountId(account),
             balance: Amount::ZERO,
+            by: PersonId(0),
+            text: Text::EMPTY,
             entry: Entry::Purchased { amount: Amount::from_kroner(1) },
         }
     }
@@ -162,11 +307,11 @@ mod tests {
             sale(5, 7, july),
             sale(6, 255, may),
         ];
-        let mut statements = SledStatements::open(&path, Lsn(6)).unwrap();
+        let mut statements = LoggedStatements::open(&path, Lsn(6)).unwrap();
         statements.project(&records).unwrap();
         statements.flush().unwrap();
         drop(statements);
-        let statements = SledStatements::open(&path, Lsn(6)).unwrap();
+        let statements = LoggedStatements::open(&path, Lsn(6)).unwrap();
         assert_eq!(statements.watermark(), Lsn(6));
         let months: Vec<u32> = statements.months(AccountId(7)).unwrap().iter().map(|m| m.number()).collect();
         assert_eq!(months, [202_307, 202_306, 202_305]);
@@ -179,10 +324,10 @@ mod tests {
     fn statements_that_know_more_than_the_journal_begin_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("statements");
-        let mut statements = SledStatements::open(&path, Lsn(9)).unwrap();
+        let mut statements = LoggedStatements::open(&path, Lsn(9)).unwrap();
         statements.project(&[sale(9, 7, "1683000000000")]).unwrap();
         statements.flush().unwrap();
         drop(statements);
-        assert_eq!(SledStatements::open(&path, Lsn(8)).unwrap().watermark(), Lsn::ZERO);
+        assert_eq!(LoggedStatements::open(&path, Lsn(8)).unwrap().watermark(), Lsn::ZERO);
     }
 }

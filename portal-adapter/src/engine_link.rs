@@ -106,7 +106,7 @@ impl EngineLink {
             async move {
                 Ok(match client.command(sequence, command).await? {
                     outcome @ (Outcome::Approved(_) | Outcome::Rejected(_)) => Some(outcome),
-                    Outcome::Busy | Outcome::Unavailable | Outcome::View(_) => None,
+                    Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => None,
                 })
             }
         })
@@ -122,7 +122,7 @@ impl EngineLink {
             Ok(match client.query(Query::AccountBalance { account }).await? {
                 Outcome::View(view) => Some(Some(view)),
                 Outcome::Rejected(_) => Some(None),
-                Outcome::Busy | Outcome::Unavailable | Outcome::Approved(_) => None,
+                Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::Approved(_) => None,
             })
         })
         .await
@@ -137,7 +137,13 @@ impl EngineLink {
             Ok(match client.statement(account, month).await? {
                 Ok(statement) => Some(statement),
                 Err(Outcome::Rejected(_)) => Some((Vec::new(), Vec::new())),
-                Err(Outcome::Approved(_) | Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) => None,
+                Err(
+                    Outcome::Approved(_)
+                    | Outcome::View(_)
+                    | Outcome::Busy
+                    | Outcome::OutOfSpace
+                    | Outcome::Unavailable,
+                ) => None,
             })
         })
         .await

@@ -89,6 +89,12 @@ words! {
     posting_top_up: "Indbetaling, ordre", "Payment, order";
     posting_by_hand: "Indbetaling på skolen", "Paid in at the school";
     posting_opening: "Overført saldo", "Balance brought forward";
+    posting_automatic: "Automatisk optankning, ordre", "Automatic top-up, order";
+    posting_transfer_out: "Overført til konto", "Transferred to account";
+    posting_transfer_in: "Overført fra konto", "Transferred from account";
+    posting_payout: "Udbetaling", "Pay-out";
+    posting_payout_returned: "Udbetaling afvist og returneret", "Pay-out refused and returned";
+    posting_correction: "Rettelse", "Correction";
     pay_in_for: "Konto for indbetaling", "Account to pay into";
     pay_in_amount: "Beløb der ønskes indbetalt, i hele kroner", "Amount to pay in, in whole kroner";
     pay_in_least: "Mindst", "At least";

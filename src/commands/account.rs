@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use frokost_engine::command::Reason;
 use frokost_engine::command::Source;
 use frokost_engine::time::Month;
-use frokost_engine::{AccountId, AccountView, Amount, Clock, Command, OrderNumber, Outcome, Query};
+use frokost_engine::{AccountId, AccountView, Amount, Asked, Clock, Command, Details, OrderNumber, Outcome, Query};
 
-use crate::cli::{AccountArgs, AccountVerb, Lang};
+use crate::cli::{AccountArgs, AccountVerb, Lang, ReasonArg};
 use crate::data_folder::DataFolder;
 use crate::node::SystemClock;
 use crate::operator::Operator;
@@ -57,6 +58,34 @@ async fn act(operator: &Operator, verb: AccountVerb) -> anyhow::Result<()> {
             let receipt = operator.must(Command::TopUp { account, order, amount, source: Source::Counter }).await?;
             println!("{amount} paid in to account {account}; balance {}", receipt.balance);
         }
+        AccountVerb::Credit { account, limit } => {
+            let account = operator.account(&account).await?.account;
+            operator.must(Command::SetCreditLimit { account, limit }).await?;
+            println!("account {account} may go {limit} below zero");
+        }
+        AccountVerb::Transfer { from, to, amount, text } => {
+            let from = operator.account(&from).await?.account;
+            let to = operator.account(&to).await?.account;
+            let details = Details { text, ..Details::default() };
+            let receipt = operator.must(Asked { command: Command::Transfer { from, to, amount }, details }).await?;
+            println!("{amount} moved from account {from} to account {to}; {} left", receipt.balance);
+        }
+        AccountVerb::Correct { account, amount, reason, text } => {
+            let account = operator.account(&account).await?.account;
+            anyhow::ensure!(
+                reason != ReasonArg::Other || !text.is_empty(),
+                "say with --text what the reason 'other' is"
+            );
+            let details = Details { text, ..Details::default() };
+            let command = Command::Correct { account, amount, reason: reason.into() };
+            let receipt = operator.must(Asked { command, details }).await?;
+            println!("account {account} is corrected by {amount}; balance {}", receipt.balance);
+        }
+        AccountVerb::Close { account } => {
+            let account = operator.account(&account).await?.account;
+            operator.must(Command::Close { account }).await?;
+            println!("account {account} is closed");
+        }
         AccountVerb::Statement { account, month } => {
             let view = operator.account(&account).await?;
             let month = match month {
@@ -71,6 +100,18 @@ async fn act(operator: &Operator, verb: AccountVerb) -> anyhow::Result<()> {
     Ok(())
 }
 
+impl From<ReasonArg> for Reason {
+    fn from(reason: ReasonArg) -> Reason {
+        match reason {
+            ReasonArg::TillError => Reason::TillError,
+            ReasonArg::PaymentError => Reason::PaymentError,
+            ReasonArg::Goodwill => Reason::Goodwill,
+            ReasonArg::WriteOff => Reason::WriteOff,
+            ReasonArg::Other => Reason::Other,
+        }
+    }
+}
+
 /// Receipts paid by hand have order numbers of their own, so that none meets a payment's.
 fn by_hand(reference: u64) -> anyhow::Result<u64> {
     const BY_HAND: u64 = 1 << 61;
@@ -83,9 +124,18 @@ pub(crate) fn show(view: &AccountView) {
     println!("school        {}", view.school);
     println!("balance       {}", view.balance);
     println!("card          {}", view.card.map_or("none".to_owned(), |card| card.to_string()));
-    println!("status        {}", if view.blocked { "blocked" } else { "active" });
+    let status = match (view.closed, view.blocked) {
+        (true, _) => "closed",
+        (false, true) => "blocked",
+        (false, false) => "active",
+    };
+    println!("status        {status}");
     println!("daily limit   {}", view.daily_limit.map_or("none".to_owned(), |limit| limit.to_string()));
     println!("spent today   {}", view.spent_today);
+    println!("credit limit  {}", view.credit_limit);
+    if let Some(amount) = view.auto_top_up {
+        println!("auto top-up   {amount}{}", if view.charging { ", being charged" } else { "" });
+    }
 }
 
 async fn statement(operator: &Operator, view: &AccountView, month: Month) -> anyhow::Result<()> {
@@ -97,13 +147,15 @@ async fn statement(operator: &Operator, view: &AccountView, month: Month) -> any
     println!("account {}, {}; balance {}; months: {}", view.account, month.number(), view.balance, numbers.join(" "));
     for posting in postings {
         let at = posting.at.local().strftime("%d-%m-%Y %H.%M").to_string();
-        println!(
-            "{at}  {:<9} {:>5}  {:>16}  {:>16}",
+        let line = format!(
+            "{at}  {:<15} {:>5}  {:>16}  {:>16}  {}",
             posting.entry.name(),
             posting.key.caller.to_string(),
             posting.change().to_string(),
-            posting.balance.to_string()
+            posting.balance.to_string(),
+            posting.text
         );
+        println!("{}", line.trim_end());
     }
     Ok(())
 }
@@ -118,9 +170,11 @@ async fn find(settings: &Settings, name: &str) -> anyhow::Result<ExitCode> {
         let account = AccountId(pupil.account);
         let card = match operator.query(Query::AccountBalance { account }).await? {
             Outcome::View(view) => view.card.map_or("no card".to_owned(), |card| format!("card {card}")),
-            Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::Busy | Outcome::Unavailable => {
-                "no account".to_owned()
-            }
+            Outcome::Approved(_)
+            | Outcome::Rejected(_)
+            | Outcome::Busy
+            | Outcome::OutOfSpace
+            | Outcome::Unavailable => "no account".to_owned(),
         };
         println!("{account:>8}  {}  {card}  school {}", pupil.name, pupil.school);
     }

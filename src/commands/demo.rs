@@ -16,7 +16,7 @@ use crate::cli::{DemoArgs, SettingsArgs};
 use crate::commands::live::Live;
 use crate::commands::load::till_bundles;
 use crate::commands::pupils::{NewPupil, Taken, take_in};
-use crate::commands::serve::stop_signal;
+use crate::commands::serve::StopSignals;
 use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
 use crate::node::Node;
@@ -40,9 +40,10 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&source, &flags)?;
     refuse_a_real_school(&settings)?;
     let node = Node::start(settings).await?;
+    let mut stop = StopSignals::listen()?;
     let ended = tokio::select! {
         played = play(&node, &args) => played.map(Some),
-        stopped = stop_signal() => stopped.map(|()| None),
+        () = stop.come() => Ok(None),
     };
     let report = match ended {
         Ok(report) => report,
@@ -52,8 +53,9 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if report.is_some() && !args.once {
-        stop_signal().await?;
+        stop.come().await;
     }
+    stop.again_ends_at_once();
     let engine = node.core.engine.clone();
     node.shutdown().await;
     println!("\nstopped: everyone was answered; {} records are durable in {}", engine.durable(), args.data.display());

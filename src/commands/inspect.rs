@@ -4,20 +4,20 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use frokost_engine::journal::Journal;
 use frokost_engine::{AccountId, Entry, Lsn, Record};
 
 use crate::cli::InspectArgs;
 use crate::data_folder::DataFolder;
 use crate::settings::Settings;
+use crate::store::Store;
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     let folder = DataFolder::existing(&settings.data)?;
-    let journal = folder.journal().with_context(|| format!("{}", folder.path().display()))?;
+    let store = Store::open(&folder, &settings).with_context(|| format!("{}", folder.path().display()))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let last = args.to.unwrap_or(Lsn(u64::MAX));
-    for record in journal.reader().read_from(args.from) {
+    for record in store.history(args.from) {
         let record = record?;
         if record.lsn > last {
             break;
@@ -46,14 +46,32 @@ fn line(record: &Record) -> String {
         Entry::ToppedUp { order, amount, source } => {
             format!("amount={} order={order} source={source:?}", amount.kroner())
         }
-        Entry::Blocked | Entry::Activated => String::new(),
+        Entry::Blocked | Entry::Activated | Entry::AutoTopUpCancelled | Entry::Closed => String::new(),
+        Entry::CreditLimitSet { limit } => format!("limit={}", limit.kroner()),
+        Entry::TransferredOut { to, amount } => format!("amount={} to={to}", amount.kroner()),
+        Entry::TransferredIn { from, amount } => format!("amount={} from={from}", amount.kroner()),
+        Entry::PayoutSent { payout } => format!("payout={payout}"),
+        Entry::PayoutReserved { payout, amount }
+        | Entry::PayoutDone { payout, amount }
+        | Entry::PayoutReturned { payout, amount } => format!("amount={} payout={payout}", amount.kroner()),
+        Entry::Corrected { amount, reason } => format!("amount={} reason={}", amount.kroner(), reason.name()),
+        Entry::AutoTopUpAgreed { agreement, amount } => format!("amount={} agreement={agreement}", amount.kroner()),
+        Entry::ChargeWished { attempt, agreement, amount } => {
+            format!("amount={} attempt={attempt} agreement={agreement}", amount.kroner())
+        }
+        Entry::ChargeFailed { attempt, failure } => format!("attempt={attempt} why={}", failure.name()),
         Entry::DailyLimitSet { limit } => {
             format!("limit={}", limit.map_or("none".to_owned(), |limit| limit.kroner().to_string()))
         }
         Entry::Refused { rejection } => format!("why={} amount={}", rejection.name(), rejection.amount().kroner()),
     };
+    let said = match (record.by.0, record.text.is_empty()) {
+        (0, true) => String::new(),
+        (by, true) => format!(" by={by}"),
+        (by, false) => format!(" by={by} text={:?}", record.text.as_str()),
+    };
     format!(
-        "{} {at} {} account={} key={} balance={} {detail}",
+        "{} {at} {} account={} key={} balance={} {detail}{said}",
         record.lsn,
         record.entry.name(),
         record.account,

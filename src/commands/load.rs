@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::cli::LoadArgs;
 use crate::commands::live::Live;
-use crate::commands::serve::stop_signal;
+use crate::commands::serve::StopSignals;
 use crate::data_folder::DataFolder;
 use crate::exit;
 use crate::node::loopback_of;
@@ -30,10 +30,10 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     };
     // Ctrl-C ends the run early; it is audited and reported all the same.
     let (stop, stopped) = watch::channel(false);
+    let mut signals = StopSignals::listen()?;
     tokio::spawn(async move {
-        if stop_signal().await.is_ok() {
-            stop.send_replace(true);
-        }
+        signals.come().await;
+        stop.send_replace(true);
     });
     let live = Live::new();
     let tills = cast.tills.len();

@@ -138,7 +138,7 @@ async fn open(
     let mut changed = false;
     let has_card = match operator.query(Query::AccountBalance { account }).await? {
         Outcome::View(view) => view.card.is_some(),
-        Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::Busy | Outcome::Unavailable => {
+        Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => {
             operator.must(Command::Open { account, school }).await?;
             changed = true;
             false
@@ -158,7 +158,11 @@ async fn open(
         match operator.command(opening).await? {
             Outcome::Approved(_) => changed = true,
             Outcome::Rejected(Rejection::OrderCredited) => {}
-            other @ (Outcome::Rejected(_) | Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) => {
+            other @ (Outcome::Rejected(_)
+            | Outcome::View(_)
+            | Outcome::Busy
+            | Outcome::OutOfSpace
+            | Outcome::Unavailable) => {
                 return Ok(Err(explain(&other, Lang::En)));
             }
         }

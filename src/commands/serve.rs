@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::cli::ServeArgs;
+use crate::exit;
 use crate::node::Node;
 use crate::settings::Settings;
 
@@ -13,6 +16,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     ];
     let settings = Settings::read(&args.settings, &flags)?;
     let node = Node::start(settings).await?;
+    let mut stop = StopSignals::listen()?;
     // One line on standard output when it is ready, for people and for whoever waits for it.
     println!(
         "ready: tills on {} (UDP), portal on {}, metrics on http://{}/metrics; {} accounts, journal at LSN {}",
@@ -22,19 +26,39 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         node.core.engine.accounts(),
         node.core.engine.durable()
     );
-    stop_signal().await?;
+    stop.come().await;
+    stop.again_ends_at_once();
     let engine = node.core.engine.clone();
     node.shutdown().await;
     println!("stopped: everyone was answered, everything is durable up to LSN {}", engine.durable());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ctrl-C, or the signal a service manager sends.
-pub(crate) async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed?,
-        _ = terminate.recv() => {}
+/// Ctrl-C, and the signal a service manager sends. Listened to from the moment this is made.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    pub(crate) fn listen() -> anyhow::Result<StopSignals> {
+        Ok(StopSignals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    Ok(())
+
+    /// Waits for either.
+    pub(crate) async fn come(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Whoever asks a second time means it.
+    pub(crate) fn again_ends_at_once(mut self) {
+        tokio::spawn(async move {
+            self.come().await;
+            eprintln!("frokost: stopped at once; what was answered is durable, start again to recover");
+            std::process::exit(exit::FAILED.into());
+        });
+    }
 }

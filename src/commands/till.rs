@@ -114,7 +114,9 @@ impl Till {
         Ok(match outcome {
             Some(Outcome::Approved(_)) => ExitCode::SUCCESS,
             Some(Outcome::Rejected(_)) => ExitCode::from(exit::REFUSED),
-            Some(Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) | None => ExitCode::from(exit::FAILED),
+            Some(Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable) | None => {
+                ExitCode::from(exit::FAILED)
+            }
         })
     }
 
@@ -124,7 +126,8 @@ impl Till {
         let mut told = false;
         loop {
             match self.client.command(sequence, command).await {
-                Ok(outcome @ (Outcome::Approved(_) | Outcome::Rejected(_))) => {
+                // Without space nothing was done, and nothing will be: the cashier is told, the sale is not sent again.
+                Ok(outcome @ (Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::OutOfSpace)) => {
                     self.outbox.done(sequence)?;
                     return Ok(Some(outcome));
                 }

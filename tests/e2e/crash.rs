@@ -62,7 +62,7 @@ impl Till {
                     known.lock().unwrap().insert(key, (command, None));
                     (key, command)
                 });
-                let request = Request::Command { sequence: key.sequence, command };
+                let request = Request::Command { sequence: key.sequence, asked: command.into() };
                 let Ok(answer) = client.send(&request) else { return };
                 flying.push((key, answer));
             }
@@ -162,7 +162,7 @@ async fn a_resend_after_a_lost_answer_gets_the_first_answer() {
     let bundle = Bundle::read(&home.enrol("till-1")).unwrap();
     let mut server = home.serve();
     let sale = Command::Purchase { card: card(1).parse().unwrap(), amount: Amount::from_kroner(25) };
-    let request = Request::Command { sequence: Sequence(1), command: sale };
+    let request = Request::Command { sequence: Sequence(1), asked: sale.into() };
     // The sale arrives and is carried out, but the till never hears of it.
     let (client, _) = Client::connect(server.tills, &bundle).await.unwrap();
     let _never_read = client.send(&request).unwrap();

@@ -1,5 +1,5 @@
 //! The account actor: owns one account's state while the account is in use. It carries messages to the pure core and
-//! what comes of them to the committer, in that order; it never waits for anything.
+//! what comes of them to the committer, in that order; it never waits for anything but the other half of a transfer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::account::Account;
+use crate::actors::transfer::{Half, Suspension};
 use crate::caller::Caller;
 use crate::cell::Cell;
-use crate::command::Command;
+use crate::command::{Asked, Command};
 use crate::committer::{Draft, Item};
 use crate::engine::Shared;
 use crate::entry::Entry;
@@ -17,6 +18,7 @@ use crate::id::{AccountId, RequestKey};
 use crate::outcome::Outcome;
 use crate::pending::Pending;
 use crate::rejection::Rejection;
+use crate::time::Timestamp;
 
 pub(crate) type AccountCell = Cell<Box<Account>, ActorRef<AccountMessage>>;
 
@@ -27,6 +29,12 @@ pub(crate) enum AccountMessage {
     Command(CommandMessage),
     /// Its balance and state, for whom it may concern.
     View(Caller, Pending),
+    /// A transfer of which this is the account with the lower number.
+    Transfer(Box<TransferMessage>),
+    /// A transfer of which this is the account with the higher number; the other one waits.
+    Complete(Box<Half>),
+    /// Word from the other account: was the transfer made?
+    Completed(bool),
     /// Nobody has asked for a while: give the state back.
     Retire,
 }
@@ -36,8 +44,31 @@ pub(crate) struct CommandMessage {
     pub(crate) caller: Caller,
     pub(crate) key: RequestKey,
     pub(crate) fingerprint: u64,
-    pub(crate) command: Command,
+    pub(crate) asked: Asked,
     pub(crate) pending: Pending,
+}
+
+impl CommandMessage {
+    /// A record of it to be.
+    pub(crate) fn draft(&self, at: Timestamp, account: &Account, entry: Entry) -> Draft {
+        Draft {
+            at,
+            key: self.key,
+            fingerprint: self.fingerprint,
+            account: account.id(),
+            balance: account.balance(),
+            by: self.asked.details.by,
+            text: self.asked.details.text,
+            entry,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct TransferMessage {
+    pub(crate) message: CommandMessage,
+    /// The account with the higher number.
+    pub(crate) other: Arc<AccountCell>,
 }
 
 /// The rules or the state of an account are not what they should be; its actor has fallen.
@@ -50,48 +81,50 @@ pub(crate) struct AccountActor {
     pub(crate) cell: Arc<AccountCell>,
 }
 
+/// What the actor owns.
+pub(crate) struct Owned {
+    pub(crate) account: Box<Account>,
+    /// Waiting for the other half of a transfer.
+    pub(crate) suspended: Option<Box<Suspension>>,
+}
+
 impl Actor for AccountActor {
     type Msg = AccountMessage;
     /// `None` only between giving the state back and stopping.
-    type State = Option<Box<Account>>;
+    type State = Option<Owned>;
     type Arguments = Box<Account>;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<AccountMessage>,
         account: Box<Account>,
-    ) -> Result<Option<Box<Account>>, ActorProcessingErr> {
-        Ok(Some(account))
+    ) -> Result<Option<Owned>, ActorProcessingErr> {
+        Ok(Some(Owned { account, suspended: None }))
     }
 
     async fn handle(
         &self,
         myself: ActorRef<AccountMessage>,
         message: AccountMessage,
-        state: &mut Option<Box<Account>>,
+        state: &mut Option<Owned>,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(mut account) = state.take() else { return Ok(()) };
-        let id = account.id();
+        let Some(mut owned) = state.take() else { return Ok(()) };
+        let id = owned.account.id();
         // A state that panicked half-way is never used again: the supervisor makes it anew from the journal.
-        let handled = catch_unwind(AssertUnwindSafe(|| match message {
-            AccountMessage::Command(message) => {
-                self.decide(&mut account, message);
-                self.cell.handled();
-                Some(account)
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            if !matches!(message, AccountMessage::Retire) {
+                self.take(&mut owned, message, &myself);
+                return Some(owned);
             }
-            AccountMessage::View(caller, pending) => {
-                self.show(&account, &caller, pending);
-                self.cell.handled();
-                Some(account)
-            }
-            AccountMessage::Retire => match self.cell.retire(account) {
+            // A transfer that waits counts as waiting, so a suspended account is never given back.
+            match self.cell.retire(owned.account) {
                 // The count of waiting messages was zero under the lock: the mailbox is empty.
                 Ok(()) => {
                     myself.stop(None);
                     None
                 }
-                Err(account) => Some(account),
-            },
+                Err(account) => Some(Owned { account, suspended: owned.suspended }),
+            }
         }));
         *state = handled.map_err(|_| Panicked(id))?;
         Ok(())
@@ -99,14 +132,44 @@ impl Actor for AccountActor {
 }
 
 impl AccountActor {
+    /// Handles a message, or keeps it until the transfer that is under way is done.
+    pub(crate) fn take(&self, owned: &mut Owned, message: AccountMessage, myself: &ActorRef<AccountMessage>) {
+        if let AccountMessage::Completed(made) = message {
+            return self.resume(owned, made, myself);
+        }
+        if let Some(suspended) = &mut owned.suspended {
+            return suspended.waiting.push_back(message);
+        }
+        match message {
+            AccountMessage::Command(message) => {
+                self.decide(&mut owned.account, message);
+                self.cell.handled();
+            }
+            AccountMessage::View(caller, pending) => {
+                self.show(&owned.account, &caller, pending);
+                self.cell.handled();
+            }
+            AccountMessage::Transfer(transfer) => self.begin_transfer(owned, *transfer, myself),
+            AccountMessage::Complete(half) => {
+                self.complete_transfer(&mut owned.account, *half);
+                self.cell.handled();
+            }
+            AccountMessage::Completed(_) | AccountMessage::Retire => {}
+        }
+    }
+
+    pub(crate) fn probe(&self, command: &Command) {
+        if let Some(probe) = &self.shared.probe {
+            probe(command);
+        }
+    }
+
     fn decide(&self, account: &mut Account, message: CommandMessage) {
-        let CommandMessage { caller, key, fingerprint, command, pending } = message;
         let now = self.shared.clock.now();
         let rules = &self.shared.rules;
-        if let Some(probe) = &self.shared.probe {
-            probe(&command);
-        }
-        let decided = account.decide(&caller, &command, rules, now);
+        let command = &message.asked.command;
+        self.probe(command);
+        let decided = account.decide(&message.caller, &message.asked, rules, now);
         let mut entry = decided.unwrap_or_else(|rejection| Entry::Refused { rejection });
         // The one rule that is not the account's own: a card belongs to one account.
         if let Entry::CardBound { card } = entry
@@ -114,9 +177,17 @@ impl AccountActor {
         {
             entry = Entry::Refused { rejection: Rejection::CardTaken };
         }
-        account.apply(key, now, &entry, rules);
-        let draft = Draft { at: now, key, fingerprint, account: account.id(), balance: account.balance(), entry };
-        self.shared.commit(Item::Commit(draft, pending));
+        account.apply(message.key, now, &entry, rules);
+        let draft = message.draft(now, account, entry);
+        let item = match account.wish(command, &entry, rules) {
+            None => Item::Commit(draft, message.pending),
+            Some(wish) => {
+                account.apply(message.key, now, &wish, rules);
+                let companion = message.draft(now, account, wish);
+                Item::CommitBoth(Box::new((draft, companion)), message.pending)
+            }
+        };
+        self.shared.commit(item);
     }
 
     fn show(&self, account: &Account, caller: &Caller, pending: Pending) {

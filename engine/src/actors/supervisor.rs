@@ -11,8 +11,9 @@ use crate::account::Account;
 use crate::actors::account::Panicked;
 use crate::committer::Item;
 use crate::engine::Shared;
-use crate::id::{AccountId, Lsn};
+use crate::id::AccountId;
 use crate::journal::JournalError;
+use crate::ledger_state::rebuild_account;
 
 /// How long a fallen account stays closed at least.
 const BEFORE_REBUILDING: Duration = Duration::from_millis(200);
@@ -63,18 +64,10 @@ async fn rebuild(shared: &Arc<Shared>, account: AccountId) {
         return;
     }
     let reader = Arc::clone(&shared.reader);
+    let snapshots = Arc::clone(&shared.snapshots);
     let rules = shared.rules;
     let replayed = tokio::task::spawn_blocking(move || -> Result<Box<Account>, JournalError> {
-        let mut state = Box::new(Account::unopened(account));
-        for record in reader.read_from(Lsn(1)) {
-            let record = record?;
-            if record.account == account {
-                state
-                    .replay(&record, &rules)
-                    .map_err(|diverged| JournalError::Damaged { lsn: record.lsn, what: diverged.to_string() })?;
-            }
-        }
-        Ok(state)
+        rebuild_account(account, reader.as_ref(), snapshots.as_ref(), &rules)
     })
     .await;
     match replayed {

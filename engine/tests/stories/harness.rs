@@ -1,11 +1,12 @@
 //! What every story needs: a clock that stands where it is put, and an engine on a journal that outlives it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use frokost_engine::command::Source;
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Shard};
 use frokost_engine::memory_journal::MemoryJournal;
+use frokost_engine::memory_snapshots::MemorySnapshots;
 use frokost_engine::memory_statements::MemoryStatements;
 use frokost_engine::{
     AccountId, Amount, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Fatal, Lsn,
@@ -23,6 +24,10 @@ impl Clock for StoppedClock {
 /// An engine, and what is left when it is gone.
 pub struct World {
     pub journal: MemoryJournal,
+    pub snapshots: MemorySnapshots,
+    pub statements: MemoryStatements,
+    /// Is there room on the disk?
+    pub room: Arc<AtomicBool>,
     pub clock: Arc<StoppedClock>,
     pub fatal: Arc<Mutex<Option<Fatal>>>,
     pub config: Config,
@@ -32,6 +37,9 @@ impl World {
     pub fn new() -> World {
         World {
             journal: MemoryJournal::default(),
+            snapshots: MemorySnapshots::default(),
+            statements: MemoryStatements::default(),
+            room: Arc::new(AtomicBool::new(true)),
             clock: Arc::new(StoppedClock(AtomicU64::new(1_790_000_000_000))),
             fatal: Arc::default(),
             config: Config::default(),
@@ -43,12 +51,15 @@ impl World {
     }
 
     pub async fn start_on(&self, journal: Box<dyn Journal>) -> Engine {
-        let statements = MemoryStatements::default();
+        let statements = self.statements.clone();
         let fatal = Arc::clone(&self.fatal);
+        let room = Arc::clone(&self.room);
         let ports = Ports {
             journal,
             projection: Box::new(statements.clone()),
             statements: Arc::new(statements),
+            snapshots: Arc::new(self.snapshots.clone()),
+            room: Arc::new(move || room.load(Ordering::SeqCst)),
             clock: self.clock.clone(),
             on_fatal: Arc::new(move |why| *fatal.lock().unwrap() = Some(why)),
         };
@@ -117,6 +128,10 @@ impl Journal for Panicking {
         panic!("the store panics")
     }
 
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        self.0.truncate_before(claim, before)
+    }
+
     fn reader(&self) -> Arc<dyn JournalReader> {
         self.0.reader()
     }
@@ -150,6 +165,10 @@ impl Journal for Gated {
     fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
         self.gate.pass();
         self.journal.append(claim, expected, records)
+    }
+
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        self.journal.truncate_before(claim, before)
     }
 
     fn reader(&self) -> Arc<dyn JournalReader> {

@@ -15,3 +15,4 @@ mod harness;
 mod keys;
 mod naive;
 mod panics;
+mod property;

@@ -1,108 +1,115 @@
-//! The engine against a ledger so plain that it cannot be wrong, with crashes, lost groups, resends and clock jumps in between.
-//! After every crash: what was acknowledged is there, nothing is there twice, and the same keys get the same answers.
+//! A ledger so plain that it cannot be wrong - one field a fact, no cleverness - and random requests to hold the engine against it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
-use frokost_engine::audit::Auditor;
-use frokost_engine::command::Source;
-use frokost_engine::memory_journal::Fault;
+use frokost_engine::command::{ChargeFailure, Reason, Source};
 use frokost_engine::{
-    AccountId, Amount, CallerHandle, Command, Engine, OrderNumber, Outcome, Query, Rejection, RequestKey, Sequence,
+    AccountId, AgreementNumber, Amount, Asked, Attempt, CardNumber, Command, Currency, Details, OrderNumber,
+    PayoutNumber, PersonId, RequestKey,
 };
-use proptest::prelude::*;
 
-use crate::harness::*;
+use crate::harness::{SCHOOL, card};
 
-const PUPILS: u64 = 3;
-
-#[derive(Debug, Clone)]
-enum Step {
-    Buy { pupil: u64, ore: i64 },
-    TopUp { pupil: u64, ore: i64, order: u64 },
-    Refund { pupil: u64, sale: prop::sample::Index, ore: i64 },
-    Block { pupil: u64 },
-    Activate { pupil: u64 },
-    Limit { pupil: u64, ore: Option<i64> },
-    Rebind { pupil: u64 },
-    Resend { which: prop::sample::Index },
-    SixHours,
-    Crash,
-    FailedFlush { stored: bool },
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pupil {
+    pub balance: i64,
+    pub card: u32,
+    pub blocked: bool,
+    pub closed: bool,
+    pub limit: Option<i64>,
+    pub credit: i64,
+    pub spent: BTreeMap<i32, i64>,
+    pub orders: Vec<u64>,
+    pub paid_in: i64,
+    /// Amount, and whether it is settled.
+    pub payouts: BTreeMap<u64, (i64, bool)>,
+    pub agreed: Option<i64>,
+    pub attempts: u32,
+    pub charging: bool,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let pupil = 1..=PUPILS;
-    let ore = prop_oneof![8 => 1..20_000i64, 1 => Just(0), 1 => Just(-5), 1 => Just(i64::MAX), 1 => Just(i64::MIN)];
-    prop_oneof![
-        10 => (pupil.clone(), ore.clone()).prop_map(|(pupil, ore)| Step::Buy { pupil, ore }),
-        5 => (pupil.clone(), ore.clone(), 1..30u64).prop_map(|(pupil, ore, order)| Step::TopUp { pupil, ore, order }),
-        4 => (pupil.clone(), any::<prop::sample::Index>(), ore.clone())
-            .prop_map(|(pupil, sale, ore)| Step::Refund { pupil, sale, ore }),
-        1 => pupil.clone().prop_map(|pupil| Step::Block { pupil }),
-        2 => pupil.clone().prop_map(|pupil| Step::Activate { pupil }),
-        2 => (pupil.clone(), prop::option::of(0..30_000i64)).prop_map(|(pupil, ore)| Step::Limit { pupil, ore }),
-        1 => pupil.prop_map(|pupil| Step::Rebind { pupil }),
-        4 => any::<prop::sample::Index>().prop_map(|which| Step::Resend { which }),
-        2 => Just(Step::SixHours),
-        2 => Just(Step::Crash),
-        2 => any::<bool>().prop_map(|stored| Step::FailedFlush { stored }),
-    ]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Naive {
+    pub pupils: BTreeMap<u64, Pupil>,
+    /// Every sale: whose, on which day, when, how much, how much of it given back.
+    pub sales: BTreeMap<RequestKey, (u64, i32, u64, i64, i64)>,
+    /// How often an automatic top-up was wished for.
+    pub wishes: u32,
+    pub taken_cards: BTreeMap<u32, u64>,
 }
 
-/// The naive ledger: one field a fact, no cleverness.
-#[derive(Debug, Clone, Default)]
-struct Pupil {
-    balance: i64,
-    card: u32,
-    blocked: bool,
-    limit: Option<i64>,
-    spent: BTreeMap<i32, i64>,
-    orders: Vec<u64>,
-}
+const MOST_HELD: i64 = 5_000_000;
+const TWO_WEEKS: u64 = 14 * 86_400_000;
 
-#[derive(Debug, Clone, Default)]
-struct Naive {
-    pupils: BTreeMap<u64, Pupil>,
-    /// Every sale: whose, on which day, how much, how much of it given back.
-    sales: BTreeMap<RequestKey, (u64, i32, i64, i64)>,
+fn amount_is_sound(ore: i64, most: i64) -> Result<(), u16> {
+    match ore {
+        0 => Err(17),
+        ..0 => Err(18),
+        _ if ore > most => Err(1),
+        _ => Ok(()),
+    }
 }
 
 impl Naive {
-    /// What should come of a command: the balance after it, or the refusal's number.
-    fn expect(&mut self, key: RequestKey, command: &Command, day: i32) -> Result<i64, u16> {
-        let owner = |naive: &Naive, card: frokost_engine::CardNumber| {
-            naive.pupils.iter().find(|(_, p)| super::harness::card(p.card) == card).map(|(id, _)| *id)
+    fn owner(&self, number: CardNumber) -> Option<u64> {
+        self.taken_cards.iter().find(|(n, _)| card(**n) == number).map(|(_, owner)| *owner)
+    }
+
+    fn pupil(&mut self, account: AccountId) -> Result<&mut Pupil, u16> {
+        self.pupils.get_mut(&account.0).ok_or(6)
+    }
+
+    /// What should come of a request: the balance after it, or the refusal's number. `now` in milliseconds, `day` its day.
+    pub fn expect(&mut self, key: RequestKey, asked: &Asked, now: u64, day: i32) -> Result<i64, u16> {
+        let by_card = match asked.command {
+            Command::Purchase { card, .. } | Command::Refund { card, .. } => Some(self.owner(card)),
+            _ => None,
         };
-        match *command {
-            Command::Purchase { card, amount } => {
-                let id = owner(self, card);
-                if id.is_some() && !(1..=500_000).contains(&amount.ore()) {
-                    return Err(1);
+        if by_card == Some(None) {
+            return Err(2);
+        }
+        if asked.details.currency != Currency::DKK && !matches!(asked.command, Command::Transfer { .. }) {
+            return Err(19);
+        }
+        match asked.command {
+            Command::Open { account, .. } => match self.pupils.insert(account.0, Pupil::default()) {
+                None => Ok(0),
+                Some(old) => {
+                    self.pupils.insert(account.0, old);
+                    Err(7)
                 }
-                let pupil = self.pupils.get_mut(&id.ok_or(2u16)?).unwrap();
-                let spent = pupil.spent.entry(day).or_default();
-                if pupil.blocked {
-                    return Err(3);
+            },
+            Command::BindCard { account, card } => {
+                let number = card.as_str().parse().unwrap();
+                let owner = self.taken_cards.get(&number).copied();
+                let pupil = self.pupil(account)?;
+                if pupil.closed {
+                    return Err(20);
                 }
-                if pupil.limit.is_some_and(|limit| *spent + amount.ore() > limit) {
-                    return Err(4);
+                if owner.is_some_and(|owner| owner != account.0) {
+                    return Err(8);
                 }
-                if amount.ore() > pupil.balance {
-                    return Err(5);
-                }
-                pupil.balance -= amount.ore();
-                *spent += amount.ore();
-                self.sales.insert(key, (id.unwrap(), day, amount.ore(), 0));
-                Ok(pupil.balance)
+                pupil.card = number;
+                let balance = pupil.balance;
+                self.taken_cards.insert(number, account.0);
+                Ok(balance)
             }
-            Command::Refund { card, sale, amount } => {
-                let id = owner(self, card);
-                if id.is_some() && amount.ore() < 1 {
-                    return Err(1);
+            Command::Purchase { card, amount } => self.purchase(key, card, amount.ore(), now, day),
+            Command::Refund { card: number, sale, amount } => {
+                let id = self.owner(number).ok_or(2u16)?;
+                let pupil = &self.pupils[&id];
+                if pupil.closed {
+                    return Err(2);
                 }
-                let id = id.ok_or(2u16)?;
-                let (_, on, sold, back) = self.sales.get_mut(&sale).filter(|sale| sale.0 == id).ok_or(9u16)?;
+                amount_is_sound(amount.ore(), i64::from(u32::MAX))?;
+                if card(pupil.card) != number {
+                    return Err(2);
+                }
+                let (_, on, _, sold, back) = self
+                    .sales
+                    .get_mut(&sale)
+                    .filter(|sale| sale.0 == id && now.saturating_sub(sale.2 / 1000 * 1000) <= TWO_WEEKS)
+                    .ok_or(9u16)?;
                 if amount.ore() > *sold - *back {
                     return Err(10);
                 }
@@ -112,195 +119,263 @@ impl Naive {
                 *pupil.spent.get_mut(on).unwrap() -= amount.ore();
                 Ok(pupil.balance)
             }
-            Command::TopUp { account, order, amount, .. } => {
-                let pupil = self.pupils.get_mut(&account.0).unwrap();
-                if !(1..=1_000_000).contains(&amount.ore()) {
-                    return Err(1);
+            Command::TopUp { account, order, amount, source } => {
+                let pupil = self.pupil(account)?;
+                let taken_already = matches!(source, Source::Provider | Source::Automatic);
+                if pupil.closed && !taken_already {
+                    return Err(20);
                 }
+                amount_is_sound(amount.ore(), 1_000_000)?;
                 if pupil.orders.contains(&order.0) {
                     return Err(11);
                 }
-                if pupil.balance + amount.ore() > 5_000_000 {
+                if !taken_already && pupil.balance + amount.ore() > MOST_HELD {
                     return Err(12);
                 }
                 pupil.orders.push(order.0);
                 pupil.balance += amount.ore();
+                pupil.paid_in += if source == Source::Opening { 0 } else { amount.ore() };
+                pupil.charging &= source != Source::Automatic;
                 Ok(pupil.balance)
             }
-            Command::Block { account } | Command::Activate { account } => {
-                let pupil = self.pupils.get_mut(&account.0).unwrap();
-                pupil.blocked = matches!(command, Command::Block { .. });
-                Ok(pupil.balance)
-            }
-            Command::SetDailyLimit { account, limit } => {
-                let pupil = self.pupils.get_mut(&account.0).unwrap();
-                pupil.limit = limit.map(Amount::ore);
-                Ok(pupil.balance)
-            }
-            Command::BindCard { account, card } => {
-                let pupil = self.pupils.get_mut(&account.0).unwrap();
-                pupil.card = card.as_str().parse().unwrap();
-                Ok(pupil.balance)
-            }
-            Command::Open { .. } => Ok(0),
-        }
-    }
-}
-
-struct Run {
-    world: World,
-    engine: Engine,
-    naive: Naive,
-    next: u64,
-    cards: u32,
-    /// Everything that was answered, when, and with what.
-    answered: Vec<(RequestKey, Command, Outcome, u64)>,
-}
-
-impl Run {
-    async fn begin() -> Run {
-        let world = World::new();
-        let engine = world.start().await;
-        let mut run = Run { world, engine, naive: Naive::default(), next: 0, cards: 100, answered: Vec::new() };
-        for pupil in 1..=PUPILS {
-            run.naive.pupils.insert(pupil, Pupil::default());
-            run.ask(Command::Open { account: AccountId(pupil), school: SCHOOL }).await;
-            run.rebind(pupil).await;
-        }
-        run
-    }
-
-    async fn rebind(&mut self, pupil: u64) {
-        self.cards += 1;
-        self.ask(Command::BindCard { account: AccountId(pupil), card: card(self.cards) }).await;
-    }
-
-    fn handle(&self, command: &Command) -> CallerHandle {
-        match command {
-            Command::Purchase { .. } | Command::Refund { .. } => till(&self.engine),
-            _ => operator(&self.engine),
+            Command::Transfer { from, to, amount } => self.transfer(asked, from, to, amount.ore()),
+            _ => self.other(asked),
         }
     }
 
-    fn card_of(&self, pupil: u64) -> frokost_engine::CardNumber {
-        card(self.naive.pupils[&pupil].card)
+    fn purchase(&mut self, key: RequestKey, number: CardNumber, ore: i64, now: u64, day: i32) -> Result<i64, u16> {
+        let id = self.owner(number).ok_or(2u16)?;
+        let pupil = self.pupils.get_mut(&id).unwrap();
+        if pupil.closed {
+            return Err(2);
+        }
+        amount_is_sound(ore, 500_000)?;
+        if card(pupil.card) != number {
+            return Err(2);
+        }
+        if pupil.blocked {
+            return Err(3);
+        }
+        let spent = pupil.spent.entry(day).or_default();
+        if pupil.limit.is_some_and(|limit| *spent + ore > limit) {
+            return Err(4);
+        }
+        let covered = ore <= pupil.balance + pupil.credit;
+        if covered {
+            pupil.balance -= ore;
+            *spent += ore;
+            self.sales.insert(key, (id, day, now, ore, 0));
+        }
+        if (!covered || pupil.balance < 5_000) && pupil.agreed.is_some() && !pupil.charging && pupil.paid_in >= 10_000 {
+            pupil.charging = true;
+            pupil.attempts += 1;
+            self.wishes += 1;
+        }
+        if covered { Ok(pupil.balance) } else { Err(5) }
     }
 
-    fn day(&self) -> i32 {
-        frokost_engine::Clock::now(self.world.clock.as_ref()).day().0
-    }
-
-    async fn ask(&mut self, command: Command) {
-        self.next += 1;
-        let handle = self.handle(&command);
-        let key = RequestKey { caller: handle.caller().id, sequence: Sequence(self.next) };
-        let outcome = handle.ask(key.sequence, command).await;
-        let expected = self.naive.expect(key, &command, self.day());
-        let got = match outcome {
-            Outcome::Approved(receipt) => Ok(receipt.balance.ore()),
-            Outcome::Rejected(why) => Err(why.code()),
-            other => panic!("{command:?} got {other:?}"),
+    fn transfer(&mut self, asked: &Asked, from: AccountId, to: AccountId, ore: i64) -> Result<i64, u16> {
+        let payer = self.pupil(from)?.clone();
+        let paid = self.pupil(to)?.clone();
+        let pays = || -> Result<(), u16> {
+            if asked.details.currency != Currency::DKK {
+                return Err(19);
+            }
+            if from == to {
+                return Err(25);
+            }
+            amount_is_sound(ore, MOST_HELD)?;
+            if ore > payer.balance { Err(5) } else { Ok(()) }
         };
-        assert_eq!(got, expected, "{command:?}");
-        self.answered.push((key, command, outcome, self.now()));
-    }
-
-    fn now(&self) -> u64 {
-        self.world.clock.0.load(Ordering::SeqCst)
-    }
-
-    async fn restart(&mut self) {
-        // Nothing is closed: the engine's threads are simply left behind with a claim that is void from now on.
-        self.engine = self.world.start().await;
-        for (pupil, expected) in &self.naive.pupils {
-            let view = operator(&self.engine).view(Query::AccountBalance { account: AccountId(*pupil) }).await;
-            let Outcome::View(view) = view else { panic!("{view:?}") };
-            assert_eq!(view.balance.ore(), expected.balance, "pupil {pupil} after a crash");
-            assert_eq!(view.blocked, expected.blocked);
-            assert_eq!(view.daily_limit.map(Amount::ore), expected.limit);
+        let is_paid = || -> Result<(), u16> {
+            if paid.closed {
+                return Err(20);
+            }
+            amount_is_sound(ore, MOST_HELD)?;
+            if paid.balance + ore > MOST_HELD { Err(12) } else { Ok(()) }
+        };
+        if from <= to {
+            pays()?;
+            is_paid()?;
+        } else {
+            is_paid()?;
+            pays()?;
         }
+        self.pupil(to)?.balance += ore;
+        let payer = self.pupil(from)?;
+        payer.balance -= ore;
+        Ok(payer.balance)
     }
 
-    async fn step(&mut self, step: &Step) {
-        let amount = Amount::from_ore;
-        match *step {
-            Step::Buy { pupil, ore } => {
-                self.ask(Command::Purchase { card: self.card_of(pupil), amount: amount(ore) }).await;
+    fn other(&mut self, asked: &Asked) -> Result<i64, u16> {
+        let account = match asked.command {
+            Command::Block { account }
+            | Command::Activate { account }
+            | Command::SetDailyLimit { account, .. }
+            | Command::SetCreditLimit { account, .. }
+            | Command::RequestPayout { account, .. }
+            | Command::MarkPayoutSent { account, .. }
+            | Command::MarkPayoutDone { account, .. }
+            | Command::ReturnPayout { account, .. }
+            | Command::Correct { account, .. }
+            | Command::AgreeAutoTopUp { account, .. }
+            | Command::CancelAutoTopUp { account }
+            | Command::ReportChargeFailed { account, .. }
+            | Command::Close { account } => account,
+            other => panic!("{other:?} is somebody else's"),
+        };
+        let pupil = self.pupil(account)?;
+        let shut = pupil.closed;
+        let open_payout = |pupil: &Pupil, payout: PayoutNumber| match pupil.payouts.get(&payout.0) {
+            None => Err(22u16),
+            Some((_, true)) => Err(23),
+            Some((amount, false)) => Ok(*amount),
+        };
+        match asked.command {
+            Command::Block { .. } | Command::Activate { .. } if shut => return Err(20),
+            Command::Block { .. } => pupil.blocked = true,
+            Command::Activate { .. } => pupil.blocked = false,
+            Command::SetDailyLimit { .. }
+            | Command::SetCreditLimit { .. }
+            | Command::AgreeAutoTopUp { .. }
+            | Command::CancelAutoTopUp { .. }
+            | Command::Close { .. }
+                if shut =>
+            {
+                return Err(20);
             }
-            Step::TopUp { pupil, ore, order } => {
-                let (account, order) = (AccountId(pupil), OrderNumber(order));
-                self.ask(Command::TopUp { account, order, amount: amount(ore), source: Source::Counter }).await;
-            }
-            Step::Refund { pupil, sale, ore } => {
-                let sales: Vec<_> = self.naive.sales.keys().copied().collect();
-                let sale = if sales.is_empty() { RequestKey::default() } else { *sale.get(&sales) };
-                self.ask(Command::Refund { card: self.card_of(pupil), sale, amount: amount(ore) }).await;
-            }
-            Step::Block { pupil } => self.ask(Command::Block { account: AccountId(pupil) }).await,
-            Step::Activate { pupil } => self.ask(Command::Activate { account: AccountId(pupil) }).await,
-            Step::Limit { pupil, ore } => {
-                self.ask(Command::SetDailyLimit { account: AccountId(pupil), limit: ore.map(amount) }).await;
-            }
-            Step::Rebind { pupil } => self.rebind(pupil).await,
-            Step::Resend { which } => {
-                let (key, command, outcome, at) = *which.get(&self.answered);
-                let again = self.handle(&command).ask(key.sequence, command).await;
-                // For a day the same answer; after that it may be forgotten, and is never carried out again.
-                let forgotten = self.now() - at > 86_400_000 && again == Outcome::Rejected(Rejection::KeyExpired);
-                assert!(again == outcome || forgotten, "{command:?} was answered {outcome:?}, and now {again:?}");
-            }
-            // More than four of them leave the keys' memory of a day.
-            Step::SixHours => drop(self.world.clock.0.fetch_add(6 * 3_600_000, Ordering::SeqCst)),
-            Step::Crash => self.restart().await,
-            Step::FailedFlush { stored } => {
-                self.world.journal.script([if stored { Fault::FailedButStored } else { Fault::Failed }]);
-                self.next += 1;
-                let command = Command::Purchase { card: self.card_of(1), amount: amount(1) };
-                let key = RequestKey { caller: till(&self.engine).caller().id, sequence: Sequence(self.next) };
-                let outcome = till(&self.engine).ask(key.sequence, command).await;
-                assert_eq!(outcome, Outcome::Unavailable, "a failed flush answers nothing");
-                // The till cannot know; it asks again after the restart, and only then does it count.
-                self.engine = self.world.start().await;
-                let again = till(&self.engine).ask(key.sequence, command).await;
-                let expected = self.naive.expect(key, &command, self.day());
-                match (again, expected) {
-                    (Outcome::Approved(receipt), Ok(balance)) => assert_eq!(receipt.balance.ore(), balance),
-                    (Outcome::Rejected(why), Err(code)) => assert_eq!(why.code(), code),
-                    other => panic!("{other:?}"),
+            Command::SetDailyLimit { limit, .. } => {
+                if limit.is_some_and(|limit| limit != Amount::ZERO) {
+                    amount_is_sound(limit.unwrap().ore(), MOST_HELD)?;
                 }
-                self.answered.push((key, command, again, self.now()));
+                pupil.limit = limit.map(Amount::ore);
             }
+            Command::SetCreditLimit { limit, .. } => {
+                if limit != Amount::ZERO {
+                    amount_is_sound(limit.ore(), 100_000)?;
+                }
+                pupil.credit = limit.ore();
+            }
+            Command::RequestPayout { payout, amount, .. } => {
+                amount_is_sound(amount.ore(), MOST_HELD)?;
+                if pupil.payouts.contains_key(&payout.0) {
+                    return Err(24);
+                }
+                if amount.ore() > pupil.balance {
+                    return Err(5);
+                }
+                pupil.balance -= amount.ore();
+                pupil.payouts.insert(payout.0, (amount.ore(), false));
+            }
+            Command::MarkPayoutSent { payout, .. } => drop(open_payout(pupil, payout)?),
+            Command::MarkPayoutDone { payout, .. } => {
+                let amount = open_payout(pupil, payout)?;
+                pupil.payouts.insert(payout.0, (amount, true));
+            }
+            Command::ReturnPayout { payout, .. } => {
+                let amount = open_payout(pupil, payout)?;
+                pupil.payouts.insert(payout.0, (amount, true));
+                pupil.balance += amount;
+            }
+            Command::Correct { amount, .. } => {
+                let ore = amount.ore();
+                if ore == i64::MIN {
+                    return Err(18);
+                }
+                amount_is_sound(ore.abs(), MOST_HELD)?;
+                if ore < 0 && -ore > pupil.balance + pupil.credit {
+                    return Err(5);
+                }
+                if ore > 0 && pupil.balance + ore > MOST_HELD {
+                    return Err(12);
+                }
+                pupil.balance += ore;
+            }
+            Command::AgreeAutoTopUp { amount, .. } => {
+                amount_is_sound(amount.ore(), 1_000_000)?;
+                pupil.agreed = Some(amount.ore());
+            }
+            Command::CancelAutoTopUp { .. } => drop(pupil.agreed.take().ok_or(26u16)?),
+            Command::ReportChargeFailed { attempt, .. } => {
+                if !pupil.charging || pupil.attempts != attempt.0 {
+                    return Err(27);
+                }
+                pupil.charging = false;
+            }
+            Command::Close { .. } => {
+                let open = pupil.charging || pupil.payouts.values().any(|(_, settled)| !settled);
+                if pupil.balance != 0 || open {
+                    return Err(21);
+                }
+                pupil.closed = true;
+                pupil.agreed = None;
+            }
+            other => panic!("{other:?} is somebody else's"),
         }
+        Ok(pupil.balance)
     }
 
-    fn audit(&self) {
-        let mut auditor = Auditor::default();
-        self.world.journal.records().iter().for_each(|record| auditor.take(record));
-        let report = auditor.finish();
-        assert_eq!(report.findings, vec![]);
-        let held: i64 = self.naive.pupils.values().map(|pupil| pupil.balance).sum();
-        let booked: i64 = report
-            .trial
-            .iter()
-            .filter(|(ledger, _)| matches!(ledger, frokost_engine::ledger::Ledger::Account(_)))
-            .map(|(_, amount)| amount.ore())
-            .sum();
-        assert_eq!(booked, held);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-    #[test]
-    fn the_engine_agrees_with_the_naive_ledger(steps in prop::collection::vec(step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut run = Run::begin().await;
-            for step in &steps {
-                run.step(step).await;
+    /// A random request: mostly lunch, now and then anything else, and sometimes nonsense.
+    pub fn request(&self, rng: &mut fastrand::Rng, pupils: u64) -> Asked {
+        let account = AccountId(rng.u64(1..=pupils));
+        let pupil = &self.pupils[&account.0];
+        let ore = match rng.u32(0..40) {
+            0 => 0,
+            1 => -5,
+            2 => i64::MAX,
+            3 => i64::MIN,
+            _ => rng.i64(1..20_000),
+        };
+        let amount = Amount::from_ore(ore);
+        let payout = PayoutNumber(rng.u64(1..8));
+        let number = if rng.u32(0..20) == 0 { rng.u32(100..130) } else { pupil.card };
+        let command = match rng.u32(0..100) {
+            0..35 => Command::Purchase { card: card(number), amount },
+            35..52 => {
+                let order = OrderNumber(rng.u64(1..60));
+                let source = [Source::Provider, Source::Counter, Source::Opening, Source::Automatic][rng.usize(0..4)];
+                Command::TopUp { account, order, amount, source }
             }
-            run.restart().await;
-            run.audit();
-        });
+            52..60 => {
+                let sales: Vec<_> = self.sales.keys().copied().collect();
+                let sale = if sales.is_empty() { RequestKey::default() } else { sales[rng.usize(0..sales.len())] };
+                Command::Refund { card: card(number), sale, amount }
+            }
+            60..68 => Command::Transfer { from: account, to: AccountId(rng.u64(1..=pupils + 1)), amount },
+            68..71 => Command::RequestPayout { account, payout, amount },
+            71..73 => Command::MarkPayoutSent { account, payout },
+            73..75 => Command::MarkPayoutDone { account, payout },
+            75..77 => Command::ReturnPayout { account, payout },
+            77..80 => Command::Correct {
+                account,
+                amount: if rng.bool() { amount } else { Amount::from_ore(-(ore / 2)) },
+                reason: Reason::Other,
+            },
+            80..84 => Command::AgreeAutoTopUp { account, agreement: AgreementNumber(rng.u64(..)), amount },
+            84 => Command::CancelAutoTopUp { account },
+            85..88 => {
+                let attempt = Attempt(pupil.attempts + rng.u32(0..2) / 2);
+                Command::ReportChargeFailed { account, attempt, failure: ChargeFailure::NoCover }
+            }
+            88 => Command::Close { account },
+            89..91 => Command::Block { account },
+            91..94 => Command::Activate { account },
+            94..96 => {
+                let limit = rng.bool().then(|| Amount::from_ore(rng.i64(0..30_000)));
+                Command::SetDailyLimit { account, limit }
+            }
+            96 => Command::SetCreditLimit { account, limit: Amount::from_ore(rng.i64(0..110_000)) },
+            97 => Command::Open { account, school: SCHOOL },
+            _ => Command::BindCard { account, card: card(rng.u32(100..130)) },
+        };
+        let mut details = Details::default();
+        if rng.u32(0..10) == 0 {
+            details.by = PersonId(rng.u64(..));
+            details.text = "2 sandwich, 1 mælk".parse().unwrap();
+        }
+        if rng.u32(0..50) == 0 {
+            details.currency = Currency::from_bytes(*b"EUR").unwrap();
+        }
+        Asked { command, details }
     }
 }

@@ -1,15 +1,12 @@
 //! Requests: what a caller may ask for. Commands carry the caller's own running number; the same number always gets the
 //! same answer.
 
-use frokost_engine::command::Source;
 use frokost_engine::time::Month;
-use frokost_engine::{
-    AccountId, Amount, CallerId, CardNumber, Command, Lsn, OrderNumber, Query, RequestKey, SchoolId, Sequence,
-};
+use frokost_engine::{AccountId, Asked, CardNumber, Lsn, Query, Sequence};
 use rkyv::{Archive, Serialize};
 
 use super::frame::{Frame, FrameError, append};
-use super::{access, put};
+use super::{access, command, put};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +17,8 @@ pub enum Request {
     Command {
         /// The caller's number for it.
         sequence: Sequence,
-        /// What.
-        command: Command,
+        /// What, by whom, and what the statement shall say.
+        asked: Asked,
     },
     /// Tell a balance.
     Query(Query),
@@ -34,6 +31,8 @@ pub enum Request {
         /// Only postings after this one.
         after: Lsn,
     },
+    /// Make a backup, or tell how far the one that is being made has come. For operators.
+    Backup,
     /// Show the journal, from a position on. For operators.
     Records {
         /// The first one wanted.
@@ -61,69 +60,40 @@ pub mod kind {
     pub const ACTIVATE: u8 = 0x24;
     /// [`frokost_engine::Command::SetDailyLimit`]
     pub const SET_DAILY_LIMIT: u8 = 0x25;
+    /// [`frokost_engine::Command::SetCreditLimit`]
+    pub const SET_CREDIT_LIMIT: u8 = 0x26;
+    /// [`frokost_engine::Command::Transfer`]
+    pub const TRANSFER: u8 = 0x27;
+    /// [`frokost_engine::Command::RequestPayout`]
+    pub const REQUEST_PAYOUT: u8 = 0x28;
+    /// [`frokost_engine::Command::MarkPayoutSent`]
+    pub const MARK_PAYOUT_SENT: u8 = 0x29;
+    /// [`frokost_engine::Command::MarkPayoutDone`]
+    pub const MARK_PAYOUT_DONE: u8 = 0x2a;
+    /// [`frokost_engine::Command::ReturnPayout`]
+    pub const RETURN_PAYOUT: u8 = 0x2b;
+    /// [`frokost_engine::Command::Correct`]
+    pub const CORRECT: u8 = 0x2c;
+    /// [`frokost_engine::Command::AgreeAutoTopUp`]
+    pub const AGREE_AUTO_TOP_UP: u8 = 0x2d;
+    /// [`frokost_engine::Command::CancelAutoTopUp`]
+    pub const CANCEL_AUTO_TOP_UP: u8 = 0x2e;
+    /// [`frokost_engine::Command::ReportChargeFailed`]
+    pub const REPORT_CHARGE_FAILED: u8 = 0x2f;
+    /// [`frokost_engine::Command::Close`]
+    pub const CLOSE: u8 = 0x30;
     /// [`frokost_engine::Query::CardBalance`]
     pub const CARD_BALANCE: u8 = 0x40;
     /// [`frokost_engine::Query::AccountBalance`]
     pub const ACCOUNT_BALANCE: u8 = 0x41;
     /// [`super::Request::Statement`]
     pub const STATEMENT: u8 = 0x42;
+    /// [`frokost_engine::Query::Wishes`]
+    pub const WISHES: u8 = 0x43;
     /// [`super::Request::Records`]
     pub const RECORDS: u8 = 0x50;
-}
-
-#[derive(Archive, Serialize)]
-struct Purchase {
-    sequence: u64,
-    card: [u8; CardNumber::BYTES],
-    amount_ore: i64,
-}
-
-#[derive(Archive, Serialize)]
-struct Refund {
-    sequence: u64,
-    card: [u8; CardNumber::BYTES],
-    sale_caller: u32,
-    sale_sequence: u64,
-    amount_ore: i64,
-}
-
-#[derive(Archive, Serialize)]
-struct TopUp {
-    sequence: u64,
-    account: u64,
-    order: u64,
-    amount_ore: i64,
-    source: u8,
-}
-
-#[derive(Archive, Serialize)]
-struct Open {
-    sequence: u64,
-    account: u64,
-    school: u32,
-}
-
-#[derive(Archive, Serialize)]
-struct BindCard {
-    sequence: u64,
-    account: u64,
-    card: [u8; CardNumber::BYTES],
-}
-
-/// Block and activate.
-#[derive(Archive, Serialize)]
-struct OfAccount {
-    sequence: u64,
-    account: u64,
-}
-
-#[derive(Archive, Serialize)]
-struct SetDailyLimit {
-    sequence: u64,
-    account: u64,
-    /// 1 for the limit that follows, 0 for none.
-    some: u8,
-    limit_ore: i64,
+    /// [`super::Request::Backup`]
+    pub const BACKUP: u8 = 0x51;
 }
 
 #[derive(Archive, Serialize)]
@@ -131,6 +101,7 @@ struct CardBalance {
     card: [u8; CardNumber::BYTES],
 }
 
+/// Balance and wishes.
 #[derive(Archive, Serialize)]
 struct AccountBalance {
     account: u64,
@@ -154,7 +125,7 @@ impl Request {
     pub fn encode(&self, tag: u64, out: &mut Vec<u8>) {
         match *self {
             Request::Hello => append(out, kind::HELLO, tag, |_| {}),
-            Request::Command { sequence, command } => encode_command(sequence.0, &command, tag, out),
+            Request::Command { sequence, asked } => command::encode(sequence.0, &asked, tag, out),
             Request::Query(Query::CardBalance { card }) => {
                 append(out, kind::CARD_BALANCE, tag, |out| put!(out, CardBalance { card: card.bytes() }));
             }
@@ -164,6 +135,10 @@ impl Request {
             Request::Query(Query::Statement { account, month }) => {
                 Request::Statement { account, month, after: Lsn::ZERO }.encode(tag, out);
             }
+            Request::Query(Query::Wishes { after }) => {
+                append(out, kind::WISHES, tag, |out| put!(out, AccountBalance { account: after.0 }));
+            }
+            Request::Backup => append(out, kind::BACKUP, tag, |_| {}),
             Request::Statement { account, month, after } => append(out, kind::STATEMENT, tag, |out| {
                 put!(out, Statement { account: account.0, month: month.number(), after_lsn: after.0 });
             }),
@@ -179,64 +154,12 @@ impl Request {
     /// [`FrameError`] for everything that [`Request::encode`] cannot have made.
     pub fn decode(frame: &Frame<'_>) -> Result<Request, FrameError> {
         let body = frame.body;
-        let command = |sequence: rkyv::rend::unaligned::u64_ule, command| {
-            Ok(Request::Command { sequence: Sequence(sequence.to_native()), command })
-        };
+        if let Some(command) = command::decode(frame) {
+            return command.map(|(sequence, asked)| Request::Command { sequence, asked });
+        }
         match frame.kind {
             kind::HELLO if body.is_empty() => Ok(Request::Hello),
             kind::HELLO => Err(FrameError::Malformed),
-            kind::PURCHASE => {
-                let body = access::<ArchivedPurchase>(body)?;
-                let amount = Amount::from_ore(body.amount_ore.to_native());
-                command(body.sequence, Command::Purchase { card: card(body.card)?, amount })
-            }
-            kind::REFUND => {
-                let body = access::<ArchivedRefund>(body)?;
-                let sale = RequestKey {
-                    caller: CallerId(body.sale_caller.to_native()),
-                    sequence: Sequence(body.sale_sequence.to_native()),
-                };
-                let amount = Amount::from_ore(body.amount_ore.to_native());
-                command(body.sequence, Command::Refund { card: card(body.card)?, sale, amount })
-            }
-            kind::TOP_UP => {
-                let body = access::<ArchivedTopUp>(body)?;
-                let top_up = Command::TopUp {
-                    account: AccountId(body.account.to_native()),
-                    order: OrderNumber(body.order.to_native()),
-                    amount: Amount::from_ore(body.amount_ore.to_native()),
-                    source: Source::from_code(body.source).ok_or(FrameError::Malformed)?,
-                };
-                command(body.sequence, top_up)
-            }
-            kind::OPEN => {
-                let body = access::<ArchivedOpen>(body)?;
-                let account = AccountId(body.account.to_native());
-                command(body.sequence, Command::Open { account, school: SchoolId(body.school.to_native()) })
-            }
-            kind::BIND_CARD => {
-                let body = access::<ArchivedBindCard>(body)?;
-                let account = AccountId(body.account.to_native());
-                command(body.sequence, Command::BindCard { account, card: card(body.card)? })
-            }
-            kind::BLOCK => {
-                let body = access::<ArchivedOfAccount>(body)?;
-                command(body.sequence, Command::Block { account: AccountId(body.account.to_native()) })
-            }
-            kind::ACTIVATE => {
-                let body = access::<ArchivedOfAccount>(body)?;
-                command(body.sequence, Command::Activate { account: AccountId(body.account.to_native()) })
-            }
-            kind::SET_DAILY_LIMIT => {
-                let body = access::<ArchivedSetDailyLimit>(body)?;
-                let limit = match body.some {
-                    0 if body.limit_ore.to_native() == 0 => None,
-                    1 => Some(Amount::from_ore(body.limit_ore.to_native())),
-                    _ => return Err(FrameError::Malformed),
-                };
-                let account = AccountId(body.account.to_native());
-                command(body.sequence, Command::SetDailyLimit { account, limit })
-            }
             kind::CARD_BALANCE => {
                 let body = access::<ArchivedCardBalance>(body)?;
                 Ok(Request::Query(Query::CardBalance { card: card(body.card)? }))
@@ -245,6 +168,12 @@ impl Request {
                 let body = access::<ArchivedAccountBalance>(body)?;
                 Ok(Request::Query(Query::AccountBalance { account: AccountId(body.account.to_native()) }))
             }
+            kind::WISHES => {
+                let body = access::<ArchivedAccountBalance>(body)?;
+                Ok(Request::Query(Query::Wishes { after: AccountId(body.account.to_native()) }))
+            }
+            kind::BACKUP if body.is_empty() => Ok(Request::Backup),
+            kind::BACKUP => Err(FrameError::Malformed),
             kind::STATEMENT => {
                 let body = access::<ArchivedStatement>(body)?;
                 Ok(Request::Statement {
@@ -259,38 +188,6 @@ impl Request {
     }
 }
 
-fn encode_command(sequence: u64, command: &Command, tag: u64, out: &mut Vec<u8>) {
-    match *command {
-        Command::Purchase { card, amount } => append(out, kind::PURCHASE, tag, |out| {
-            put!(out, Purchase { sequence, card: card.bytes(), amount_ore: amount.ore() });
-        }),
-        Command::Refund { card, sale, amount } => append(out, kind::REFUND, tag, |out| {
-            let (sale_caller, sale_sequence) = (sale.caller.0, sale.sequence.0);
-            put!(out, Refund { sequence, card: card.bytes(), sale_caller, sale_sequence, amount_ore: amount.ore() });
-        }),
-        Command::TopUp { account, order, amount, source } => append(out, kind::TOP_UP, tag, |out| {
-            let (account, order, source) = (account.0, order.0, source.code());
-            put!(out, TopUp { sequence, account, order, amount_ore: amount.ore(), source });
-        }),
-        Command::Open { account, school } => append(out, kind::OPEN, tag, |out| {
-            put!(out, Open { sequence, account: account.0, school: school.0 });
-        }),
-        Command::BindCard { account, card } => append(out, kind::BIND_CARD, tag, |out| {
-            put!(out, BindCard { sequence, account: account.0, card: card.bytes() });
-        }),
-        Command::Block { account } => append(out, kind::BLOCK, tag, |out| {
-            put!(out, OfAccount { sequence, account: account.0 });
-        }),
-        Command::Activate { account } => append(out, kind::ACTIVATE, tag, |out| {
-            put!(out, OfAccount { sequence, account: account.0 });
-        }),
-        Command::SetDailyLimit { account, limit } => append(out, kind::SET_DAILY_LIMIT, tag, |out| {
-            let limit_ore = limit.unwrap_or_default().ore();
-            put!(out, SetDailyLimit { sequence, account: account.0, some: limit.is_some().into(), limit_ore });
-        }),
-    }
-}
-
-fn card(bytes: [u8; CardNumber::BYTES]) -> Result<CardNumber, FrameError> {
+pub(super) fn card(bytes: [u8; CardNumber::BYTES]) -> Result<CardNumber, FrameError> {
     CardNumber::from_bytes(bytes).map_err(|_| FrameError::Malformed)
 }

@@ -2,17 +2,18 @@
 //! durable, not in the order of the requests.
 
 use frokost_engine::time::Month;
+use frokost_engine::wishes::Wish;
 use frokost_engine::{
-    AccountId, AccountView, Amount, CallerId, CardNumber, Lsn, Outcome, Receipt, Record, Rejection, Role, SchoolId,
-    Timestamp,
+    AccountId, AccountView, AgreementNumber, Amount, Attempt, CallerId, CardNumber, Lsn, Outcome, Receipt, Record,
+    Rejection, Role, SchoolId, Timestamp,
 };
 use rkyv::{Archive, Serialize};
 
 use super::frame::{Frame, FrameError, append};
-use super::{access, posting, put};
+use super::{access, posting, put, split};
 
 /// The most postings of one answer; there is more where an answer says so.
-pub const POSTINGS_LIMIT: usize = 512;
+pub const POSTINGS_LIMIT: usize = 400;
 
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub enum Response {
         /// Postings in order.
         postings: Vec<Record>,
     },
+    /// To a query for wishes.
+    Wishes(Vec<Wish>),
+    /// To `Backup`.
+    Backup(Progress),
     /// To `Records`.
     Records {
         /// The last durable position.
@@ -54,6 +59,19 @@ pub struct Welcome {
     pub now: Timestamp,
 }
 
+/// How far a backup has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Records written.
+    pub done: u64,
+    /// Records there are to write.
+    pub all: u64,
+    /// What it is called in the server's folder of backups, once it is whole.
+    pub name: String,
+    /// Why there is none, if it failed.
+    pub error: String,
+}
+
 /// The numbers of the kinds, for ever.
 pub mod kind {
     /// [`super::Response::Welcome`]
@@ -72,6 +90,12 @@ pub mod kind {
     pub const STATEMENT: u8 = 0x95;
     /// [`super::Response::Records`]
     pub const RECORDS: u8 = 0x96;
+    /// [`super::Response::Wishes`]
+    pub const WISHES: u8 = 0x97;
+    /// [`frokost_engine::Outcome::OutOfSpace`]
+    pub const OUT_OF_SPACE: u8 = 0x98;
+    /// [`super::Response::Backup`]
+    pub const BACKUP: u8 = 0x99;
 }
 
 #[derive(Archive, Serialize)]
@@ -101,11 +125,14 @@ struct View {
     account: u64,
     school: u32,
     balance_ore: i64,
-    /// Bit 0: blocked. Bit 1: has a card. Bit 2: has a daily limit.
+    /// Bit 0: blocked. Bit 1: has a card. Bit 2: has a daily limit. Bit 3: automatic top-up is agreed. Bit 4: a charge is
+    /// under way. Bit 5: closed.
     flags: u8,
     card: [u8; CardNumber::BYTES],
     daily_limit_ore: i64,
     spent_today_ore: i64,
+    credit_limit_ore: i64,
+    auto_top_up_ore: i64,
 }
 
 /// Followed by the months (u32 each) and the postings.
@@ -114,6 +141,25 @@ struct StatementHead {
     more: u8,
     months: u16,
     postings: u16,
+}
+
+/// One account that wishes to be topped up.
+#[derive(Archive, Serialize)]
+struct WishBody {
+    account: u64,
+    attempt: u32,
+    agreement: u64,
+    amount_ore: i64,
+    since_ms: u64,
+}
+
+/// Followed by the name and the error, in UTF-8.
+#[derive(Archive, Serialize)]
+struct BackupHead {
+    done: u64,
+    all: u64,
+    name_bytes: u16,
+    error_bytes: u16,
 }
 
 /// Followed by the records.
@@ -126,6 +172,9 @@ struct RecordsHead {
 const BLOCKED: u8 = 1;
 const HAS_CARD: u8 = 2;
 const HAS_LIMIT: u8 = 4;
+const HAS_AUTO_TOP_UP: u8 = 8;
+const CHARGING: u8 = 16;
+const CLOSED: u8 = 32;
 
 fn role_code(role: Role) -> u8 {
     match role {
@@ -146,12 +195,19 @@ pub fn encode_outcome(outcome: &Outcome, tag: u64, out: &mut Vec<u8>) {
             put!(out, Rejected { code: rejection.code(), amount_ore: rejection.amount().ore() });
         }),
         Outcome::Busy => append(out, kind::BUSY, tag, |_| {}),
+        Outcome::OutOfSpace => append(out, kind::OUT_OF_SPACE, tag, |_| {}),
         Outcome::Unavailable => append(out, kind::UNAVAILABLE, tag, |_| {}),
         Outcome::View(view) => append(out, kind::VIEW, tag, |out| {
             let mut flags = 0;
-            for (is, flag) in
-                [(view.blocked, BLOCKED), (view.card.is_some(), HAS_CARD), (view.daily_limit.is_some(), HAS_LIMIT)]
-            {
+            let all = [
+                (view.blocked, BLOCKED),
+                (view.card.is_some(), HAS_CARD),
+                (view.daily_limit.is_some(), HAS_LIMIT),
+                (view.auto_top_up.is_some(), HAS_AUTO_TOP_UP),
+                (view.charging, CHARGING),
+                (view.closed, CLOSED),
+            ];
+            for (is, flag) in all {
                 flags |= if is { flag } else { 0 };
             }
             let body = View {
@@ -162,6 +218,8 @@ pub fn encode_outcome(outcome: &Outcome, tag: u64, out: &mut Vec<u8>) {
                 card: view.card.map_or([0; CardNumber::BYTES], |card| card.bytes()),
                 daily_limit_ore: view.daily_limit.unwrap_or_default().ore(),
                 spent_today_ore: view.spent_today.ore(),
+                credit_limit_ore: view.credit_limit.ore(),
+                auto_top_up_ore: view.auto_top_up.unwrap_or_default().ore(),
             };
             put!(out, body);
         }),
@@ -193,6 +251,25 @@ impl Response {
                 }
                 postings.iter().for_each(|record| posting::encode(record, out));
             }),
+            Response::Wishes(wishes) => append(out, kind::WISHES, tag, |out| {
+                for wish in wishes {
+                    let body = WishBody {
+                        account: wish.account.0,
+                        attempt: wish.attempt.0,
+                        agreement: wish.agreement.0,
+                        amount_ore: wish.amount.ore(),
+                        since_ms: wish.at.0,
+                    };
+                    put!(out, body);
+                }
+            }),
+            Response::Backup(progress) => append(out, kind::BACKUP, tag, |out| {
+                let (name, error) = (shortened(&progress.name), shortened(&progress.error));
+                let (name_bytes, error_bytes) = (length(name), length(error));
+                put!(out, BackupHead { done: progress.done, all: progress.all, name_bytes, error_bytes });
+                out.extend_from_slice(name);
+                out.extend_from_slice(error);
+            }),
             Response::Records { head, records } => append(out, kind::RECORDS, tag, |out| {
                 let (records, count) = limited(records);
                 put!(out, RecordsHead { head_lsn: head.0, records: count });
@@ -222,6 +299,7 @@ impl Response {
                 Ok(Response::Outcome(Outcome::Rejected(rejection)))
             }
             kind::BUSY => bare(Outcome::Busy),
+            kind::OUT_OF_SPACE => bare(Outcome::OutOfSpace),
             kind::UNAVAILABLE => bare(Outcome::Unavailable),
             kind::VIEW => decode_view(body).map(|view| Response::Outcome(Outcome::View(view))),
             kind::STATEMENT => {
@@ -236,6 +314,14 @@ impl Response {
                 let postings = postings(rest, head.postings.to_native())?;
                 Ok(Response::Statement { more: head.more != 0, months, postings })
             }
+            kind::WISHES => {
+                let (wishes, rest) = body.as_chunks::<{ size_of::<ArchivedWishBody>() }>();
+                if !rest.is_empty() {
+                    return Err(FrameError::Malformed);
+                }
+                wishes.iter().map(|bytes| decode_wish(bytes)).collect::<Result<_, _>>().map(Response::Wishes)
+            }
+            kind::BACKUP => decode_backup(body).map(Response::Backup),
             kind::RECORDS => {
                 let (head, rest) = split::<ArchivedRecordsHead>(body)?;
                 let records = postings(rest, head.records.to_native())?;
@@ -246,17 +332,40 @@ impl Response {
     }
 }
 
+fn decode_wish(bytes: &[u8]) -> Result<Wish, FrameError> {
+    let body = access::<ArchivedWishBody>(bytes)?;
+    Ok(Wish {
+        account: AccountId(body.account.to_native()),
+        attempt: Attempt(body.attempt.to_native()),
+        agreement: AgreementNumber(body.agreement.to_native()),
+        amount: Amount::from_ore(body.amount_ore.to_native()),
+        at: Timestamp(body.since_ms.to_native()),
+    })
+}
+
+fn decode_backup(body: &[u8]) -> Result<Progress, FrameError> {
+    let (head, rest) = split::<ArchivedBackupHead>(body)?;
+    let (name, error) = rest.split_at_checked(head.name_bytes.to_native().into()).ok_or(FrameError::Malformed)?;
+    if error.len() != usize::from(head.error_bytes.to_native()) {
+        return Err(FrameError::Malformed);
+    }
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| FrameError::Malformed);
+    Ok(Progress { done: head.done.to_native(), all: head.all.to_native(), name: text(name)?, error: text(error)? })
+}
+
+/// At most a thousand bytes of a text, whole characters.
+fn shortened(text: &str) -> &[u8] {
+    let end = (0..=text.len().min(1000)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.as_bytes().get(..end).unwrap_or_default()
+}
+
+fn length(bytes: &[u8]) -> u16 {
+    u16::try_from(bytes.len()).unwrap_or(u16::MAX)
+}
+
 fn limited(records: &[Record]) -> (&[Record], u16) {
     let records = records.get(..records.len().min(POSTINGS_LIMIT)).unwrap_or_default();
     (records, u16::try_from(records.len()).unwrap_or(u16::MAX))
-}
-
-fn split<T>(body: &[u8]) -> Result<(&T, &[u8]), FrameError>
-where
-    T: rkyv::Portable + for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, rkyv::rancor::Error>>,
-{
-    let (head, rest) = body.split_at_checked(size_of::<T>()).ok_or(FrameError::Malformed)?;
-    Ok((access::<T>(head)?, rest))
 }
 
 fn postings(bytes: &[u8], count: u16) -> Result<Vec<Record>, FrameError> {
@@ -293,5 +402,9 @@ fn decode_view(body: &[u8]) -> Result<AccountView, FrameError> {
         blocked: body.flags & BLOCKED != 0,
         daily_limit: (body.flags & HAS_LIMIT != 0).then(|| Amount::from_ore(body.daily_limit_ore.to_native())),
         spent_today: Amount::from_ore(body.spent_today_ore.to_native()),
+        credit_limit: Amount::from_ore(body.credit_limit_ore.to_native()),
+        auto_top_up: (body.flags & HAS_AUTO_TOP_UP != 0).then(|| Amount::from_ore(body.auto_top_up_ore.to_native())),
+        charging: body.flags & CHARGING != 0,
+        closed: body.flags & CLOSED != 0,
     })
 }

@@ -50,7 +50,7 @@ async fn a_malformed_frame_closes_its_stream_with_a_code_and_touches_nobody_else
 
     let mut sale = Vec::new();
     let command = Command::Purchase { card: card(), amount: Amount::from_kroner(1) };
-    Request::Command { sequence: Sequence(1), command }.encode(7, &mut sale);
+    Request::Command { sequence: Sequence(1), asked: command.into() }.encode(7, &mut sale);
     let with = |at: usize, byte: u8| {
         let mut bytes = sale.clone();
         bytes[at] = byte;
@@ -88,7 +88,7 @@ async fn a_frame_may_come_byte_by_byte_and_many_at_once() {
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     let command = Command::Purchase { card: card(), amount: Amount::from_ore(1) };
     let mut bytes = Vec::new();
-    Request::Command { sequence: Sequence(1), command }.encode(1, &mut bytes);
+    Request::Command { sequence: Sequence(1), asked: command.into() }.encode(1, &mut bytes);
     for byte in &bytes {
         send.write_all(&[*byte]).await.unwrap();
         tokio::task::yield_now().await;
@@ -96,7 +96,7 @@ async fn a_frame_may_come_byte_by_byte_and_many_at_once() {
     // Far more than may be in flight on a stream: the server reads on as it answers.
     let mut many = Vec::new();
     for n in 2..=2000 {
-        Request::Command { sequence: Sequence(n), command }.encode(n, &mut many);
+        Request::Command { sequence: Sequence(n), asked: command.into() }.encode(n, &mut many);
     }
     let writing = tokio::spawn(async move {
         send.write_all(&many).await.unwrap();

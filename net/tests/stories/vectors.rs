@@ -1,12 +1,15 @@
 //! The test vectors of docs/wire.md: every message there, byte by byte, is what this program writes and reads.
 
-use frokost_engine::command::Source;
+use frokost_engine::command::{ChargeFailure, Reason, Source};
 use frokost_engine::time::Month;
+use frokost_engine::wishes::Wish;
 use frokost_engine::{
-    AccountId, AccountView, Amount, CallerId, Command, Entry, Lsn, OrderNumber, Outcome, Query, Receipt, Record,
-    Rejection, RequestKey, Role, SchoolId, Sequence, Timestamp,
+    AccountId, AccountView, AgreementNumber, Amount, Asked, Attempt, CallerId, Command, Currency, Details, Entry, Lsn,
+    OrderNumber, Outcome, PayoutNumber, PersonId, Query, Receipt, Record, Rejection, RequestKey, Role, SchoolId,
+    Sequence, Timestamp,
 };
 use frokost_net::wire::frame::{RESPONSE_LIMIT, split};
+use frokost_net::wire::response::Progress;
 use frokost_net::wire::{Request, Response, Welcome};
 
 use crate::world::card;
@@ -16,7 +19,11 @@ fn requests() -> Vec<(&'static str, Request)> {
     let amount = Amount::from_ore(2550);
     let sale = RequestKey { caller: CallerId(3), sequence: Sequence(17) };
     let month = Month { year: 2026, month: 9 };
-    let command = |command| Request::Command { sequence: Sequence(18), command };
+    let sequence = Sequence(18);
+    let command = |command: Command| Request::Command { sequence, asked: command.into() };
+    let payout = PayoutNumber(5001);
+    let text = "2 sandwich, 1 mælk".parse().unwrap();
+    let details = Details { by: PersonId(77), currency: Currency::DKK, text };
     vec![
         ("hello", Request::Hello),
         ("purchase", command(Command::Purchase { card: card(), amount })),
@@ -28,6 +35,36 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("activate", command(Command::Activate { account })),
         ("set-daily-limit", command(Command::SetDailyLimit { account, limit: Some(amount) })),
         ("lift-daily-limit", command(Command::SetDailyLimit { account, limit: None })),
+        (
+            "purchase-with-details",
+            Request::Command {
+                sequence,
+                asked: Asked { command: Command::Purchase { card: card(), amount }, details },
+            },
+        ),
+        ("set-credit-limit", command(Command::SetCreditLimit { account, limit: amount })),
+        ("transfer", command(Command::Transfer { from: account, to: AccountId(43), amount })),
+        ("request-payout", command(Command::RequestPayout { account, payout, amount })),
+        ("mark-payout-sent", command(Command::MarkPayoutSent { account, payout })),
+        ("mark-payout-done", command(Command::MarkPayoutDone { account, payout })),
+        ("return-payout", command(Command::ReturnPayout { account, payout })),
+        ("correct", command(Command::Correct { account, amount: Amount::from_ore(-2550), reason: Reason::TillError })),
+        (
+            "agree-auto-top-up",
+            command(Command::AgreeAutoTopUp {
+                account,
+                agreement: AgreementNumber(9),
+                amount: Amount::from_kroner(200),
+            }),
+        ),
+        ("cancel-auto-top-up", command(Command::CancelAutoTopUp { account })),
+        (
+            "report-charge-failed",
+            command(Command::ReportChargeFailed { account, attempt: Attempt(3), failure: ChargeFailure::NoCover }),
+        ),
+        ("close", command(Command::Close { account })),
+        ("wishes", Request::Query(Query::Wishes { after: account })),
+        ("backup", Request::Backup),
         ("card-balance", Request::Query(Query::CardBalance { card: card() })),
         ("account-balance", Request::Query(Query::AccountBalance { account })),
         ("statement", Request::Statement { account, month, after: Lsn(5) }),
@@ -44,6 +81,8 @@ fn responses() -> Vec<(&'static str, Response)> {
         fingerprint: 0,
         account: AccountId(42),
         balance,
+        by: PersonId(77),
+        text: "2 sandwich, 1 mælk".parse().unwrap(),
         entry: Entry::Purchased { amount: Amount::from_ore(2550) },
     };
     let view = AccountView {
@@ -54,6 +93,10 @@ fn responses() -> Vec<(&'static str, Response)> {
         blocked: true,
         daily_limit: Some(Amount::from_ore(5000)),
         spent_today: Amount::from_ore(2550),
+        credit_limit: Amount::from_ore(10_000),
+        auto_top_up: Some(Amount::from_kroner(200)),
+        charging: true,
+        closed: false,
     };
     let welcome = Welcome {
         caller: CallerId(3),
@@ -69,6 +112,26 @@ fn responses() -> Vec<(&'static str, Response)> {
         ("rejected", Response::Outcome(Outcome::Rejected(Rejection::LowBalance { missing }))),
         ("busy", Response::Outcome(Outcome::Busy)),
         ("unavailable", Response::Outcome(Outcome::Unavailable)),
+        ("out-of-space", Response::Outcome(Outcome::OutOfSpace)),
+        (
+            "wishes-page",
+            Response::Wishes(vec![Wish {
+                account: AccountId(42),
+                attempt: Attempt(3),
+                agreement: AgreementNumber(9),
+                amount: Amount::from_kroner(200),
+                at: Timestamp(1_790_000_000_000),
+            }]),
+        ),
+        (
+            "backup-progress",
+            Response::Backup(Progress {
+                done: 512,
+                all: 700,
+                name: "20261124-120000".to_owned(),
+                error: String::new(),
+            }),
+        ),
         ("view", Response::Outcome(Outcome::View(view))),
         (
             "statement-page",

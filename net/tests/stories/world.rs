@@ -6,11 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use frokost_engine::command::Source;
 use frokost_engine::memory_journal::MemoryJournal;
+use frokost_engine::memory_snapshots::MemorySnapshots;
 use frokost_engine::memory_statements::MemoryStatements;
 use frokost_engine::{
     AccountId, Amount, Caller, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber, Ports, Role,
     SchoolId, Sequence, Timestamp,
 };
+use frokost_net::wire::response::Progress;
 use frokost_net::{Authority, Bundle, Server};
 
 pub const PUPIL: AccountId = AccountId(1);
@@ -44,6 +46,8 @@ impl World {
             journal: Box::new(MemoryJournal::default()),
             projection: Box::new(statements.clone()),
             statements: Arc::new(statements),
+            snapshots: Arc::new(MemorySnapshots::default()),
+            room: Arc::new(|| true),
             clock: Arc::clone(&clock),
             on_fatal: Arc::new(|why| panic!("{why}")),
         };
@@ -55,7 +59,8 @@ impl World {
         operator.ask(Sequence(2), Command::BindCard { account: PUPIL, card: card() }).await;
         operator.ask(Sequence(3), Command::TopUp { account: PUPIL, order, amount, source: Source::Counter }).await;
         let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let server = Server::start(listen, &authority.server().unwrap(), engine, clock).unwrap();
+        let server =
+            Server::start(listen, &authority.server().unwrap(), engine, clock, Arc::new(Progress::default)).unwrap();
         World { folder, authority, server }
     }
 

@@ -3,7 +3,8 @@
 use frokost_engine::Lsn;
 use frokost_engine::journal::{AppendError, Journal, Shard};
 use frokost_engine::memory_journal::MemoryJournal;
-use frokost_persistence::SledJournal;
+use frokost_persistence::mirrored_journal::Mode;
+use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
 use proptest::prelude::*;
 
 use crate::records;
@@ -31,6 +32,35 @@ impl World for OnSled {
     fn open(&self) -> SledJournal {
         SledJournal::open(&self.0.path().join("journal")).unwrap()
     }
+}
+
+struct OnFiles(tempfile::TempDir);
+
+impl World for OnFiles {
+    type Journal = FileJournal;
+    fn open(&self) -> FileJournal {
+        FileJournal::open(&self.0.path().join("journal")).unwrap()
+    }
+}
+
+/// sled with a mirror beside it.
+struct Mirrored(tempfile::TempDir, Mode);
+
+impl World for Mirrored {
+    type Journal = MirroredJournal<SledJournal>;
+    fn open(&self) -> Self::Journal {
+        let sled = SledJournal::open(&self.0.path().join("journal")).unwrap();
+        let mirror = FileJournal::open_mirror(&self.0.path().join("mirror")).unwrap();
+        MirroredJournal::new(sled, mirror, self.1, None)
+    }
+}
+
+fn on_files() -> OnFiles {
+    OnFiles(tempfile::tempdir().unwrap())
+}
+
+fn mirrored(mode: Mode) -> Mirrored {
+    Mirrored(tempfile::tempdir().unwrap(), mode)
 }
 
 fn in_memory() -> InMemory {
@@ -117,6 +147,37 @@ fn a_group_that_does_not_follow_is_refused(world: &impl World) {
     assert_eq!(read(&journal, 1), [1, 2, 3]);
 }
 
+fn what_is_cut_off_is_gone_and_the_rest_is_whole(world: &impl World) {
+    let mut journal = world.open();
+    let claim = journal.claim(SHARD, "a").unwrap();
+    let mut head = 0;
+    for _ in 0..300 {
+        head = journal.append(&claim, Lsn(head), &records(head, 20)).unwrap().0;
+    }
+    assert_eq!(journal.reader().first().unwrap(), Lsn(1));
+    let mut steps = 0;
+    while !journal.truncate_before(&claim, Lsn(5_010)).unwrap() {
+        steps += 1;
+        assert!(steps < 1_000, "it never ends");
+    }
+    // Whole groups, and never what was to stay; a store may keep more.
+    let first = journal.reader().first().unwrap();
+    assert!(first <= Lsn(5_010), "{first} is too much");
+    assert_eq!(read(&journal, first.0), (first.0..=head).collect::<Vec<_>>());
+    assert_eq!(read(&journal, 5_990), (5_990..=head).collect::<Vec<_>>());
+    // It goes on, also after a restart, and the last group always stays.
+    head = journal.append(&claim, Lsn(head), &records(head, 5)).unwrap().0;
+    while !journal.truncate_before(&claim, Lsn(u64::MAX - 1)).unwrap() {}
+    drop(journal);
+    let mut journal = world.open();
+    let claim = journal.claim(SHARD, "b").unwrap();
+    assert_eq!(claim.head, Lsn(head));
+    let first = journal.reader().first().unwrap();
+    assert!(first <= Lsn(head));
+    journal.append(&claim, Lsn(head), &records(head, 1)).unwrap();
+    assert_eq!(read(&journal, first.0), (first.0..=head + 1).collect::<Vec<_>>());
+}
+
 macro_rules! conformance {
     ($($story:ident),* $(,)?) => {
         mod memory {
@@ -124,6 +185,15 @@ macro_rules! conformance {
         }
         mod sled {
             $(#[test] fn $story() { super::$story(&super::on_sled()); })*
+        }
+        mod file {
+            $(#[test] fn $story() { super::$story(&super::on_files()); })*
+        }
+        mod mirrored {
+            $(#[test] fn $story() { super::$story(&super::mirrored(super::Mode::Sync)); })*
+        }
+        mod mirrored_async {
+            $(#[test] fn $story() { super::$story(&super::mirrored(super::Mode::Async)); })*
         }
     };
 }
@@ -135,6 +205,7 @@ conformance!(
     the_epoch_rises_across_restarts,
     the_same_group_again_is_there_once,
     a_group_that_does_not_follow_is_refused,
+    what_is_cut_off_is_gone_and_the_rest_is_whole,
 );
 
 proptest! {

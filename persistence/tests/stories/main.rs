@@ -12,8 +12,13 @@
 
 mod conformance;
 mod damage;
+mod mirror;
+mod snapshots;
+mod statements;
 
-use frokost_engine::{AccountId, Amount, CallerId, Entry, Lsn, Record, RequestKey, Sequence, Timestamp};
+use frokost_engine::{
+    AccountId, Amount, CallerId, Entry, Lsn, PersonId, Record, RequestKey, Sequence, Text, Timestamp,
+};
 
 /// `count` records after `head`.
 pub fn records(head: u64, count: u64) -> Vec<Record> {
@@ -25,6 +30,8 @@ pub fn records(head: u64, count: u64) -> Vec<Record> {
             fingerprint: lsn * 7,
             account: AccountId(lsn % 5 + 1),
             balance: Amount::from_ore(lsn as i64),
+            by: PersonId(lsn % 2),
+            text: Text::EMPTY,
             entry: Entry::Purchased { amount: Amount::from_ore(lsn as i64) },
         })
         .collect()

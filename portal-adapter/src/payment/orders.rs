@@ -152,7 +152,11 @@ async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
         Outcome::Approved(_) | Outcome::Rejected(Rejection::OrderCredited) => {
             advance(portal, &order, OrderState::Paid, OrderState::Credited, None).await
         }
-        other @ (Outcome::Rejected(_) | Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) => {
+        other @ (Outcome::Rejected(_)
+        | Outcome::View(_)
+        | Outcome::Busy
+        | Outcome::OutOfSpace
+        | Outcome::Unavailable) => {
             tracing::error!(
                 order = order.number,
                 ?other,

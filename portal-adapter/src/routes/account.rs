@@ -78,8 +78,10 @@ async fn change(
     let account = parent.account(number)?;
     match portal.engine.command(command(account)).await? {
         Outcome::Approved(_) => Ok(see(&format!("/konto/{number}"))),
-        other @ (Outcome::Rejected(_) | Outcome::View(_) | Outcome::Busy | Outcome::Unavailable) => {
-            Err(PortalError::Internal(format!("the engine answered {other:?}")))
-        }
+        other @ (Outcome::Rejected(_)
+        | Outcome::View(_)
+        | Outcome::Busy
+        | Outcome::OutOfSpace
+        | Outcome::Unavailable) => Err(PortalError::Internal(format!("the engine answered {other:?}"))),
     }
 }

@@ -65,13 +65,29 @@ fn posting(record: &Record, language: Language) -> Posting {
         Entry::ToppedUp { order, source: Source::Provider, .. } => format!("{} {order}", w.posting_top_up),
         Entry::ToppedUp { source: Source::Counter, .. } => w.posting_by_hand.to_owned(),
         Entry::ToppedUp { source: Source::Opening, .. } => w.posting_opening.to_owned(),
+        Entry::ToppedUp { order, source: Source::Automatic, .. } => format!("{} {order}", w.posting_automatic),
+        Entry::TransferredOut { to, .. } => format!("{} {to}", w.posting_transfer_out),
+        Entry::TransferredIn { from, .. } => format!("{} {from}", w.posting_transfer_in),
+        Entry::PayoutReserved { payout, .. } => format!("{} {payout}", w.posting_payout),
+        Entry::PayoutReturned { payout, .. } => format!("{} {payout}", w.posting_payout_returned),
+        Entry::Corrected { .. } => w.posting_correction.to_owned(),
         Entry::Opened { .. }
         | Entry::CardBound { .. }
         | Entry::Blocked
         | Entry::Activated
         | Entry::DailyLimitSet { .. }
+        | Entry::CreditLimitSet { .. }
+        | Entry::PayoutSent { .. }
+        | Entry::PayoutDone { .. }
+        | Entry::AutoTopUpAgreed { .. }
+        | Entry::AutoTopUpCancelled
+        | Entry::ChargeWished { .. }
+        | Entry::ChargeFailed { .. }
+        | Entry::Closed
         | Entry::Refused { .. } => record.entry.name().to_owned(),
     };
+    // What the till or the secretary said it is for.
+    let text = if record.text.is_empty() { text } else { format!("{text}: {}", record.text) };
     let change = record.change();
     Posting {
         date: money::moment(record.at, language),

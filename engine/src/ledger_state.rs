@@ -1,0 +1,185 @@
+//! Everything that follows from a journal: accounts, cards, keys. It is made from a snapshot and records, checks on the
+//! way, and refuses rather than guesses. Pure: an engine starts from it, a simulator runs on it, an auditor compares with it.
+
+use std::collections::HashMap;
+
+use crate::account::Account;
+use crate::card::CardNumber;
+use crate::dedup::{Answer, Answered, Window};
+use crate::entry::{Entry, Record};
+use crate::id::{AccountId, CallerId, Lsn};
+use crate::journal::{JournalError, JournalReader};
+use crate::rules::Rules;
+use crate::snapshot::{Item, Items, SnapshotError, Snapshots};
+
+/// The state of a whole ledger after the record at `head`. `W` is who waits for an answer to a key.
+#[derive(Debug)]
+pub struct LedgerState<W = ()> {
+    /// The last record that is in it.
+    pub head: Lsn,
+    /// Every account.
+    pub accounts: HashMap<AccountId, Box<Account>>,
+    /// Every card that was ever bound, and to what.
+    pub cards: HashMap<CardNumber, AccountId>,
+    /// Every caller's keys.
+    pub windows: HashMap<CallerId, Window<W>>,
+}
+
+impl<W> Default for LedgerState<W> {
+    fn default() -> LedgerState<W> {
+        LedgerState { head: Lsn::ZERO, accounts: HashMap::new(), cards: HashMap::new(), windows: HashMap::new() }
+    }
+}
+
+/// What a record leaves in its caller's window; nothing if it is a companion.
+pub(crate) fn answered(record: &Record) -> Option<Answered> {
+    let answer = record.outcome().and_then(Answer::of)?;
+    Some(Answered { sequence: record.key.sequence, fingerprint: record.fingerprint, at: record.at, answer })
+}
+
+/// Puts an answer into a window nobody waits at.
+pub(crate) fn settle<W>(window: &mut Window<W>, answered: Answered, rules: &Rules) {
+    drop(window.settle(answered, rules.key_memory_ms));
+}
+
+impl<W> LedgerState<W> {
+    /// As a snapshot at `lsn` has it.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn from_snapshot(lsn: Lsn, items: Items<'_>, rules: &Rules) -> Result<LedgerState<W>, SnapshotError> {
+        let mut state = LedgerState { head: lsn, ..LedgerState::default() };
+        for item in items {
+            match item? {
+                Item::Account(account) => {
+                    state.accounts.insert(account.id, Box::new(Account::from(*account)));
+                }
+                Item::Card(card, account) => {
+                    state.cards.insert(card, account);
+                }
+                Item::Forgotten(caller, sequence) => state.windows.entry(caller).or_default().forget_up_to(sequence),
+                Item::Key(caller, answered) => settle(state.windows.entry(caller).or_default(), answered, rules),
+            }
+        }
+        Ok(state)
+    }
+
+    /// Takes in the next record.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] if it is not the next, or does not come to what it states.
+    pub fn replay(&mut self, record: &Record, rules: &Rules) -> Result<(), JournalError> {
+        let damaged = |lsn, what| Err(JournalError::Damaged { lsn, what });
+        if record.lsn != self.head.next() {
+            return damaged(self.head.next(), format!("the next record is {}", record.lsn));
+        }
+        self.head = record.lsn;
+        if record.account != AccountId(0) {
+            let account =
+                self.accounts.entry(record.account).or_insert_with(|| Box::new(Account::unopened(record.account)));
+            if let Err(diverged) = account.replay(record, rules) {
+                return damaged(record.lsn, diverged.to_string());
+            }
+        }
+        if let Entry::CardBound { card } = record.entry
+            && *self.cards.entry(card).or_insert(record.account) != record.account
+        {
+            return damaged(record.lsn, "one card is bound to two accounts".to_owned());
+        }
+        if let Some(answered) = answered(record) {
+            settle(self.windows.entry(record.key.caller).or_default(), answered, rules);
+        }
+        Ok(())
+    }
+
+    /// The state at `head`, from the newest snapshot that can be used and the journal behind it. A damaged snapshot is
+    /// passed over as long as the journal reaches back far enough to do without.
+    ///
+    /// # Errors
+    /// [`JournalError`] where neither is enough.
+    pub fn recover(
+        reader: &dyn JournalReader,
+        snapshots: &dyn Snapshots,
+        head: Lsn,
+        rules: &Rules,
+    ) -> Result<LedgerState<W>, JournalError> {
+        let mut state = LedgerState::newest(reader, snapshots, head, rules)?;
+        if state.head < head {
+            for record in reader.read_from(state.head.next()) {
+                let record = record?;
+                state.replay(&record, rules)?;
+                if state.head == head {
+                    break;
+                }
+            }
+        }
+        if state.head != head {
+            let what = format!("the journal should reach {head}");
+            return Err(JournalError::Damaged { lsn: state.head.next(), what });
+        }
+        Ok(state)
+    }
+
+    /// The newest snapshot that can be used; the empty state if none is needed.
+    fn newest(
+        reader: &dyn JournalReader,
+        snapshots: &dyn Snapshots,
+        head: Lsn,
+        rules: &Rules,
+    ) -> Result<LedgerState<W>, JournalError> {
+        let first = reader.first()?;
+        let storage = |error: SnapshotError| JournalError::Storage(error.to_string());
+        for lsn in snapshots.list().map_err(storage)? {
+            if lsn > head {
+                tracing::warn!(%lsn, %head, "a snapshot is ahead of the journal; it is not used");
+                continue;
+            }
+            if lsn.next() < first {
+                break;
+            }
+            match snapshots.read(lsn).and_then(|items| LedgerState::from_snapshot(lsn, items, rules)) {
+                Ok(state) => return Ok(state),
+                Err(error) => tracing::warn!(%error, "a snapshot cannot be used; trying without it"),
+            }
+        }
+        if first > Lsn(1) {
+            let what = format!("the journal begins with LSN {first}, and there is no sound snapshot that reaches it");
+            return Err(JournalError::Damaged { lsn: Lsn(first.0 - 1), what });
+        }
+        Ok(LedgerState::default())
+    }
+}
+
+/// One account as it is at the end of what can be read, which its caller has made durable.
+pub(crate) fn rebuild_account(
+    account: AccountId,
+    reader: &dyn JournalReader,
+    snapshots: &dyn Snapshots,
+    rules: &Rules,
+) -> Result<Box<Account>, JournalError> {
+    let first = reader.first()?;
+    let storage = |error: SnapshotError| JournalError::Storage(error.to_string());
+    let mut state = Account::unopened(account);
+    let mut from = Lsn(1);
+    if let Some(lsn) = snapshots.list().map_err(storage)?.into_iter().find(|lsn| lsn.next() >= first) {
+        from = lsn.next();
+        for item in snapshots.read(lsn).map_err(storage)? {
+            match item.map_err(storage)? {
+                Item::Account(kept) if kept.id < account => {}
+                Item::Account(kept) if kept.id == account => {
+                    state = Account::from(*kept);
+                    break;
+                }
+                Item::Account(_) | Item::Card(..) | Item::Forgotten(..) | Item::Key(..) => break,
+            }
+        }
+    }
+    for record in reader.read_from(from) {
+        let record = record?;
+        if record.account == account {
+            let replayed = state.replay(&record, rules);
+            replayed.map_err(|diverged| JournalError::Damaged { lsn: record.lsn, what: diverged.to_string() })?;
+        }
+    }
+    Ok(Box::new(state))
+}

@@ -1,0 +1,41 @@
+//! Snapshots in memory, for tests and benches; or none at all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::id::Lsn;
+use crate::snapshot::{Item, Items, SnapshotError, Snapshots};
+
+/// Snapshots in memory. Clones are the same snapshots.
+#[derive(Debug, Clone, Default)]
+pub struct MemorySnapshots {
+    kept: Arc<Mutex<BTreeMap<Lsn, Vec<Item>>>>,
+}
+
+impl MemorySnapshots {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Lsn, Vec<Item>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshots for MemorySnapshots {
+    fn list(&self) -> Result<Vec<Lsn>, SnapshotError> {
+        Ok(self.lock().keys().rev().copied().collect())
+    }
+
+    fn read(&self, lsn: Lsn) -> Result<Items<'_>, SnapshotError> {
+        let items = self.lock().get(&lsn).cloned();
+        let items = items.ok_or_else(|| SnapshotError::Storage(format!("there is none at LSN {lsn}")))?;
+        Ok(Box::new(items.into_iter().map(Ok)))
+    }
+
+    fn write(&self, lsn: Lsn, items: Items<'_>) -> Result<(), SnapshotError> {
+        let items = items.collect::<Result<Vec<_>, _>>()?;
+        let mut kept = self.lock();
+        kept.insert(lsn, items);
+        while kept.len() > 2 {
+            kept.pop_first();
+        }
+        Ok(())
+    }
+}

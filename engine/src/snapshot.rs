@@ -1,0 +1,227 @@
+//! Snapshots: everything that follows from the journal up to one position, so that a start need not read what came
+//! before. A snapshot is made from the snapshot before it and the records in between, by the same replay as a start; it
+//! never looks at a living account, and so is never in the way of one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::account::Account;
+use crate::account::state::AccountState;
+use crate::amount::Amount;
+use crate::card::CardNumber;
+use crate::dedup::{Answered, Window};
+use crate::entry::{Entry, Record};
+use crate::id::{AccountId, CallerId, Lsn, RequestKey, Sequence};
+use crate::journal::JournalError;
+use crate::ledger_state::{answered, settle};
+use crate::rules::Rules;
+use crate::time::{Clock, Timestamp};
+
+/// One fact of a snapshot. They come in this order: accounts by number, cards, then each caller's keys by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// An account.
+    Account(Box<AccountState>),
+    /// A card that was ever bound, and to what.
+    Card(CardNumber, AccountId),
+    /// Up to this number a caller's keys are forgotten.
+    Forgotten(CallerId, Sequence),
+    /// A caller's key that is remembered.
+    Key(CallerId, Answered),
+}
+
+/// The facts of a snapshot, or why there are no more.
+pub type Items<'a> = Box<dyn Iterator<Item = Result<Item, SnapshotError>> + 'a>;
+
+/// Keeps snapshots. The newest two are enough.
+pub trait Snapshots: Send + Sync {
+    /// The positions of those that are there, newest first.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Storage`].
+    fn list(&self) -> Result<Vec<Lsn>, SnapshotError>;
+
+    /// Reads one. Damage shows at the latest at its end.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    fn read(&self, lsn: Lsn) -> Result<Items<'_>, SnapshotError>;
+
+    /// Writes one; it is there, durable and whole, or not at all. Older ones than the newest two are removed.
+    ///
+    /// # Errors
+    /// [`SnapshotError`], also where the items hold one; nothing has changed then.
+    fn write(&self, lsn: Lsn, items: Items<'_>) -> Result<(), SnapshotError>;
+}
+
+/// Why a snapshot cannot be had or made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SnapshotError {
+    /// It is not what was written.
+    #[error("the snapshot at LSN {lsn} is damaged: {what}")]
+    Damaged {
+        /// Which.
+        lsn: Lsn,
+        /// How.
+        what: String,
+    },
+    /// It cannot be reached.
+    #[error("snapshots cannot be used: {0}")]
+    Storage(String),
+    /// The journal behind it cannot be read.
+    #[error("{0}")]
+    Journal(String),
+    /// The engine is closing down.
+    #[error("the engine is closing down")]
+    Closing,
+}
+
+impl From<JournalError> for SnapshotError {
+    fn from(error: JournalError) -> SnapshotError {
+        SnapshotError::Journal(error.to_string())
+    }
+}
+
+/// Lets others work: after a stretch of work it rests three times as long.
+pub(crate) struct Pace {
+    clock: Arc<dyn Clock>,
+    since: Duration,
+    count: u32,
+}
+
+impl Pace {
+    pub(crate) fn new(clock: &Arc<dyn Clock>) -> Pace {
+        Pace { clock: Arc::clone(clock), since: clock.running(), count: 0 }
+    }
+
+    pub(crate) fn step(&mut self) {
+        const STRETCH: Duration = Duration::from_micros(500);
+        self.count = self.count.wrapping_add(1);
+        if self.count.is_multiple_of(32) {
+            let worked = self.clock.running().saturating_sub(self.since);
+            if worked > STRETCH {
+                std::thread::sleep(worked * 3);
+                self.since = self.clock.running();
+            }
+        }
+    }
+}
+
+/// What a record does to a snapshot, without what only statements and windows need.
+struct Step {
+    account: AccountId,
+    lsn: Lsn,
+    at: Timestamp,
+    key: RequestKey,
+    balance: Amount,
+    entry: Entry,
+}
+
+/// The records between two snapshots, sorted by account.
+#[derive(Default)]
+pub(crate) struct Between {
+    steps: Vec<Step>,
+    cards: Vec<(CardNumber, AccountId)>,
+    windows: HashMap<CallerId, Window<()>>,
+    settled: Vec<(CallerId, Answered)>,
+}
+
+impl Between {
+    pub(crate) fn take(&mut self, record: Record) {
+        if let Some(answered) = answered(&record) {
+            self.settled.push((record.key.caller, answered));
+        }
+        if let Entry::CardBound { card } = record.entry {
+            self.cards.push((card, record.account));
+        }
+        let changes = !matches!(record.entry, Entry::Refused { .. });
+        if changes && record.account != AccountId(0) {
+            let Record { account, lsn, at, key, balance, entry, .. } = record;
+            self.steps.push(Step { account, lsn, at, key, balance, entry });
+        }
+    }
+
+    /// The next snapshot: the one before with these records in it.
+    pub(crate) fn onto<'a>(mut self, before: Items<'a>, rules: &'a Rules) -> Items<'a> {
+        self.steps.sort_unstable_by_key(|step| (step.account, step.lsn));
+        // From here on the last is the next.
+        self.steps.reverse();
+        Box::new(Merge { between: Some(self), before: before.peekable(), rules, rest: None })
+    }
+}
+
+struct Merge<'a> {
+    between: Option<Between>,
+    before: std::iter::Peekable<Items<'a>>,
+    rules: &'a Rules,
+    /// Cards and keys, once the accounts are done.
+    rest: Option<std::vec::IntoIter<Item>>,
+}
+
+impl Merge<'_> {
+    fn next_item(&mut self) -> Result<Option<Item>, SnapshotError> {
+        if let Some(rest) = &mut self.rest {
+            return Ok(rest.next());
+        }
+        let Some(between) = &mut self.between else { return Ok(None) };
+        let touched = between.steps.last().map(|step| step.account);
+        let kept = match self.before.peek() {
+            Some(Ok(Item::Account(state))) => Some(state.id),
+            Some(Err(_)) => return self.before.next().transpose(),
+            Some(Ok(Item::Card(..) | Item::Forgotten(..) | Item::Key(..))) | None => None,
+        };
+        let Some(id) = [touched, kept].into_iter().flatten().min() else { return self.turn_to_the_rest() };
+        let mut account = match self.before.next_if(|_| kept == Some(id)) {
+            Some(Ok(Item::Account(state))) if touched != Some(id) => return Ok(Some(Item::Account(state))),
+            Some(Ok(Item::Account(state))) => Account::from(*state),
+            Some(_) | None => Account::unopened(id),
+        };
+        while let Some(step) = between.steps.pop_if(|step| step.account == id) {
+            account.apply(step.key, step.at, &step.entry, self.rules);
+            if account.balance() != step.balance {
+                let what = format!("LSN {}: account {id} comes to {}", step.lsn, account.balance());
+                return Err(SnapshotError::Journal(what));
+            }
+        }
+        Ok(Some(Item::Account(Box::new(account.into_state()))))
+    }
+
+    fn turn_to_the_rest(&mut self) -> Result<Option<Item>, SnapshotError> {
+        let Some(Between { cards, mut windows, settled, .. }) = self.between.take() else { return Ok(None) };
+        let mut rest = Vec::new();
+        for item in self.before.by_ref() {
+            match item? {
+                Item::Account(state) => {
+                    let what = format!("account {} stands behind the cards", state.id);
+                    return Err(SnapshotError::Storage(what));
+                }
+                card @ Item::Card(..) => rest.push(card),
+                Item::Forgotten(caller, sequence) => windows.entry(caller).or_default().forget_up_to(sequence),
+                Item::Key(caller, answered) => settle(windows.entry(caller).or_default(), answered, self.rules),
+            }
+        }
+        for (caller, answered) in settled {
+            settle(windows.entry(caller).or_default(), answered, self.rules);
+        }
+        rest.extend(cards.into_iter().map(|(card, account)| Item::Card(card, account)));
+        let mut windows: Vec<_> = windows.into_iter().collect();
+        windows.sort_unstable_by_key(|(caller, _)| *caller);
+        for (caller, window) in windows {
+            rest.extend(window.forgotten().map(|sequence| Item::Forgotten(caller, sequence)));
+            rest.extend(window.answered().map(|answered| Item::Key(caller, *answered)));
+        }
+        let mut rest = rest.into_iter();
+        let first = rest.next();
+        self.rest = Some(rest);
+        Ok(first)
+    }
+}
+
+impl Iterator for Merge<'_> {
+    type Item = Result<Item, SnapshotError>;
+
+    fn next(&mut self) -> Option<Result<Item, SnapshotError>> {
+        self.next_item().transpose()
+    }
+}

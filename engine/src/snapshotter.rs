@@ -1,0 +1,133 @@
+//! The snapshotter: one thread that makes a snapshot now and then, and has the journal let go of what two snapshots and the
+//! statements hold. It reads what others have written, slowly on purpose, and is never waited for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::committer::Item;
+use crate::engine::Shared;
+use crate::id::Lsn;
+use crate::journal::JournalReader;
+use crate::rules::Rules;
+use crate::snapshot::{Between, Items, Pace, SnapshotError, Snapshots};
+
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
+/// The most records between two snapshots: they are held in memory, about a hundred bytes each.
+const MOST_BETWEEN: u64 = 1_000_000;
+/// After a failure it is tried again only after this long.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+const BETWEEN_CUTS: Duration = Duration::from_millis(5);
+
+pub(crate) struct Snapshotter {
+    pub(crate) shared: Weak<Shared>,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
+    pub(crate) reader: Arc<dyn JournalReader>,
+    pub(crate) rules: Rules,
+    /// 0 for never.
+    pub(crate) every: u64,
+    /// What the statements hold for good.
+    pub(crate) kept: Arc<AtomicU64>,
+}
+
+impl Snapshotter {
+    /// Until the engine closes down.
+    pub(crate) fn run(self) {
+        if self.every == 0 {
+            return;
+        }
+        let mut last = None;
+        while !self.is_closing() {
+            std::thread::sleep(LOOKS_EVERY);
+            let done = match last {
+                Some(last) => self.look(last),
+                None => self.newest().map(Some),
+            };
+            match done {
+                Ok(Some(newest)) => last = Some(newest),
+                Ok(None) => {}
+                Err(SnapshotError::Closing) => return,
+                Err(error) => {
+                    metrics::counter!("frokost_snapshot_failures_total").increment(1);
+                    tracing::error!(%error, "no snapshot could be made; sales go on, the next start takes longer");
+                    self.rest(AFTER_FAILURE);
+                }
+            }
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.shared.upgrade().is_none_or(|shared| shared.closing.load(Ordering::SeqCst))
+    }
+
+    fn rest(&self, whole: Duration) {
+        let mut rested = Duration::ZERO;
+        while rested < whole && !self.is_closing() {
+            std::thread::sleep(LOOKS_EVERY);
+            rested += LOOKS_EVERY;
+        }
+    }
+
+    fn newest(&self) -> Result<Lsn, SnapshotError> {
+        Ok(self.snapshots.list()?.first().copied().unwrap_or_default())
+    }
+
+    /// Makes a snapshot if it is time, and cuts the journal.
+    fn look(&self, last: Lsn) -> Result<Option<Lsn>, SnapshotError> {
+        let Some(shared) = self.shared.upgrade() else { return Err(SnapshotError::Closing) };
+        let durable = *shared.durable.borrow();
+        let accounts = u64::try_from(shared.directory.len()).unwrap_or(u64::MAX);
+        let due = self.every.max(accounts.min(MOST_BETWEEN));
+        if durable.0.saturating_sub(last.0) < due {
+            return Ok(None);
+        }
+        let to = Lsn(durable.0.min(last.0.saturating_add(MOST_BETWEEN)));
+        let begin = shared.clock.running();
+        self.make(&shared, last, to)?;
+        metrics::counter!("frokost_snapshots_total").increment(1);
+        tracing::info!(lsn = %to, took = ?shared.clock.running().saturating_sub(begin), "made a snapshot");
+        // Two snapshots are kept; the older one has to do should the newer be damaged, and needs the journal behind it.
+        let older = self.snapshots.list()?.get(1).copied().unwrap_or_default();
+        let before = older.0.min(self.kept.load(Ordering::SeqCst)) + 1;
+        self.cut(&shared, Lsn(before))?;
+        Ok(Some(to))
+    }
+
+    fn make(&self, shared: &Shared, last: Lsn, to: Lsn) -> Result<(), SnapshotError> {
+        let mut pace = Pace::new(&shared.clock);
+        let mut between = Between::default();
+        for record in self.reader.read_from(last.next()) {
+            let record = record?;
+            if record.lsn > to {
+                break;
+            }
+            between.take(record);
+            pace.step();
+            if self.is_closing() {
+                return Err(SnapshotError::Closing);
+            }
+        }
+        let before: Items<'_> =
+            if last == Lsn::ZERO { Box::new(std::iter::empty()) } else { self.snapshots.read(last)? };
+        let items = between.onto(before, &self.rules).inspect(|_| pace.step());
+        let mut closing = false;
+        let until_closing = items.map(|item| if self.is_closing() { Err(SnapshotError::Closing) } else { item });
+        let whole = until_closing.take_while(|item| !std::mem::replace(&mut closing, item.is_err()));
+        self.snapshots.write(to, Box::new(whole))
+    }
+
+    /// Little by little, between groups.
+    fn cut(&self, shared: &Arc<Shared>, before: Lsn) -> Result<(), SnapshotError> {
+        loop {
+            let (tell, more) = oneshot::channel();
+            shared.commit(Item::Truncate(before, tell));
+            match more.blocking_recv() {
+                Ok(true) => std::thread::sleep(BETWEEN_CUTS),
+                Ok(false) => return Ok(()),
+                Err(_) => return Err(SnapshotError::Closing),
+            }
+        }
+    }
+}

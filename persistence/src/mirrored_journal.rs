@@ -1,0 +1,206 @@
+//! Two journals as one: the primary, which is read, and the mirror, which is a second copy on plain files. Both are written at
+//! the same time, each by a thread of its own; `Mode` says whether the answer waits for the mirror, too.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
+use frokost_engine::{Lsn, Record};
+
+use crate::file_journal::FileJournal;
+
+/// The most records that are copied as one group when one side catches up.
+const RUN: usize = 512;
+/// The most groups an asynchronous mirror may be behind; then it is waited for.
+const BEHIND: usize = 1024;
+
+/// Does an answer wait for the mirror?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Yes: what is answered is in both.
+    Sync,
+    /// No: the mirror follows as fast as it can.
+    Async,
+}
+
+/// Where records come from that the primary has let go of: the statements.
+pub type History = Arc<dyn Fn(Lsn) -> Records<'static> + Send + Sync>;
+
+/// A journal with a mirror.
+pub struct MirroredJournal<P> {
+    primary: P,
+    mirror: FileJournal,
+    mode: Mode,
+    history: Option<History>,
+    writer: Option<Writer>,
+}
+
+struct Writer {
+    groups: SyncSender<(Lsn, Arc<[Record]>)>,
+    results: Receiver<Result<Lsn, AppendError>>,
+    thread: JoinHandle<()>,
+}
+
+impl<P: Journal> MirroredJournal<P> {
+    /// Both together. `history` is where a new mirror gets what the primary does not have any more.
+    #[must_use]
+    pub fn new(primary: P, mirror: FileJournal, mode: Mode, history: Option<History>) -> MirroredJournal<P> {
+        MirroredJournal { primary, mirror, mode, history, writer: None }
+    }
+
+    /// Brings the two to the same end. Whatever either of them has was decided, and nothing that was answered is missing in the
+    /// primary (it would have refused to open), so both go forward to the later end.
+    fn even_out(&mut self, claim: &mut Claim, mirror: &Claim) -> Result<(), JournalError> {
+        self.compare(claim.head.min(mirror.head))?;
+        if mirror.head > claim.head {
+            tracing::warn!(journal = %claim.head, mirror = %mirror.head, "the mirror has a group that the journal lacks; copying it");
+            let missing = self.mirror.reader();
+            let missing = missing.read_from(claim.head.next());
+            claim.head =
+                copy(missing, claim.head, mirror.head, |expected, run| self.primary.append(claim, expected, run))?;
+        }
+        if mirror.head < claim.head {
+            let primary = self.primary.reader();
+            let mut head = mirror.head;
+            let behind = claim.head.0 - head.0;
+            tracing::info!(behind, "the mirror is catching up");
+            if head.next() < primary.first()? {
+                let history = self.history.as_ref().ok_or_else(|| JournalError::Damaged {
+                    lsn: head.next(),
+                    what: "the mirror lacks it, and the journal has let go of it".to_owned(),
+                })?;
+                let to = Lsn(primary.first()?.0 - 1);
+                head = copy(history(head.next()), head, to, |expected, run| self.mirror.append(mirror, expected, run))?;
+            }
+            let missing = primary.read_from(head.next());
+            copy(missing, head, claim.head, |expected, run| self.mirror.append(mirror, expected, run))?;
+        }
+        Ok(())
+    }
+
+    /// The same record at the same place, as far as both have it.
+    fn compare(&self, at: Lsn) -> Result<(), JournalError> {
+        let (primary, mirror) = (self.primary.reader(), self.mirror.reader());
+        if at == Lsn::ZERO || at < primary.first()? || at < mirror.first()? {
+            return Ok(());
+        }
+        let ours = primary.read_from(at).next().transpose()?;
+        let theirs = mirror.read_from(at).next().transpose()?;
+        if ours == theirs {
+            return Ok(());
+        }
+        let what = "the journal and its mirror say different things; one of them belongs to another installation";
+        Err(JournalError::Damaged { lsn: at, what: what.to_owned() })
+    }
+
+    fn start_writer(&mut self, claim: Claim) -> Result<(), JournalError> {
+        self.stop_writer();
+        let (groups, to_write) = sync_channel::<(Lsn, Arc<[Record]>)>(BEHIND);
+        let (told, results) = sync_channel(BEHIND);
+        let mut mirror = self.mirror.clone();
+        let mode = self.mode;
+        let write = move || {
+            while let Ok((expected, records)) = to_write.recv() {
+                let result = mirror.append(&claim, expected, &records);
+                let failed = result.is_err();
+                match mode {
+                    Mode::Sync => drop(told.send(result)),
+                    Mode::Async => {
+                        if let Err(error) = result {
+                            metrics::counter!("frokost_mirror_failures_total").increment(1);
+                            tracing::error!(%error, "the mirror cannot be written any more; it catches up at the next start");
+                        }
+                    }
+                }
+                if failed {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("frokost-mirror".to_owned())
+            .spawn(write)
+            .map_err(|error| JournalError::Storage(format!("the mirror's thread: {error}")))?;
+        self.writer = Some(Writer { groups, results, thread });
+        Ok(())
+    }
+
+    fn stop_writer(&mut self) {
+        if let Some(Writer { groups, results, thread }) = self.writer.take() {
+            drop((groups, results));
+            if thread.join().is_err() {
+                tracing::error!("the mirror's thread panicked");
+            }
+        }
+    }
+}
+
+impl<P> Drop for MirroredJournal<P> {
+    fn drop(&mut self) {
+        if let Some(Writer { groups, results, thread }) = self.writer.take() {
+            drop((groups, results));
+            // An asynchronous mirror writes what it was given.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Copies records in runs; returns the last position.
+fn copy<'a>(
+    records: Records<'a>,
+    mut head: Lsn,
+    to: Lsn,
+    mut append: impl FnMut(Lsn, &[Record]) -> Result<Lsn, AppendError>,
+) -> Result<Lsn, JournalError> {
+    let failed = |error: AppendError| JournalError::Storage(error.to_string());
+    let mut run = Vec::with_capacity(RUN);
+    for record in records {
+        let record = record?;
+        let last = record.lsn;
+        run.push(record);
+        if run.len() == RUN || last == to {
+            head = append(head, &run).map_err(failed)?;
+            run.clear();
+        }
+        if last == to {
+            return Ok(head);
+        }
+    }
+    Err(JournalError::Damaged { lsn: head.next(), what: format!("it is missing; there should be records up to {to}") })
+}
+
+impl<P: Journal> Journal for MirroredJournal<P> {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        let mut claim = self.primary.claim(shard, owner)?;
+        let mirror = self.mirror.claim(shard, owner)?;
+        self.even_out(&mut claim, &mirror)?;
+        self.start_writer(mirror)?;
+        Ok(claim)
+    }
+
+    fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
+        let Some(writer) = &self.writer else {
+            return Err(AppendError::Failed("nobody has claimed this journal".to_owned()));
+        };
+        let sent = writer.groups.send((expected, records.into()));
+        let appended = self.primary.append(claim, expected, records);
+        if self.mode == Mode::Async {
+            return appended;
+        }
+        let gone = || AppendError::Failed("the mirror's thread has ended".to_owned());
+        let mirrored = if sent.is_ok() { writer.results.recv().unwrap_or_else(|_| Err(gone())) } else { Err(gone()) };
+        let last = appended?;
+        mirrored.map_err(|error| AppendError::Failed(format!("the mirror: {error}")))?;
+        Ok(last)
+    }
+
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        // The mirror keeps everything.
+        self.primary.truncate_before(claim, before)
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        self.primary.reader()
+    }
+}

@@ -1,0 +1,278 @@
+//! Segments: files of one size in which parts of groups stand one after the other, as they stand in sled. A segment is
+//! written with zeros before it is used, because syncing bytes whose place is there already is quicker.
+//!
+//! ```text
+//! a segment, <first LSN, 20 digits>.segment     a frame
+//!    0  8 B    "frokost1"                          0  u32  length of the part, 0 at the end of a segment
+//!    8  u64    first LSN                           4  ..   the part
+//!   16  16 B   hash of the group before
+//!   32  u32    CRC32C of the bytes before
+//!   36  ..     frames, then zeros
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use frokost_engine::Lsn;
+use frokost_engine::journal::JournalError;
+
+use crate::durable_db::sync_folder;
+use crate::format::{GroupHash, PART_LIMIT};
+use crate::group_reader::Part;
+
+/// Bytes of a segment; a group that does not fit into what is left begins the next one.
+pub(crate) const SEGMENT: u64 = 16 << 20;
+const HEADER: usize = 36;
+const MAGIC: &[u8; 8] = b"frokost1";
+const READ: usize = 256 << 10;
+
+pub(crate) fn storage(path: &Path, error: impl std::fmt::Display) -> JournalError {
+    JournalError::Storage(format!("{}: {error}", path.display()))
+}
+
+fn name(first: Lsn) -> String {
+    format!("{:020}.segment", first.0)
+}
+
+/// The segments in a folder, by their first LSN.
+pub(crate) fn list(folder: &Path) -> Result<Vec<(Lsn, PathBuf)>, JournalError> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| storage(folder, error))? {
+        let path = entry.map_err(|error| storage(folder, error))?.path();
+        let first = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".segment")?.parse().ok());
+        segments.extend(first.map(|first| (Lsn(first), path)));
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// What the header of a segment says: its first LSN and the hash of the group before it.
+pub(crate) fn read_header(path: &Path) -> Result<(Lsn, GroupHash), JournalError> {
+    let mut bytes = [0; HEADER];
+    File::open(path).and_then(|file| file.read_exact_at(&mut bytes, 0)).map_err(|error| storage(path, error))?;
+    parse_header(&bytes).ok_or_else(|| storage(path, "its header is damaged"))
+}
+
+fn parse_header(bytes: &[u8; HEADER]) -> Option<(Lsn, GroupHash)> {
+    let (checked, crc) = bytes.split_at_checked(HEADER - 4)?;
+    if crc32c::crc32c(checked) != u32::from_le_bytes(crc.try_into().ok()?) {
+        return None;
+    }
+    let rest = checked.strip_prefix(MAGIC)?;
+    let (first, hash) = rest.split_first_chunk::<8>()?;
+    Some((Lsn(u64::from_le_bytes(*first)), hash.try_into().ok()?))
+}
+
+fn header(first: Lsn, previous: &GroupHash) -> [u8; HEADER] {
+    let mut bytes = Vec::with_capacity(HEADER);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&first.0.to_le_bytes());
+    bytes.extend_from_slice(previous);
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    bytes.try_into().expect("eight, eight, sixteen and four bytes")
+}
+
+/// Appends a part to `out` as a frame.
+pub(crate) fn frame(part: &[u8], out: &mut Vec<u8>) {
+    let length = u32::try_from(part.len()).expect("a part is at most 4 KB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(part);
+}
+
+/// A segment that is being written.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    file: File,
+    /// Where the next frame goes.
+    pub(crate) end: u64,
+}
+
+impl Segment {
+    /// Begins a segment, in a file that was written with zeros if there is one.
+    pub(crate) fn begin(folder: &Path, first: Lsn, previous: &GroupHash) -> io::Result<Segment> {
+        let path = folder.join(name(first));
+        let ready = folder.join(Prewritten::READY);
+        match fs::rename(&ready, &path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => drop(File::create(&path)?),
+            Err(error) => return Err(error),
+        }
+        let file = File::options().read(true).write(true).open(&path)?;
+        file.write_all_at(&header(first, previous), 0)?;
+        file.sync_all()?;
+        sync_folder(folder)?;
+        Ok(Segment { file, end: HEADER as u64 })
+    }
+
+    /// Goes on with a segment that ends at `end`; what stands behind was never acknowledged.
+    pub(crate) fn go_on(path: &Path, end: u64) -> io::Result<Segment> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let length = file.metadata()?.len();
+        // Zeros to the end, so that nothing old is taken for a frame after what comes next.
+        let mut at = end;
+        let zeros = vec![0; READ];
+        while at < length {
+            let many = usize::try_from(length - at).unwrap_or(READ).min(READ);
+            file.write_all_at(zeros.get(..many).unwrap_or_default(), at)?;
+            at += many as u64;
+        }
+        file.sync_all()?;
+        Ok(Segment { file, end })
+    }
+
+    /// Is there room for so many bytes?
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.end == HEADER as u64 || self.end + bytes as u64 <= SEGMENT
+    }
+
+    /// Writes frames at the end, and makes them survive a power cut.
+    pub(crate) fn append(&mut self, frames: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(frames, self.end)?;
+        self.file.sync_data()?;
+        self.end += frames.len() as u64;
+        Ok(())
+    }
+}
+
+/// The next segment, written with zeros in the background.
+#[derive(Debug, Default)]
+pub(crate) struct Prewritten(Option<std::thread::JoinHandle<()>>);
+
+impl Prewritten {
+    const READY: &str = "next.zeros";
+    const BEING_WRITTEN: &str = "next.being-written";
+
+    /// Begins to write one, unless it is there or being written.
+    pub(crate) fn begin(&mut self, folder: &Path) {
+        if folder.join(Prewritten::READY).exists() || self.0.as_ref().is_some_and(|running| !running.is_finished()) {
+            return;
+        }
+        let folder = folder.to_owned();
+        let writing = std::thread::Builder::new().name("frokost-zeros".to_owned()).spawn(move || {
+            // Without it the next segment is only slower.
+            if let Err(error) = Prewritten::write(&folder) {
+                tracing::warn!(%error, "the next segment of the mirror could not be prepared");
+            }
+        });
+        self.0 = writing.ok();
+    }
+
+    fn write(folder: &Path) -> io::Result<()> {
+        let path = folder.join(Prewritten::BEING_WRITTEN);
+        let file = File::create(&path)?;
+        let zeros = vec![0; READ];
+        for chunk in 0..SEGMENT / READ as u64 {
+            file.write_all_at(&zeros, chunk * READ as u64)?;
+            file.sync_data()?;
+            // Nobody is in a hurry, and the journal syncs on the same disk.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        file.sync_all()?;
+        fs::rename(path, folder.join(Prewritten::READY))
+    }
+}
+
+/// Reads the parts of segments in order.
+pub(crate) struct Parts {
+    /// Segments still to be read, the next one last.
+    left: Vec<PathBuf>,
+    open: Option<Reading>,
+}
+
+struct Reading {
+    file: File,
+    path: PathBuf,
+    /// Where in the file the next frame is.
+    at: u64,
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Parts {
+    /// From the segment that holds `from` on; and that segment's first LSN and the hash before it. Nothing if there
+    /// is no segment.
+    pub(crate) fn from(folder: &Path, from: Lsn) -> Result<Option<(Parts, Lsn, GroupHash)>, JournalError> {
+        let mut segments = list(folder)?;
+        let start = segments.partition_point(|(first, _)| *first <= from).saturating_sub(1);
+        let mut left: Vec<PathBuf> = segments.split_off(start).into_iter().map(|(_, path)| path).collect();
+        let Some(begin) = left.first() else { return Ok(None) };
+        let (first, hash) = read_header(begin)?;
+        left.reverse();
+        Ok(Some((Parts { left, open: None }, first, hash)))
+    }
+
+    /// Where in its segment the next part would be.
+    pub(crate) fn place(&self) -> u64 {
+        self.open.as_ref().map_or(HEADER as u64, |open| open.at)
+    }
+
+    fn next_part(&mut self) -> Result<Option<Vec<u8>>, JournalError> {
+        loop {
+            if let Some(open) = &mut self.open {
+                if let Some(part) = open.next_frame().map_err(|error| storage(&open.path, error))? {
+                    return Ok(Some(part));
+                }
+                if self.left.is_empty() {
+                    return Ok(None);
+                }
+            }
+            let Some(path) = self.left.pop() else { return Ok(None) };
+            let file = File::open(&path).map_err(|error| storage(&path, error))?;
+            self.open = Some(Reading { file, path, at: HEADER as u64, buffer: Vec::new(), used: 0 });
+        }
+    }
+}
+
+impl Reading {
+    /// The next frame's part; nothing at the end of the segment. What is longer than a part can be is given out cut, what
+    /// the file ends in the middle of is given out empty: whoever decodes it names the LSN.
+    fn next_frame(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if !self.fill(4)? {
+            return Ok(None);
+        }
+        let rest = self.buffer.get(self.used..).unwrap_or_default();
+        let length = rest.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length));
+        if length == 0 {
+            return Ok(None);
+        }
+        let length = usize::try_from(length).unwrap_or(PART_LIMIT).min(PART_LIMIT);
+        if !self.fill(4 + length)? {
+            return Ok(Some(Vec::new()));
+        }
+        let rest = self.buffer.get(self.used + 4..).unwrap_or_default();
+        let part = rest.get(..length.min(rest.len())).unwrap_or_default().to_vec();
+        self.used += 4 + part.len();
+        self.at += 4 + part.len() as u64;
+        Ok(Some(part))
+    }
+
+    /// Sees to it that so many bytes are in the buffer; false if the file ends before.
+    fn fill(&mut self, bytes: usize) -> io::Result<bool> {
+        if self.buffer.len() - self.used >= bytes {
+            return Ok(true);
+        }
+        self.buffer.drain(..self.used);
+        self.used = 0;
+        let mut more = vec![0; READ];
+        let mut from = self.at + self.buffer.len() as u64;
+        while self.buffer.len() < bytes {
+            let many = self.file.read_at(&mut more, from)?;
+            if many == 0 {
+                return Ok(false);
+            }
+            self.buffer.extend_from_slice(more.get(..many).unwrap_or_default());
+            from += many as u64;
+        }
+        Ok(true)
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        self.next_part().map(|part| part.map(|bytes| (None, bytes))).transpose()
+    }
+}

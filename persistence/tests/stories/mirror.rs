@@ -1,0 +1,196 @@
+//! The mirror: it catches up when it is behind, gives back what the journal lacks, is never mixed up with another
+//! installation's, and notices every kind of damage to itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use frokost_engine::Lsn;
+use frokost_engine::journal::{Journal, JournalError, JournalReader, Shard};
+use frokost_persistence::mirrored_journal::Mode;
+use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
+
+use crate::records;
+
+fn file_journal(folder: &Path, groups: &[u64]) -> u64 {
+    let mut journal = FileJournal::open(folder).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    let mut head = claim.head.0;
+    for count in groups {
+        head = journal.append(&claim, Lsn(head), &records(head, *count)).unwrap().0;
+    }
+    head
+}
+
+fn read(reader: &dyn JournalReader) -> Result<Vec<u64>, JournalError> {
+    let first = reader.first()?;
+    reader.read_from(first).map(|record| record.map(|record| record.lsn.0)).collect()
+}
+
+fn both(folder: &Path) -> MirroredJournal<SledJournal> {
+    let sled = SledJournal::open(&folder.join("journal")).unwrap();
+    let mirror = FileJournal::open_mirror(&folder.join("mirror")).unwrap();
+    MirroredJournal::new(sled, mirror, Mode::Sync, None)
+}
+
+fn only_segment(folder: &Path) -> PathBuf {
+    let mut segments: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "segment"))
+        .collect();
+    assert_eq!(segments.len(), 1);
+    segments.pop().unwrap()
+}
+
+#[test]
+fn a_mirror_that_is_behind_catches_up() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        journal.append(&claim, Lsn(0), &records(0, 700)).unwrap();
+    }
+    let mut journal = both(folder.path());
+    assert_eq!(journal.claim(Shard(0), "test").unwrap().head, Lsn(700));
+    drop(journal);
+    let mirror = FileJournal::open(&folder.path().join("mirror")).unwrap();
+    assert_eq!(read(mirror.reader().as_ref()).unwrap(), (1..=700).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_new_mirror_gets_from_the_history_what_the_journal_let_go_of() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        for n in 0..10 {
+            journal.append(&claim, Lsn(n * 100), &records(n * 100, 100)).unwrap();
+        }
+        while !journal.truncate_before(&claim, Lsn(501)).unwrap() {}
+        assert_eq!(journal.reader().first().unwrap(), Lsn(501));
+    }
+    let without = both(folder.path()).claim(Shard(0), "test");
+    assert!(matches!(without, Err(JournalError::Damaged { lsn: Lsn(1), .. })), "{without:?}");
+    let sled = SledJournal::open(&folder.path().join("journal")).unwrap();
+    let mirror = FileJournal::open_mirror(&folder.path().join("mirror")).unwrap();
+    let history = Arc::new(|from: Lsn| -> frokost_engine::journal::Records<'static> {
+        Box::new(records(from.0 - 1, 600).into_iter().map(Ok))
+    });
+    let mut journal = MirroredJournal::new(sled, mirror.clone(), Mode::Sync, Some(history));
+    journal.claim(Shard(0), "test").unwrap();
+    assert_eq!(read(mirror.reader().as_ref()).unwrap(), (1..=1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_group_that_only_the_mirror_has_is_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut journal = both(folder.path());
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        journal.append(&claim, Lsn(0), &records(0, 3)).unwrap();
+    }
+    // Power failed when the mirror was synced and sled was not; nobody was answered.
+    file_journal(&folder.path().join("mirror"), &[4]);
+    let mut journal = both(folder.path());
+    assert_eq!(journal.claim(Shard(0), "test").unwrap().head, Lsn(7));
+    assert_eq!(read(journal.reader().as_ref()).unwrap(), (1..=7).collect::<Vec<_>>());
+}
+
+#[test]
+fn another_installations_mirror_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut journal = both(folder.path());
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        journal.append(&claim, Lsn(0), &records(0, 3)).unwrap();
+    }
+    fs::remove_dir_all(folder.path().join("mirror")).unwrap();
+    let mut stranger = FileJournal::open(&folder.path().join("mirror")).unwrap();
+    let claim = stranger.claim(Shard(0), "test").unwrap();
+    let mut others = records(0, 3);
+    others[2].fingerprint += 1;
+    stranger.append(&claim, Lsn(0), &others).unwrap();
+    drop(stranger);
+    let claimed = both(folder.path()).claim(Shard(0), "test");
+    assert!(matches!(claimed, Err(JournalError::Damaged { lsn: Lsn(3), .. })), "{claimed:?}");
+}
+
+/// Every bit of a small journal, one at a time: noticed at the latest when it is read, and never served as something else.
+#[test]
+fn every_flipped_bit_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let head = file_journal(folder.path(), &[2, 3, 1]);
+    let path = only_segment(folder.path());
+    let sound = fs::read(&path).unwrap();
+    let used = sound.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let whole: Vec<u64> = (1..=head).collect();
+    let (mut refused, mut found) = (0, 0);
+    for bit in 0..used * 8 {
+        let mut bytes = sound.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &bytes).unwrap();
+        match FileJournal::open(folder.path()) {
+            Err(JournalError::Damaged { lsn, .. }) => {
+                assert!(lsn.0 >= 1 && lsn.0 <= head, "bit {bit}: LSN {lsn}");
+                refused += 1;
+            }
+            Err(JournalError::Storage(why)) => {
+                assert!(bit / 8 < 36 && why.contains("header"), "bit {bit}: {why}");
+                refused += 1;
+            }
+            Err(other) => panic!("bit {bit}: {other}"),
+            Ok(journal) => match read(journal.reader().as_ref()) {
+                Err(JournalError::Damaged { .. }) => found += 1,
+                other => panic!("bit {bit} of {used} bytes changes nothing: {:?}", other.map(|read| read == whole)),
+            },
+        }
+    }
+    assert!(refused > 1000, "{refused} refused, {found} found when read");
+    fs::write(&path, &sound).unwrap();
+    assert_eq!(read(FileJournal::open(folder.path()).unwrap().reader().as_ref()).unwrap(), whole);
+}
+
+/// Cut at every byte of the last group: what was acknowledged before it is there, and the next group goes in its place.
+#[test]
+fn a_torn_last_group_is_dropped_and_an_acknowledged_one_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    file_journal(folder.path(), &[2, 3]);
+    let path = only_segment(folder.path());
+    let before = fs::read(&path).unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let head_before = fs::read(folder.path().join("head")).unwrap();
+    file_journal(folder.path(), &[1]);
+    let head_after = fs::read(folder.path().join("head")).unwrap();
+    let sound = fs::read(&path).unwrap();
+    let used = sound.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for cut in before..used {
+        let mut bytes = sound.clone();
+        bytes[cut..].fill(0);
+        fs::write(&path, &bytes).unwrap();
+        fs::write(folder.path().join("head"), &head_after).unwrap();
+        let lost = FileJournal::open(folder.path());
+        assert!(matches!(lost, Err(JournalError::Damaged { lsn: Lsn(6), .. })), "cut at {cut}: {lost:?}");
+        fs::write(folder.path().join("head"), &head_before).unwrap();
+        let mut journal = FileJournal::open(folder.path()).unwrap();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        assert_eq!(claim.head, Lsn(5), "cut at {cut}");
+        journal.append(&claim, Lsn(5), &records(5, 2)).unwrap();
+        assert_eq!(read(journal.reader().as_ref()).unwrap(), [1, 2, 3, 4, 5, 6, 7]);
+    }
+}
+
+#[test]
+fn many_segments_read_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    // Some 300 bytes short of two segments of 16 MiB each, in groups of 512.
+    let head = file_journal(folder.path(), &[512; 1000]);
+    let segments = fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "segment"));
+    assert!(segments.count() >= 2);
+    let journal = FileJournal::open(folder.path()).unwrap();
+    assert_eq!(journal.head(), Lsn(head));
+    let reader = journal.reader();
+    let tail: Vec<u64> = reader.read_from(Lsn(300_000)).map(|record| record.unwrap().lsn.0).collect();
+    assert_eq!(tail, (300_000..=head).collect::<Vec<_>>());
+}

@@ -1,0 +1,140 @@
+//! Statements: what is read from the index is what a replay of all records gives, whatever happened in between.
+
+use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use frokost_engine::memory_statements::MemoryStatements;
+use frokost_engine::statement::{Projection, Statements};
+use frokost_engine::{AccountId, Amount, Entry, Lsn, Record, Timestamp};
+use frokost_persistence::LoggedStatements;
+use proptest::prelude::*;
+
+use crate::records;
+
+const DAY: u64 = 86_400_000;
+
+/// Records of five accounts over some months, some of them no postings; the clock is set back now and then.
+fn history(count: u64) -> Vec<Record> {
+    let mut history = records(0, count);
+    for record in &mut history {
+        let lsn = record.lsn.0;
+        record.at = Timestamp(1_790_000_000_000 + lsn / 7 * DAY - if lsn % 97 == 0 { 40 * DAY } else { 0 });
+        match lsn % 11 {
+            0 => record.entry = Entry::Blocked,
+            1 => {
+                record.entry =
+                    Entry::Corrected { amount: Amount::from_ore(-3), reason: frokost_engine::command::Reason::Other }
+            }
+            _ => {}
+        }
+    }
+    history
+}
+
+fn agree(statements: &LoggedStatements, history: &[Record]) {
+    let mut plain = MemoryStatements::default();
+    plain.project(history).unwrap();
+    assert_eq!(statements.watermark(), history.last().map_or(Lsn::ZERO, |last| last.lsn));
+    for account in 0..7 {
+        let account = AccountId(account);
+        let months = statements.months(account).unwrap();
+        assert_eq!(months, plain.months(account).unwrap(), "account {account}");
+        for month in months {
+            let postings = statements.postings(account, month).unwrap();
+            let mut expected = plain.postings(account, month).unwrap();
+            expected.sort_by_key(|record| record.lsn);
+            assert_eq!(postings, expected, "account {account}, {}", month.number());
+        }
+    }
+    let all: Vec<Record> = statements.records_from(Lsn(1)).map(Result::unwrap).collect();
+    assert_eq!(all, history);
+    let from = history.len() as u64 / 2;
+    let tail: Vec<u64> = statements.records_from(Lsn(from)).map(|record| record.unwrap().lsn.0).collect();
+    assert_eq!(tail, (from.max(1)..=history.len() as u64).collect::<Vec<_>>());
+}
+
+fn open(folder: &Path, head: u64) -> LoggedStatements {
+    LoggedStatements::open(&folder.join("statements"), Lsn(head)).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    /// Runs of any length, flushes, restarts, and restarts that lost what was not flushed.
+    #[test]
+    fn statements_are_what_a_replay_gives(steps in prop::collection::vec((1..120usize, 0..4u8), 1..12)) {
+        let folder = tempfile::tempdir().unwrap();
+        let history = history(2_000);
+        let mut statements = open(folder.path(), 2_000);
+        let mut done = 0;
+        let mut flushed = 0;
+        for (many, what) in steps {
+            statements.project(&history[done..done + many]).unwrap();
+            done += many;
+            agree(&statements, &history[..done]);
+            match what {
+                0 => {
+                    statements.flush().unwrap();
+                    flushed = done;
+                }
+                1 => {
+                    drop(statements);
+                    statements = open(folder.path(), 2_000);
+                    // What was not flushed may be there or not; it is read from the journal again.
+                    let there = statements.watermark().0 as usize;
+                    assert!((flushed..=done).contains(&there));
+                    done = there;
+                    agree(&statements, &history[..done]);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lost_index_is_made_anew_from_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = history(1_000);
+    let mut statements = open(folder.path(), 1_000);
+    statements.project(&history).unwrap();
+    statements.flush().unwrap();
+    drop(statements);
+    fs::remove_dir_all(folder.path().join("statements/index")).unwrap();
+    agree(&open(folder.path(), 1_000), &history);
+}
+
+#[test]
+fn statements_ahead_of_the_journal_are_cut_back_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = history(1_000);
+    let mut statements = open(folder.path(), 1_000);
+    statements.project(&history).unwrap();
+    statements.flush().unwrap();
+    drop(statements);
+    let mut statements = open(folder.path(), 600);
+    agree(&statements, &history[..600]);
+    statements.project(&history[600..]).unwrap();
+    agree(&statements, &history);
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = history(10);
+    let mut statements = open(folder.path(), 10);
+    statements.project(&history).unwrap();
+    statements.flush().unwrap();
+    let path = folder.path().join("statements/log.000001");
+    let sound = fs::read(&path).unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    for bit in 16 * 8..sound.len() * 8 {
+        let byte = bit / 8;
+        file.write_all_at(&[sound[byte] ^ (1 << (bit % 8))], byte as u64).unwrap();
+        let read: Result<Vec<Record>, _> = statements.records_from(Lsn(1)).collect();
+        assert!(read.is_err(), "bit {bit}");
+        file.write_all_at(&[sound[byte]], byte as u64).unwrap();
+    }
+    agree(&statements, &history);
+}

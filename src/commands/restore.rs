@@ -1,0 +1,166 @@
+//! `frokost restore`: makes the journal anew from its mirror, or a whole installation from a backup. What it replaces is
+//! set aside, never removed.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use frokost_engine::journal::{Journal, Shard};
+use frokost_engine::{Clock, Lsn};
+use frokost_persistence::records::Line;
+use frokost_persistence::{FileJournal, SledJournal};
+use indicatif::ProgressBar;
+
+use crate::backup::{check, private_file, private_folder};
+use crate::cli::RestoreArgs;
+use crate::data_folder::DataFolder;
+use crate::node::SystemClock;
+use crate::settings::{JournalKind, Settings};
+use crate::store::mirror_of;
+
+/// What is made from the journal, and is made anew with it.
+const BOOKS: [&str; 5] = ["journal", "journal.head", "journal.files", "statements", "snapshots"];
+/// Records that are written at once.
+const RUN: usize = 512;
+
+pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(&args.settings, &[])?;
+    let from = match &args.from {
+        Some(from) => from.clone(),
+        None => {
+            mirror_of(&settings).context("this installation has no mirror; say with --from what to restore from")?
+        }
+    };
+    ensure!(from.is_dir(), "{} is not a folder with a backup or a mirror", from.display());
+    let manifest = from.join("manifest.json").exists().then(|| check(&from)).transpose()?;
+    let segments = if manifest.is_some() { from.join("journal") } else { from.clone() };
+    let folder = DataFolder::make(&settings.data)?;
+    let (head, reader) =
+        FileJournal::peek(&segments).with_context(|| format!("{} cannot be restored from", segments.display()))?;
+    ensure!(head > Lsn::ZERO, "{} holds no records", segments.display());
+    if let Some(manifest) = &manifest {
+        ensure!(head == Lsn(manifest.head), "{}: its records end at {head}, not at {}", from.display(), manifest.head);
+    }
+    nobody_uses(&folder, &settings)?;
+
+    // Into a folder beside it first: what is there stays until the new one is whole.
+    let new = folder.path().join("set-aside").join("unfinished");
+    if new.exists() {
+        fs::remove_dir_all(&new)?;
+    }
+    private_folder(&new)?;
+    let bar = ProgressBar::new(head.0);
+    let kind = settings.journal.kind;
+    let mut journal: Box<dyn Journal> = match kind {
+        JournalKind::Sled => Box::new(SledJournal::open(&new.join("journal"))?),
+        JournalKind::File => Box::new(FileJournal::open(&new.join("journal.files"))?),
+    };
+    let claim = journal.claim(Shard(0), "restore")?;
+    let mut done = claim.head;
+    let mut run = Vec::with_capacity(RUN);
+    for record in reader.read_from(Lsn(1)) {
+        let record = record.with_context(|| format!("{}", segments.display()))?;
+        let last = record.lsn;
+        run.push(record);
+        if run.len() == RUN || last == head {
+            done = journal.append(&claim, done, &run)?;
+            run.clear();
+            bar.set_position(done.0);
+        }
+    }
+    bar.finish_and_clear();
+    ensure!(done == head, "{} reads up to LSN {done}, its end is {head}", segments.display());
+    drop(journal);
+
+    let aside = set_aside(folder.path())?;
+    for name in BOOKS {
+        if new.join(name).exists() {
+            fs::rename(new.join(name), folder.path().join(name))?;
+        }
+    }
+    fs::remove_dir_all(&new)?;
+    File::open(folder.path())?.sync_all()?;
+    if manifest.is_some() {
+        restore_people(&from, &folder)?;
+    }
+    println!("restored up to LSN {head} from {}", from.display());
+    if let Some(aside) = aside {
+        println!(
+            "what was there before is in {}; remove it when `frokost verify` finds everything sound",
+            aside.display()
+        );
+    }
+    if manifest.is_some() && !settings.key_file().exists() {
+        println!(
+            "put the key file back to {} before the server starts: it opens the CPR numbers",
+            settings.key_file().display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A journal that is in use is left alone; a damaged one is what we are here for.
+fn nobody_uses(folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
+    let lock = mirror_of(settings).filter(|mirror| mirror.exists()).map(|mirror| FileJournal::open_mirror(&mirror));
+    ensure!(
+        !matches!(lock, Some(Err(frokost_engine::journal::JournalError::InUse)))
+            && folder.records().map_or_else(|error| !format!("{error:#}").contains("in use"), |_| true),
+        "a server is running on {}; stop it first",
+        folder.path().display()
+    );
+    Ok(())
+}
+
+/// Moves the books that are there out of the way.
+fn set_aside(data: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let present: Vec<&str> = BOOKS.into_iter().filter(|name| data.join(name).exists()).collect();
+    if present.is_empty() {
+        return Ok(None);
+    }
+    let stamp = SystemClock.now().local().strftime("%Y%m%d-%H%M%S").to_string();
+    let mut aside = data.join("set-aside").join(&stamp);
+    let mut n = 1;
+    while aside.exists() {
+        n += 1;
+        aside = data.join("set-aside").join(format!("{stamp}-{n}"));
+    }
+    private_folder(&aside)?;
+    for name in present {
+        fs::rename(data.join(name), aside.join(name))?;
+    }
+    Ok(Some(aside))
+}
+
+/// Names, logins, orders and certificates of a backup, where there are none.
+fn restore_people(backup: &Path, folder: &DataFolder) -> anyhow::Result<()> {
+    let records = folder.records()?;
+    if records.export()?.is_empty() {
+        let file = BufReader::new(File::open(backup.join("records.jsonl"))?);
+        let mut lines: Vec<Line> = Vec::new();
+        for (n, line) in file.lines().enumerate() {
+            let line = serde_json::from_str(&line?);
+            lines.push(line.with_context(|| format!("records.jsonl, line {}", n + 1))?);
+        }
+        records.import(lines)?;
+    } else {
+        println!("the records that are there stay as they are");
+    }
+    let pki = folder.path().join("pki");
+    if pki.exists() {
+        println!("the certificates that are there stay as they are");
+        return Ok(());
+    }
+    private_folder(&pki)?;
+    for entry in fs::read_dir(backup.join("pki"))? {
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            bail!("{} is not a file", entry.path().display());
+        }
+        let mut file = private_file(&pki.join(entry.file_name()))?;
+        file.write_all(&fs::read(entry.path())?)?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
