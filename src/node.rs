@@ -57,7 +57,7 @@ impl Core {
         let authority = folder.authority()?;
         let operator = folder.own_bundle(&authority, "operator", Role::Operator)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let config = Config { snapshot_every: store.snapshot_every, ..Config::default() };
+        let config = Config { snapshot_every: store.snapshot_every, hung_after: store.hung_after, ..Config::default() };
         let ports = Ports {
             journal: store.journal,
             projection: Box::new(store.statements.clone()),

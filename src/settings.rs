@@ -36,6 +36,8 @@ pub(crate) struct Journal {
     pub(crate) snapshot_every: u64,
     /// With less room than this on the disk, in megabytes, nothing new is let in.
     pub(crate) reserve_mb: u64,
+    /// A journal that has not come back after so many seconds never will: the server ends.
+    pub(crate) hung_after_s: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -105,6 +107,7 @@ mirror = "sync"
 mirror_folder = ""
 snapshot_every = 250000
 reserve_mb = 64
+hung_after_s = 30
 
 [tills]
 listen = "127.0.0.1:4433"
@@ -153,6 +156,11 @@ impl Settings {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        let hung_after_s = self.journal.hung_after_s;
+        anyhow::ensure!(
+            (1..=3600).contains(&hung_after_s),
+            "journal.hung_after_s is {hung_after_s}; choose 1 to 3600 seconds"
+        );
         let portal = &self.portal;
         anyhow::ensure!(
             (4..=16).contains(&portal.card_length),

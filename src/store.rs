@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use frokost_engine::Lsn;
 use frokost_engine::journal::{Journal, JournalError, JournalReader, Records};
@@ -20,6 +21,7 @@ pub(crate) struct Store {
     pub(crate) statements: LoggedStatements,
     pub(crate) snapshots: FileSnapshots,
     pub(crate) snapshot_every: u64,
+    pub(crate) hung_after: Duration,
     pub(crate) room: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -58,7 +60,8 @@ impl Store {
         let reserve = settings.journal.reserve_mb.saturating_mul(1 << 20);
         let room = Arc::new(move || disks.iter().all(|disk| has_room(disk, reserve)));
         let snapshot_every = settings.journal.snapshot_every;
-        Ok(Store { journal, head, statements, snapshots, snapshot_every, room })
+        let hung_after = Duration::from_secs(settings.journal.hung_after_s);
+        Ok(Store { journal, head, statements, snapshots, snapshot_every, hung_after, room })
     }
 
     /// Every record there ever was, from `from` on: from the statements what the journal has let go of, the rest from the journal.

@@ -179,7 +179,9 @@ impl Account {
         let day = at.day();
         let spent = state.spent.on(day).checked_add(amount).expect("a day's purchases fit in 64 bits");
         state.spent.set(day, spent);
-        while state.sales.front().is_some_and(|old| at.millis_since(old.at()) > rules.refund_window_ms) {
+        // A day longer than needed, for a clock that is set back.
+        let forget_after = rules.refund_window_ms.saturating_add(24 * 60 * 60 * 1000);
+        while state.sales.front().is_some_and(|old| at.millis_since(old.at()) > forget_after) {
             state.sales.pop_front();
         }
         if state.sales.len() == state.sales.capacity() {

@@ -91,6 +91,18 @@ impl Auditor {
         }
     }
 
+    /// What it has found so far.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Every ledger's balance so far.
+    #[must_use]
+    pub fn trial(&self) -> &TrialBalance {
+        &self.trial
+    }
+
     /// The last record it has seen.
     #[must_use]
     pub fn head(&self) -> Lsn {

@@ -157,4 +157,56 @@ mod loom_tests {
             }
         });
     }
+
+    /// Two senders find an account asleep, in every interleaving: one actor is started, and both messages are in its mailbox.
+    #[test]
+    fn an_account_that_sleeps_is_woken_once() {
+        loom::model(|| {
+            let cell: Arc<Cell<u32, Mailbox>> = Cell::new(AccountId(1), 0);
+            let woken = Arc::new(AtomicUsize::new(0));
+            let send = |cell: Arc<Cell<u32, Mailbox>>, woken: Arc<AtomicUsize>| {
+                let wake = |_| {
+                    woken.fetch_add(1, Ordering::SeqCst);
+                    Arc::new(Mutex::new(0))
+                };
+                assert!(cell.send(wake, |mailbox| *mailbox.lock().unwrap() += 1));
+            };
+            let other = {
+                let (cell, woken) = (Arc::clone(&cell), Arc::clone(&woken));
+                loom::thread::spawn(move || send(cell, woken))
+            };
+            send(Arc::clone(&cell), Arc::clone(&woken));
+            other.join().unwrap();
+            assert_eq!(woken.load(Ordering::SeqCst), 1);
+            assert!(matches!(&*cell.lock(), Slot::Live(mailbox) if *mailbox.lock().unwrap() == 2));
+            assert_eq!(cell.waiting.load(Ordering::SeqCst), 2);
+        });
+    }
+
+    /// An actor falls while somebody sends: the message is dropped with it or refused, and the account is rebuilt once, asleep.
+    #[test]
+    fn an_account_that_falls_takes_no_later_message() {
+        loom::model(|| {
+            let cell: Arc<Cell<u32, Mailbox>> = Cell::new(AccountId(1), 0);
+            let first: Mailbox = Arc::new(Mutex::new(0));
+            let mailbox = Arc::clone(&first);
+            assert!(cell.send(|_| mailbox, |m| *m.lock().unwrap() += 1));
+            let sender = {
+                let cell = Arc::clone(&cell);
+                loom::thread::spawn(move || cell.send(|_| Arc::new(Mutex::new(0)), |m| *m.lock().unwrap() += 1))
+            };
+            cell.fallen();
+            cell.rebuilt(7);
+            let taken = sender.join().unwrap();
+            let in_the_old = *first.lock().unwrap() == 2;
+            let slot = cell.lock();
+            match &*slot {
+                // Sent before the fall, and gone with it; or refused while it was being rebuilt.
+                Slot::Idle(state) => assert!(*state == 7 && (in_the_old || !taken)),
+                // Sent after it: a new actor.
+                Slot::Live(mailbox) => assert!(taken && !in_the_old && *mailbox.lock().unwrap() == 1),
+                Slot::Rebuilding => panic!("it stays fallen"),
+            }
+        });
+    }
 }

@@ -123,6 +123,13 @@ impl<W> Window<W> {
             self.forgotten = self.forgotten.max(Some(old.sequence));
             self.answered.pop_front();
         }
+        self.restore(answered);
+        self.in_flight.remove(&answered.sequence).map(|slot| slot.waiting).unwrap_or_default()
+    }
+
+    /// Puts an answer back that a snapshot kept. Nothing is forgotten by the way: what the snapshot has was not forgotten, whatever
+    /// the clock said meanwhile.
+    pub fn restore(&mut self, answered: Answered) {
         match self.find(answered.sequence) {
             Ok(at) => {
                 if let Some(known) = self.answered.get_mut(at) {
@@ -131,7 +138,6 @@ impl<W> Window<W> {
             }
             Err(at) => self.answered.insert(at, answered),
         }
-        self.in_flight.remove(&answered.sequence).map(|slot| slot.waiting).unwrap_or_default()
     }
 
     /// Gives a key back that was in flight and came to nothing; returns who else waits for it.
@@ -227,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_snapshot_kept_is_put_back_whatever_the_clock_said() {
+        // The clock was a day and a half ahead when 5 was answered, and right again for 3.
+        let mut window: Window<char> = Window::default();
+        window.settle(answered(5, DAY_MS * 3 / 2, 1), DAY_MS);
+        window.settle(answered(3, 0, 2), DAY_MS);
+        let mut again: Window<char> = Window::default();
+        window.answered().for_each(|known| again.restore(*known));
+        assert!(again.answered().eq(window.answered()));
+        assert_eq!(again.begin(Sequence(3), 7, 'a'), Seen::Before('a', approved(2)));
+    }
+
+    #[test]
     fn what_is_abandoned_can_be_asked_again() {
         let mut window = Window::default();
         let key = Sequence(1);
@@ -237,5 +255,65 @@ mod tests {
         window.settle(answered(1, 0, 1), DAY_MS);
         assert!(window.abandon(key).is_empty());
         assert_eq!(window.begin(key, 7, 'd'), Seen::Before('d', approved(1)), "an answer is not taken back");
+    }
+}
+
+#[cfg(all(test, frokost_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::sync::Mutex;
+
+    use super::*;
+    use crate::amount::Amount;
+    use crate::id::Lsn;
+
+    /// The same key asked by two sessions while the committer settles the first, in every interleaving: it is carried out once, and each
+    /// asker is told once, and the same.
+    #[test]
+    fn whoever_asks_while_it_is_settled_is_told_once() {
+        loom::model(|| {
+            let window: Arc<Mutex<Window<char>>> = Arc::default();
+            let outcome = Outcome::Approved(Receipt { lsn: Lsn(1), balance: Amount::ZERO });
+            let key = Sequence(1);
+            assert_eq!(window.lock().unwrap().begin(key, 7, 'a'), Seen::New('a'));
+            let askers: Vec<_> = ['b', 'c']
+                .map(|name| {
+                    let window = Arc::clone(&window);
+                    loom::thread::spawn(move || match window.lock().unwrap().begin(key, 7, name) {
+                        Seen::Waiting => None,
+                        Seen::Before(name, told) => Some((name, told)),
+                        other => panic!("{other:?}"),
+                    })
+                })
+                .into();
+            let answer = Answer::of(outcome).unwrap();
+            let settled = Answered { sequence: key, fingerprint: 7, at: Timestamp(0), answer };
+            let mut told: Vec<_> =
+                window.lock().unwrap().settle(settled, 1_000).into_iter().map(|name| (name, outcome)).collect();
+            told.extend(askers.into_iter().filter_map(|asker| asker.join().unwrap()));
+            told.sort_unstable_by_key(|(name, _)| *name);
+            assert_eq!(told, [('b', outcome), ('c', outcome)]);
+        });
+    }
+
+    /// The same where it comes to nothing: whoever comes after may ask it anew, once.
+    #[test]
+    fn what_is_given_back_is_carried_out_by_one() {
+        loom::model(|| {
+            let window: Arc<Mutex<Window<char>>> = Arc::default();
+            let key = Sequence(1);
+            assert_eq!(window.lock().unwrap().begin(key, 7, 'a'), Seen::New('a'));
+            let askers: Vec<_> = ['b', 'c']
+                .map(|name| {
+                    let window = Arc::clone(&window);
+                    loom::thread::spawn(move || matches!(window.lock().unwrap().begin(key, 7, name), Seen::New(_)))
+                })
+                .into();
+            let told = window.lock().unwrap().abandon(key).len();
+            let anew = askers.into_iter().map(|asker| u32::from(asker.join().unwrap())).sum::<u32>();
+            assert!(anew <= 1, "one key is carried out twice");
+            assert!(told < 2 || anew == 0, "told to ask again, and carried out");
+        });
     }
 }

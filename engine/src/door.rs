@@ -19,7 +19,7 @@ use crate::entry::Entry;
 use crate::id::{AccountId, RequestKey, Sequence};
 use crate::outcome::Outcome;
 use crate::pending::{Pending, Reply, SharedWindow, Ticket, Waiter, lock};
-use crate::permits::{Permit, Permits};
+use crate::permits::{Closed, Permit, Permits};
 use crate::rejection::Rejection;
 use crate::statement::{Statement, StatementError};
 use crate::time::Month;
@@ -197,15 +197,12 @@ impl CallerHandle {
 
     /// A permit, nothing if none is free, or the outcome after closing time.
     fn take_permit(&self) -> Result<Option<[Permit; 2]>, Outcome> {
-        let shared = &self.engine.shared;
         // The caller's own part first: one that floods takes nothing from the others.
-        let permit = self.part.try_take().and_then(|own| Some([shared.permits.try_take()?, own]));
-        // Looked at after the permit is taken, so that a shutdown that does not see the permit is seen here. Should a weakly
-        // ordered processor let both slip, the committer is gone already and the request is answered `Unavailable`, too.
-        if shared.closing.load(Ordering::SeqCst) {
-            return Err(Outcome::Unavailable);
+        let Some(own) = self.part.try_take() else { return Ok(None) };
+        match self.engine.shared.permits.enter() {
+            Ok(permit) => Ok(permit.map(|permit| [permit, own])),
+            Err(Closed) => Err(Outcome::Unavailable),
         }
-        Ok(permit)
     }
 
     /// A permit for a reply, or the reply sent off.

@@ -1,7 +1,7 @@
 //! The engine as its owner sees it: started from a journal, asked through a [`CallerHandle`], shut down in order. It wires actors,
 //! committer and projector together and decides nothing.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -135,7 +135,6 @@ pub(crate) struct Shared {
     pub(crate) statements: Arc<dyn Statements>,
     pub(crate) snapshots: Arc<dyn Snapshots>,
     pub(crate) wishes: Arc<Wishes>,
-    pub(crate) closing: AtomicBool,
     /// No room on the disk.
     pub(crate) full: AtomicBool,
     /// Parent of every account actor; there once the engine runs.
@@ -213,7 +212,6 @@ impl Engine {
             statements,
             snapshots: Arc::clone(&snapshots),
             wishes: Arc::clone(&wishes),
-            closing: AtomicBool::new(false),
             full: AtomicBool::new(!room()),
             supervisor: OnceLock::new(),
         });
@@ -316,7 +314,7 @@ impl Engine {
 
     /// Lets nobody in any more, waits until everyone inside is answered, makes everything durable and stops.
     pub async fn shutdown(&self) {
-        self.shared.closing.store(true, Ordering::SeqCst);
+        self.shared.permits.close();
         while self.shared.permits.taken() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -352,7 +350,7 @@ async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
-        if shared.closing.load(Ordering::SeqCst) {
+        if shared.permits.is_closed() {
             return;
         }
         // Away from the threads that serve: there may be a million cells to look at.

@@ -47,7 +47,7 @@ impl<W> LedgerState<W> {
     ///
     /// # Errors
     /// [`SnapshotError`].
-    pub fn from_snapshot(lsn: Lsn, items: Items<'_>, rules: &Rules) -> Result<LedgerState<W>, SnapshotError> {
+    pub fn from_snapshot(lsn: Lsn, items: Items<'_>) -> Result<LedgerState<W>, SnapshotError> {
         let mut state = LedgerState { head: lsn, ..LedgerState::default() };
         for item in items {
             match item? {
@@ -58,7 +58,7 @@ impl<W> LedgerState<W> {
                     state.cards.insert(card, account);
                 }
                 Item::Forgotten(caller, sequence) => state.windows.entry(caller).or_default().forget_up_to(sequence),
-                Item::Key(caller, answered) => settle(state.windows.entry(caller).or_default(), answered, rules),
+                Item::Key(caller, answered) => state.windows.entry(caller).or_default().restore(answered),
             }
         }
         Ok(state)
@@ -103,7 +103,7 @@ impl<W> LedgerState<W> {
         head: Lsn,
         rules: &Rules,
     ) -> Result<LedgerState<W>, JournalError> {
-        let mut state = LedgerState::newest(reader, snapshots, head, rules)?;
+        let mut state = LedgerState::newest(reader, snapshots, head)?;
         if state.head < head {
             for record in reader.read_from(state.head.next()) {
                 let record = record?;
@@ -125,7 +125,6 @@ impl<W> LedgerState<W> {
         reader: &dyn JournalReader,
         snapshots: &dyn Snapshots,
         head: Lsn,
-        rules: &Rules,
     ) -> Result<LedgerState<W>, JournalError> {
         let first = reader.first()?;
         let storage = |error: SnapshotError| JournalError::Storage(error.to_string());
@@ -137,7 +136,7 @@ impl<W> LedgerState<W> {
             if lsn.next() < first {
                 break;
             }
-            match snapshots.read(lsn).and_then(|items| LedgerState::from_snapshot(lsn, items, rules)) {
+            match snapshots.read(lsn).and_then(|items| LedgerState::from_snapshot(lsn, items)) {
                 Ok(state) => return Ok(state),
                 Err(error) => tracing::warn!(%error, "a snapshot cannot be used; trying without it"),
             }

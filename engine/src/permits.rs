@@ -5,22 +5,27 @@
 use std::sync::Arc;
 
 #[cfg(frokost_loom)]
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 #[cfg(not(frokost_loom))]
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 /// A fixed number of permits.
 #[derive(Debug)]
 pub struct Permits {
     free: AtomicUsize,
     total: usize,
+    closed: AtomicBool,
 }
+
+/// Nobody is let in any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed;
 
 impl Permits {
     /// `total` permits, all free.
     #[must_use]
     pub fn new(total: usize) -> Arc<Permits> {
-        Arc::new(Permits { free: AtomicUsize::new(total), total })
+        Arc::new(Permits { free: AtomicUsize::new(total), total, closed: AtomicBool::new(false) })
     }
 
     /// A permit, if one is free. It comes back by being dropped.
@@ -35,6 +40,29 @@ impl Permits {
                 Err(now) => free = now,
             }
         }
+    }
+
+    /// A permit, if one is free and nobody has closed the door. Whoever closes it and then sees no permit out sees none out for good.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub fn enter(self: &Arc<Permits>) -> Result<Option<Permit>, Closed> {
+        let permit = self.try_take();
+        // Between taking and looking here, and between closing and counting in `close`: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if self.is_closed() { Err(Closed) } else { Ok(permit) }
+    }
+
+    /// Lets nobody in any more through [`Permits::enter`].
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Has somebody closed it?
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// How many are taken.
@@ -98,6 +126,23 @@ mod loom_tests {
                 asker.join().unwrap();
             }
             assert_eq!(permits.taken(), 0);
+        });
+    }
+
+    /// A shutdown that sees no permit out is right: whoever asks at the same time is not let in.
+    #[test]
+    fn nobody_slips_in_after_closing_time() {
+        loom::model(|| {
+            let permits = Permits::new(1);
+            let asker = {
+                let permits = Arc::clone(&permits);
+                // Stays inside.
+                loom::thread::spawn(move || permits.enter().ok().flatten().map(std::mem::forget).is_some())
+            };
+            permits.close();
+            let empty = permits.taken() == 0;
+            let inside = asker.join().unwrap();
+            assert!(!(empty && inside), "somebody is inside whom the shutdown did not see");
         });
     }
 

@@ -118,9 +118,25 @@ struct Step {
     entry: Entry,
 }
 
+/// The next snapshot: the one before with the records behind it in it.
+///
+/// # Errors
+/// Where the records cannot be read. What is wrong with the snapshot before shows while the items are taken.
+pub fn next_snapshot<'a>(
+    before: Items<'a>,
+    records: impl IntoIterator<Item = Result<Record, SnapshotError>>,
+    rules: &'a Rules,
+) -> Result<Items<'a>, SnapshotError> {
+    let mut between = Between::default();
+    for record in records {
+        between.take(record?);
+    }
+    Ok(between.onto(before, rules))
+}
+
 /// The records between two snapshots, sorted by account.
 #[derive(Default)]
-pub(crate) struct Between {
+struct Between {
     steps: Vec<Step>,
     cards: Vec<(CardNumber, AccountId)>,
     windows: HashMap<CallerId, Window<()>>,
@@ -128,7 +144,7 @@ pub(crate) struct Between {
 }
 
 impl Between {
-    pub(crate) fn take(&mut self, record: Record) {
+    fn take(&mut self, record: Record) {
         if let Some(answered) = answered(&record) {
             self.settled.push((record.key.caller, answered));
         }
@@ -142,8 +158,7 @@ impl Between {
         }
     }
 
-    /// The next snapshot: the one before with these records in it.
-    pub(crate) fn onto<'a>(mut self, before: Items<'a>, rules: &'a Rules) -> Items<'a> {
+    fn onto<'a>(mut self, before: Items<'a>, rules: &'a Rules) -> Items<'a> {
         self.steps.sort_unstable_by_key(|step| (step.account, step.lsn));
         // From here on the last is the next.
         self.steps.reverse();
@@ -198,7 +213,7 @@ impl Merge<'_> {
                 }
                 card @ Item::Card(..) => rest.push(card),
                 Item::Forgotten(caller, sequence) => windows.entry(caller).or_default().forget_up_to(sequence),
-                Item::Key(caller, answered) => settle(windows.entry(caller).or_default(), answered, self.rules),
+                Item::Key(caller, answered) => windows.entry(caller).or_default().restore(answered),
             }
         }
         for (caller, answered) in settled {

@@ -12,7 +12,7 @@ use crate::engine::Shared;
 use crate::id::Lsn;
 use crate::journal::JournalReader;
 use crate::rules::Rules;
-use crate::snapshot::{Between, Items, Pace, SnapshotError, Snapshots};
+use crate::snapshot::{Items, Pace, SnapshotError, Snapshots, next_snapshot};
 
 const LOOKS_EVERY: Duration = Duration::from_millis(100);
 /// The most records between two snapshots: they are held in memory, about a hundred bytes each.
@@ -59,7 +59,7 @@ impl Snapshotter {
     }
 
     fn is_closing(&self) -> bool {
-        self.shared.upgrade().is_none_or(|shared| shared.closing.load(Ordering::SeqCst))
+        self.shared.upgrade().is_none_or(|shared| shared.permits.is_closed())
     }
 
     fn rest(&self, whole: Duration) {
@@ -96,22 +96,15 @@ impl Snapshotter {
     }
 
     fn make(&self, shared: &Shared, last: Lsn, to: Lsn) -> Result<(), SnapshotError> {
-        let mut pace = Pace::new(&shared.clock);
-        let mut between = Between::default();
-        for record in self.reader.read_from(last.next()) {
-            let record = record?;
-            if record.lsn > to {
-                break;
-            }
-            between.take(record);
-            pace.step();
-            if self.is_closing() {
-                return Err(SnapshotError::Closing);
-            }
-        }
+        let (mut reading, mut writing) = (Pace::new(&shared.clock), Pace::new(&shared.clock));
         let before: Items<'_> =
             if last == Lsn::ZERO { Box::new(std::iter::empty()) } else { self.snapshots.read(last)? };
-        let items = between.onto(before, &self.rules).inspect(|_| pace.step());
+        let records = self.reader.read_from(last.next()).map(|record| {
+            reading.step();
+            if self.is_closing() { Err(SnapshotError::Closing) } else { Ok(record?) }
+        });
+        let wanted = records.take_while(|record| record.as_ref().map_or(true, |record| record.lsn <= to));
+        let items = next_snapshot(before, wanted, &self.rules)?.inspect(|_| writing.step());
         let mut closing = false;
         let until_closing = items.map(|item| if self.is_closing() { Err(SnapshotError::Closing) } else { item });
         let whole = until_closing.take_while(|item| !std::mem::replace(&mut closing, item.is_err()));

@@ -77,7 +77,7 @@ impl Watchdog {
                     tracing::info!("there is room on the disk again");
                 }
             }
-            if shared.closing.load(Ordering::SeqCst) && Arc::strong_count(&self.busy) == 1 {
+            if shared.permits.is_closed() && Arc::strong_count(&self.busy) == 1 {
                 // The committer is gone, too.
                 return;
             }

@@ -12,6 +12,8 @@ pub const FROKOST: &str = env!("CARGO_BIN_EXE_frokost");
 
 pub struct Installation {
     folder: TempDir,
+    data: PathBuf,
+    settings: Vec<(String, String)>,
 }
 
 /// What came of running the program once.
@@ -34,7 +36,19 @@ impl From<Output> for Ran {
 
 impl Installation {
     pub fn new() -> Installation {
-        Installation { folder: tempfile::tempdir().unwrap() }
+        let folder = tempfile::tempdir().unwrap();
+        Installation { data: folder.path().join("data"), folder, settings: Vec::new() }
+    }
+
+    /// With its data folder somewhere else.
+    pub fn on(data: &Path) -> Installation {
+        Installation { data: data.to_owned(), ..Installation::new() }
+    }
+
+    /// Sets a setting by its name in the environment, without `FROKOST_`.
+    pub fn with(mut self, name: &str, value: &str) -> Installation {
+        self.settings.push((format!("FROKOST_{name}"), value.to_owned()));
+        self
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -42,7 +56,7 @@ impl Installation {
     }
 
     pub fn data(&self) -> PathBuf {
-        self.path("data")
+        self.data.clone()
     }
 
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -62,6 +76,8 @@ impl Installation {
             .env("FROKOST_PAYMENT__SANDBOX_LISTEN", "127.0.0.1:0")
             .env("FROKOST_METRICS__LISTEN", "127.0.0.1:0")
             .env_remove("FROKOST_KILLS")
+            .env_remove("FROKOST_CUTS")
+            .envs(self.settings.iter().cloned())
             .stdin(Stdio::null());
         command
     }
@@ -91,6 +107,25 @@ impl Installation {
         Server::start(self.command(&["serve"]))
     }
 
+    /// A server with something between it and the kernel: strace, which injects faults into its system calls.
+    pub fn traced(&self, inject: &[&str]) -> Command {
+        let plain = self.command(&["serve"]);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(self.path("trace"));
+        for fault in inject {
+            command.args(["-e", fault]);
+        }
+        command.arg(FROKOST).arg("serve").current_dir(self.path(""));
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
+    /// How many faults strace injected.
+    pub fn injected(&self) -> usize {
+        let trace = std::fs::read_to_string(self.path("trace")).unwrap_or_default();
+        trace.matches("(INJECTED").count() + trace.matches("(DELAYED").count()
+    }
+
     pub fn enrol(&self, name: &str) -> PathBuf {
         let bundle = self.path(&format!("{name}.pem"));
         self.must(&["till", "add", name, "--out", bundle.to_str().unwrap()]);
@@ -112,6 +147,7 @@ pub struct Server {
     pub process: Child,
     pub tills: SocketAddr,
     pub portal: String,
+    pub metrics: String,
     pub ready: String,
 }
 
@@ -137,13 +173,43 @@ impl Server {
                 }
             }
         });
-        Ok(Server { tills: word("tills on ").parse().unwrap(), portal: word("portal on "), process, ready })
+        Ok(Server {
+            tills: word("tills on ").parse().unwrap(),
+            portal: word("portal on "),
+            metrics: word("metrics on "),
+            process,
+            ready,
+        })
     }
 
     /// As a power switch would.
     pub fn kill(&mut self) {
-        self.process.kill().unwrap();
+        // Where strace runs it, strace's end would not be its own.
+        for child in self.children() {
+            drop(Command::new("kill").args(["-KILL", &child]).status());
+        }
+        drop(self.process.kill());
         self.process.wait().unwrap();
+    }
+
+    fn children(&self) -> Vec<String> {
+        let pid = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// What it has in memory now, in megabytes.
+    pub fn resident_mb(&self) -> u64 {
+        let pid = self.children().first().cloned().unwrap_or_else(|| self.process.id().to_string());
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+
+    /// Stops it in the middle of whatever it does, or lets it go on.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        assert!(Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success());
     }
 
     /// As Ctrl-C would; must end in order, and soon.
@@ -167,8 +233,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.kill();
+        }
     }
 }
 

@@ -12,7 +12,10 @@
 
 mod bad_input;
 mod crash;
+mod faults;
 mod installation;
 mod load;
+mod loop_disk;
 mod newcomer;
 mod portal;
+mod rush;

@@ -51,6 +51,10 @@ impl World {
     }
 
     pub async fn start_on(&self, journal: Box<dyn Journal>) -> Engine {
+        self.start_with(journal, self.clock.clone()).await
+    }
+
+    pub async fn start_with(&self, journal: Box<dyn Journal>, clock: Arc<dyn Clock>) -> Engine {
         let statements = self.statements.clone();
         let fatal = Arc::clone(&self.fatal);
         let room = Arc::clone(&self.room);
@@ -60,7 +64,7 @@ impl World {
             statements: Arc::new(statements),
             snapshots: Arc::new(self.snapshots.clone()),
             room: Arc::new(move || room.load(Ordering::SeqCst)),
-            clock: self.clock.clone(),
+            clock,
             on_fatal: Arc::new(move |why| *fatal.lock().unwrap() = Some(why)),
         };
         Engine::start(ports, self.config.clone()).await.unwrap()

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     unreachable_pub,
@@ -16,3 +17,6 @@ mod keys;
 mod naive;
 mod panics;
 mod property;
+mod simulator;
+mod snapshotting;
+mod transfers;

@@ -164,6 +164,65 @@ fn a_truncated_file_is_noticed_although_sled_forgets() {
     assert!(damaged > 0, "sled itself refused all {refused} cuts; this test shows nothing about us any more");
 }
 
+/// Bits on disk, underneath sled: whatever is flipped, what starts is all of it or nothing. `FROKOST_FLIPS=8` flips every bit there is,
+/// by default one in each byte.
+#[test]
+fn a_bit_flipped_anywhere_on_disk_is_noticed_or_does_not_matter() {
+    let flips: usize = std::env::var("FROKOST_FLIPS").ok().map_or(1, |flips| flips.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let written = records(0, 7);
+    {
+        let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        journal.append(&claim, Lsn(0), &written[..3]).unwrap();
+        journal.append(&claim, Lsn(3), &written[3..]).unwrap();
+    }
+    let mut files = Vec::new();
+    let mut folders = vec![folder.path().to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    // sled waits for a lock that its last owner gives back a little later.
+    let pristine: Vec<_> = files.iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    let (mut harmless, mut noticed) = (0, 0);
+    for (path, bytes) in &pristine {
+        // Behind the last byte that says something there is only room.
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for at in 0..end {
+            for turn in 0..flips {
+                let damaged = tempfile::tempdir().unwrap();
+                for (other, sound) in &pristine {
+                    let target = damaged.path().join(other.strip_prefix(folder.path()).unwrap());
+                    fs::create_dir_all(target.parent().unwrap()).unwrap();
+                    fs::write(&target, sound).unwrap();
+                    if other == path {
+                        let mut flipped = sound.clone();
+                        flipped[at] ^= 1 << ((at + turn) % 8);
+                        fs::write(&target, flipped).unwrap();
+                    }
+                }
+                let started = std::panic::catch_unwind(|| start(damaged.path()));
+                match started {
+                    Ok(Ok(last)) => {
+                        assert_eq!(last, 7, "{}, byte {at}: a shorter journal was served", path.display());
+                        let journal = SledJournal::open(&damaged.path().join("journal")).unwrap();
+                        let read: Vec<_> = journal.reader().read_from(Lsn(1)).map(Result::unwrap).collect();
+                        assert!(read == written, "{}, byte {at}: something else was served", path.display());
+                        harmless += 1;
+                    }
+                    Ok(Err(_)) => noticed += 1,
+                    Err(_) => panic!("{}, byte {at}: sled panicked instead of refusing", path.display()),
+                }
+            }
+        }
+    }
+    println!("{noticed} flips were noticed, {harmless} did not matter");
+    assert!(noticed > 500 * flips, "only {noticed} flips were noticed: this shows little");
+}
+
 #[test]
 fn a_group_that_was_never_closed_is_dropped() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,154 @@
+//! A living engine with snapshots, a cut journal, a full disk and a journal that hangs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use frokost_engine::journal::Journal;
+use frokost_engine::snapshot::Snapshots;
+use frokost_engine::statement::Statements;
+use frokost_engine::{Amount, Clock, Command, Fatal, Lsn, Outcome, Query, Sequence, Timestamp};
+
+use crate::harness::*;
+
+/// Long enough for statements to be made durable, behind which alone the journal is cut.
+const PAUSE: Duration = Duration::from_millis(1_200);
+
+/// Something has to come within this time, however busy the machine is.
+async fn at_last(what: &str, mut come: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if come() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}: it never comes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_is_cut_behind_two_snapshots_and_nothing_is_forgotten() {
+    let mut world = World::new();
+    world.config.snapshot_every = 50;
+    let (engine, till_one) = world.with_pupil(5_000).await;
+    let first_sale = till_one.ask(Sequence(1), buy(1)).await;
+    let first = || world.journal.reader().first().unwrap();
+    let mut sequence = 1;
+    while first() == Lsn(1) {
+        for _ in 0..60 {
+            sequence += 1;
+            approved(till_one.ask(Sequence(sequence), buy(1)).await);
+        }
+        tokio::time::sleep(PAUSE).await;
+        assert!(sequence < 4_000, "the journal is never cut");
+    }
+    assert_eq!(world.snapshots.list().unwrap().len(), 2);
+    assert!(first() <= world.snapshots.list().unwrap()[1].next(), "the older snapshot has its journal");
+    let records = engine.records(Lsn(1), 10).await.unwrap();
+    assert_eq!(records[0].lsn, Lsn(1), "what the journal let go of is in the statements");
+    engine.shutdown().await;
+
+    let engine = world.start().await;
+    let till = till(&engine);
+    let left = Amount::from_kroner(5_000 - i64::try_from(sequence).unwrap());
+    let view = till.view(Query::CardBalance { card: card(1) }).await;
+    assert!(matches!(view, Outcome::View(view) if view.balance == left), "{view:?}");
+    assert_eq!(till.ask(Sequence(1), buy(1)).await, first_sale, "a key from before the cut still has its answer");
+    let all = world.statements.records_from(Lsn(1)).count();
+    assert_eq!(all as u64, engine.durable().0);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_falls_after_the_cut_is_rebuilt_from_the_snapshot() {
+    let mut world = World::new();
+    world.config.snapshot_every = 20;
+    let cursed = Amount::from_ore(13_13);
+    world.config.probe = Some(Arc::new(move |command| {
+        assert!(!matches!(command, Command::Purchase { amount, .. } if *amount == cursed), "the cursed amount");
+    }));
+    let (engine, till) = world.with_pupil(2_000).await;
+    let mut sequence = 0;
+    while world.journal.reader().first().unwrap() == Lsn(1) {
+        for _ in 0..30 {
+            sequence += 1;
+            approved(till.ask(Sequence(sequence), buy(1)).await);
+        }
+        tokio::time::sleep(PAUSE).await;
+        assert!(sequence < 1_500, "the journal is never cut");
+    }
+    let curse = Command::Purchase { card: card(1), amount: cursed };
+    assert_eq!(till.ask(Sequence(9_000), curse).await, Outcome::Unavailable);
+    let mut outcome = Outcome::Unavailable;
+    for _ in 0..500 {
+        outcome = till.ask(Sequence(9_001), buy(1)).await;
+        if outcome != Outcome::Unavailable {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(approved(outcome), Amount::from_kroner(2_000 - i64::try_from(sequence).unwrap() - 1));
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_what_is_new_and_nothing_else() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    let sale = till.ask(Sequence(1), buy(10)).await;
+    world.room.store(false, Ordering::SeqCst);
+    let mut sequence = 1;
+    loop {
+        sequence += 1;
+        match till.ask(Sequence(sequence), buy(1)).await {
+            Outcome::Approved(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Outcome::OutOfSpace => break,
+            other => panic!("{other:?}"),
+        }
+        assert!(sequence < 80, "the door stays open");
+    }
+    let durable = engine.durable();
+    assert_eq!(till.ask(Sequence(sequence), buy(1)).await, Outcome::OutOfSpace);
+    assert_eq!(till.ask(Sequence(1), buy(10)).await, sale, "what was answered is answered again");
+    let view = till.view(Query::CardBalance { card: card(1) }).await;
+    assert!(matches!(view, Outcome::View(_)), "balances can be read: {view:?}");
+    let month = world.clock.now().month();
+    assert!(operator(&engine).statement(PUPIL, month).await.is_ok(), "statements can be read");
+    assert_eq!(engine.durable(), durable, "nothing was written");
+    world.room.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    approved(till.ask(Sequence(sequence), buy(1)).await);
+    engine.shutdown().await;
+}
+
+/// A clock that stands for the day, and runs for the watchdog.
+struct Running(std::time::Instant);
+
+impl Clock for Running {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_790_000_000_000)
+    }
+
+    fn running(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_hangs_is_noticed() {
+    let mut world = World::new();
+    let (engine, _) = world.with_pupil(100).await;
+    engine.shutdown().await;
+    world.config.hung_after = Duration::from_millis(300);
+    let gate = Gate::default();
+    let journal = Box::new(Gated { journal: world.journal.clone(), gate: gate.clone() });
+    let engine = world.start_with(journal, Arc::new(Running(std::time::Instant::now()))).await;
+    let asking = tokio::spawn({
+        let till = till(&engine);
+        async move { till.ask(Sequence(1), buy(1)).await }
+    });
+    at_last("the watchdog", || matches!(*world.fatal.lock().unwrap(), Some(Fatal::Hung(_)))).await;
+    assert!(!asking.is_finished(), "nothing was answered");
+    gate.open(true);
+    drop(asking.await);
+    engine.shutdown().await;
+}

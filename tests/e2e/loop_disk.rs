@@ -1,0 +1,94 @@
+//! A disk of its own for a test: ext4 on a loop file, mounted. What the file system has not been told to make durable is in memory
+//! only, so a copy of the file is the disk as a power cut would leave it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+pub struct LoopDisk {
+    folder: TempDir,
+}
+
+impl LoopDisk {
+    /// A new disk; nothing, and one line that says why, where there can be none.
+    pub fn new(megabytes: u64, what_is_skipped: &str) -> Option<LoopDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = LoopDisk { folder };
+        let made = run(Command::new("truncate").arg(format!("-s{megabytes}M")).arg(disk.image()))
+            .and_then(|()| run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(disk.image())))
+            .and_then(|()| disk.mount());
+        match made {
+            Ok(()) => Some(disk),
+            Err(why) => {
+                assert!(std::env::var_os("CI").is_none(), "no loop disk, and CI skips nothing: {why}");
+                eprintln!("skipped: {what_is_skipped}; it needs root, mkfs.ext4 and loop devices ({why})");
+                None
+            }
+        }
+    }
+
+    /// The disk as it would be found after a power cut at this moment. Whoever writes to it should be stopped meanwhile.
+    pub fn cut(&self) -> LoopDisk {
+        let cut = LoopDisk { folder: tempfile::tempdir().unwrap() };
+        run(Command::new("cp").arg("--sparse=always").arg(self.image()).arg(cut.image())).unwrap();
+        cut.mount().unwrap();
+        cut
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
+    /// Takes all the room there is but `megabytes`; gives it back when called with more.
+    pub fn leave(&self, megabytes: u64) {
+        let ballast = self.path().join("lost+found/ballast");
+        drop(std::fs::remove_file(&ballast));
+        let free = String::from_utf8(
+            Command::new("df").args(["--output=avail", "-B1M"]).arg(self.path()).output().unwrap().stdout,
+        );
+        let free: u64 = free.unwrap().lines().nth(1).unwrap().trim().parse().unwrap();
+        let length = free.saturating_sub(megabytes);
+        run(Command::new("fallocate").arg(format!("-l{length}M")).arg(&ballast)).unwrap();
+    }
+
+    pub fn empty(&self) {
+        std::fs::remove_file(self.path().join("lost+found/ballast")).unwrap();
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        std::fs::create_dir(self.path()).map_err(|error| error.to_string())?;
+        // What nobody syncs stays in memory for a minute, longer than a test.
+        run(Command::new("mount").args(["-o", "loop,commit=60"]).args([&self.image(), &self.path()]))
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        if is_mounted(&self.path()) {
+            let unmounted = run(Command::new("umount").arg(self.path()))
+                .or_else(|_| run(Command::new("umount").arg("--lazy").arg(self.path())));
+            if let Err(why) = unmounted {
+                eprintln!("{why}");
+            }
+        }
+    }
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(1) == path.to_str())
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let about = format!("{command:?}");
+    match command.output() {
+        Ok(ran) if ran.status.success() => Ok(()),
+        Ok(ran) => Err(format!("{about}: {}", String::from_utf8_lossy(&ran.stderr).trim())),
+        Err(error) => Err(format!("{about}: {error}")),
+    }
+}
