@@ -93,7 +93,7 @@ pub(crate) fn make(
 }
 
 fn copy_journal(to: &Path, head: Lsn, source: &Source<'_>, told: &dyn Fn(u64)) -> anyhow::Result<()> {
-    let mut copy = FileJournal::open_mirror(to)?;
+    let mut copy = FileJournal::open_copy(to)?;
     let claim = copy.claim(Shard(0), "backup")?;
     let mut done = Lsn::ZERO;
     while done < head {
@@ -151,10 +151,10 @@ fn hashes(backup: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-/// Files that say nothing: locks, and room that was prepared.
+/// Files that say nothing.
 fn is_nobodys(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    ["manifest.json", "lock", "next.zeros", "next.being-written"].contains(&name.as_ref())
+    ["manifest.json", "lock"].contains(&name.as_ref())
 }
 
 /// Reads a backup's manifest and checks every file against it.

@@ -15,6 +15,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use frokost_engine::StartError;
+use frokost_engine::journal::JournalError;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Verb};
@@ -47,11 +49,25 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Some libraries draw pictures over several lines; what went wrong is one line here.
-            let text = format!("{error:#}");
+            let mut text = format!("{error:#}");
+            if is_damage(&error) {
+                text.push_str("; keep a copy of the data folder, then `frokost restore` makes the journal anew from its mirror or a backup");
+            }
             eprintln!("frokost: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+/// Is it the books themselves that cannot be trusted?
+fn is_damage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let journal = cause.downcast_ref::<JournalError>().or_else(|| match cause.downcast_ref::<StartError>()? {
+            StartError::Journal(error) => Some(error),
+            StartError::Spawn(..) => None,
+        });
+        matches!(journal, Some(JournalError::Damaged { .. }))
+    })
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -42,7 +42,7 @@ impl Store {
                 (Primary::File(files), head)
             }
         };
-        let statements = LoggedStatements::open(&data.join("statements"), head).map_err(|error| storage(&error))?;
+        let statements = LoggedStatements::open(&data.join("statements"), head)?;
         let snapshots = FileSnapshots::open(&data.join("snapshots")).map_err(|error| storage(&error))?;
         let mut disks = vec![data.to_owned()];
         let journal: Box<dyn Journal> = match (primary, settings.journal.mirror) {

@@ -57,7 +57,7 @@ impl FileJournal {
     /// [`JournalError::InUse`] if another process has it open; [`JournalError::Damaged`] if its end is not where it was
     /// acknowledged to be, or something readable stands behind something that is not; [`JournalError::Storage`].
     pub fn open(folder: &Path) -> Result<FileJournal, JournalError> {
-        FileJournal::open_as(folder, false)
+        FileJournal::open_as(folder, false, Prewritten::default())
     }
 
     /// The same for a mirror, which is never cut.
@@ -65,10 +65,18 @@ impl FileJournal {
     /// # Errors
     /// As [`FileJournal::open`].
     pub fn open_mirror(folder: &Path) -> Result<FileJournal, JournalError> {
-        FileJournal::open_as(folder, true)
+        FileJournal::open_as(folder, true, Prewritten::default())
     }
 
-    fn open_as(folder: &Path, keeps_everything: bool) -> Result<FileJournal, JournalError> {
+    /// The same for a copy that is written once, as in a backup: no room is prepared for more.
+    ///
+    /// # Errors
+    /// As [`FileJournal::open`].
+    pub fn open_copy(folder: &Path) -> Result<FileJournal, JournalError> {
+        FileJournal::open_as(folder, true, Prewritten::never())
+    }
+
+    fn open_as(folder: &Path, keeps_everything: bool, prewritten: Prewritten) -> Result<FileJournal, JournalError> {
         let io = |error: std::io::Error| storage(folder, error);
         fs::create_dir_all(folder).map_err(io)?;
         let lock = File::options().write(true).create(true).truncate(false).open(folder.join("lock")).map_err(io)?;
@@ -90,7 +98,6 @@ impl FileJournal {
         }
         let segment = segment.map(|(path, end)| Segment::go_on(&path, end)).transpose().map_err(io)?;
         let epoch = read_epoch(folder)?;
-        let prewritten = Prewritten::default();
         let tail = Tail { epoch, head, hash, last: None, segment, prewritten, head_file, failed: None, _lock: lock };
         Ok(FileJournal {
             folder: folder.to_owned(),

@@ -138,15 +138,24 @@ impl Segment {
 
 /// The next segment, written with zeros in the background.
 #[derive(Debug, Default)]
-pub(crate) struct Prewritten(Option<std::thread::JoinHandle<()>>);
+pub(crate) struct Prewritten {
+    running: Option<std::thread::JoinHandle<()>>,
+    never: bool,
+}
 
 impl Prewritten {
     const READY: &str = "next.zeros";
     const BEING_WRITTEN: &str = "next.being-written";
 
+    /// For a journal that is written once: nobody waits for it.
+    pub(crate) fn never() -> Prewritten {
+        Prewritten { running: None, never: true }
+    }
+
     /// Begins to write one, unless it is there or being written.
     pub(crate) fn begin(&mut self, folder: &Path) {
-        if folder.join(Prewritten::READY).exists() || self.0.as_ref().is_some_and(|running| !running.is_finished()) {
+        let running = self.running.as_ref().is_some_and(|running| !running.is_finished());
+        if self.never || running || folder.join(Prewritten::READY).exists() {
             return;
         }
         let folder = folder.to_owned();
@@ -156,7 +165,7 @@ impl Prewritten {
                 tracing::warn!(%error, "the next segment of the mirror could not be prepared");
             }
         });
-        self.0 = writing.ok();
+        self.running = writing.ok();
     }
 
     fn write(folder: &Path) -> io::Result<()> {

@@ -50,17 +50,21 @@ fn failed(error: impl std::fmt::Display) -> StatementError {
 
 impl LoggedStatements {
     /// Opens the statements in `folder`. Where sled's part is missing, damaged or does not fit the log, it is made anew from the
-    /// log; where they know more than the journal, which ends at `head`, they are cut back to it.
+    /// log. They are written behind the journal, which ends at `head`: where they know more than it does, it has lost something, and
+    /// they may be the only copy; nothing is touched then.
     ///
     /// # Errors
-    /// [`StatementError`] if the folder cannot be used.
-    pub fn open(folder: &Path, head: Lsn) -> Result<LoggedStatements, StatementError> {
-        let log = StatementLog::open(folder).map_err(|error| failed(format!("{}: {error}", folder.display())))?;
+    /// [`JournalError::Damaged`] if the journal has lost what they know; [`JournalError::Storage`] if the folder cannot be used.
+    pub fn open(folder: &Path, head: Lsn) -> Result<LoggedStatements, JournalError> {
+        let storage = |error: &dyn std::fmt::Display| JournalError::Storage(format!("{}: {error}", folder.display()));
+        let log = StatementLog::open(folder).map_err(|error| storage(&error))?;
         match LoggedStatements::try_open(folder, &log, head) {
             Ok(statements) => return Ok(statements),
             Err(OpenError::Anew(why)) => tracing::warn!(%why, "the index of the statements is made anew"),
-            Err(OpenError::Final(error)) => return Err(error),
+            Err(OpenError::Lost(error)) => return Err(error),
+            Err(OpenError::Final(error)) => return Err(storage(&error)),
         }
+        let failed = |error| storage(&error);
         let index = folder.join("index");
         let aside = folder.join("index.set-aside");
         if aside.exists() {
@@ -69,7 +73,12 @@ impl LoggedStatements {
         if index.exists() {
             fs::rename(&index, &aside).map_err(failed)?;
         }
-        LoggedStatements::index_anew(folder, &log, head)
+        match LoggedStatements::index_anew(folder, &log, head) {
+            Ok(statements) => Ok(statements),
+            Err(OpenError::Lost(error)) => Err(error),
+            Err(OpenError::Anew(why)) => Err(storage(&why)),
+            Err(OpenError::Final(error)) => Err(storage(&error)),
+        }
     }
 
     fn try_open(folder: &Path, log: &StatementLog, head: Lsn) -> Result<LoggedStatements, OpenError> {
@@ -87,7 +96,7 @@ impl LoggedStatements {
             None => (Lsn::ZERO, Place::NOWHERE),
         };
         if watermark > head {
-            return Err(anew("it is ahead of the journal"));
+            return Err(OpenError::Lost(lost(head, watermark)));
         }
         let writer = log.writer(end).map_err(|error| OpenError::Anew(error.to_string()))?;
         let fresh = HashMap::new();
@@ -95,9 +104,10 @@ impl LoggedStatements {
         Ok(LoggedStatements { folder: folder.to_owned(), db, log: log.clone(), shared: Arc::new(Mutex::new(shared)) })
     }
 
-    /// Reads the whole log up to `head`, and keeps where each account ends.
-    fn index_anew(folder: &Path, log: &StatementLog, head: Lsn) -> Result<LoggedStatements, StatementError> {
-        let db = DurableDb::open(&folder.join("index")).map_err(failed)?;
+    /// Reads the whole log, and keeps where each account ends.
+    fn index_anew(folder: &Path, log: &StatementLog, head: Lsn) -> Result<LoggedStatements, OpenError> {
+        let fail = |error: &dyn std::fmt::Display| OpenError::Final(failed(error));
+        let db = DurableDb::open(&folder.join("index")).map_err(|error| fail(&error))?;
         let mut ends: HashMap<AccountId, End> = HashMap::new();
         let (mut watermark, mut end) = (Lsn::ZERO, Place::NOWHERE);
         for item in log.scan(Lsn(1), Place(u64::MAX)) {
@@ -106,7 +116,7 @@ impl LoggedStatements {
                 tracing::warn!(%watermark, "the log of the statements can be read up to there");
                 break;
             };
-            if record.lsn > head || record.lsn != watermark.next() {
+            if record.lsn != watermark.next() {
                 break;
             }
             if record.is_posting() {
@@ -114,11 +124,14 @@ impl LoggedStatements {
             }
             (watermark, end) = (record.lsn, next);
         }
-        let writer = log.writer(end).map_err(failed)?;
+        if watermark > head {
+            return Err(OpenError::Lost(lost(head, watermark)));
+        }
+        let writer = log.writer(end).map_err(|error| fail(&error))?;
         let shared = Shared { writer, watermark, durable: Lsn::ZERO, fresh: ends, failed: None };
         let mut statements =
             LoggedStatements { folder: folder.to_owned(), db, log: log.clone(), shared: Arc::new(Mutex::new(shared)) };
-        statements.flush()?;
+        statements.flush().map_err(OpenError::Final)?;
         Ok(statements)
     }
 
@@ -161,8 +174,16 @@ impl LoggedStatements {
 }
 
 enum OpenError {
+    /// The index can be made anew from the log.
     Anew(String),
+    /// The journal has lost what is known here.
+    Lost(JournalError),
     Final(StatementError),
+}
+
+fn lost(head: Lsn, known: Lsn) -> JournalError {
+    let what = format!("it ends there, but the statements know records up to LSN {known}; records are missing");
+    JournalError::Damaged { lsn: head.next(), what }
 }
 
 fn read_watermark(bytes: &[u8]) -> Option<(Lsn, Place)> {
@@ -321,13 +342,20 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_know_more_than_the_journal_begin_anew() {
+    fn a_journal_that_knows_less_than_the_statements_has_lost_something() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("statements");
-        let mut statements = LoggedStatements::open(&path, Lsn(9)).unwrap();
-        statements.project(&[sale(9, 7, "1683000000000")]).unwrap();
+        let mut statements = LoggedStatements::open(&path, Lsn(2)).unwrap();
+        statements.project(&[sale(1, 7, "1683000000000"), sale(2, 7, "1683000000000")]).unwrap();
         statements.flush().unwrap();
         drop(statements);
-        assert_eq!(LoggedStatements::open(&path, Lsn(8)).unwrap().watermark(), Lsn::ZERO);
+        for without_index in [false, true] {
+            if without_index {
+                fs::remove_dir_all(path.join("index")).unwrap();
+            }
+            let refused = LoggedStatements::open(&path, Lsn(1)).unwrap_err();
+            assert!(matches!(refused, JournalError::Damaged { lsn: Lsn(2), .. }), "{refused}");
+        }
+        assert_eq!(LoggedStatements::open(&path, Lsn(2)).unwrap().watermark(), Lsn(2), "nothing was touched");
     }
 }

@@ -19,3 +19,4 @@ mod loop_disk;
 mod newcomer;
 mod portal;
 mod rush;
+mod second_copy;

@@ -44,6 +44,39 @@ async fn a_yes_a_no_and_a_balance_wait_for_the_flush() {
 }
 
 #[tokio::test]
+async fn a_balance_in_the_same_group_as_what_it_rests_on_waits_for_that_flush() {
+    let world = World::new();
+    let (engine, _) = world.with_pupil(100).await;
+    engine.shutdown().await;
+
+    let gate = Gate::default();
+    let engine = world.start_on(Box::new(Gated { journal: world.journal.clone(), gate: gate.clone() })).await;
+    let till = till(&engine);
+    let ask = |sequence| {
+        let till = till.clone();
+        tokio::spawn(async move { till.ask(Sequence(sequence), buy(10)).await })
+    };
+    // While the first is at the gate, a second and a balance queue up behind it: they are the next group.
+    let first = ask(1);
+    tokio::time::sleep(SOON).await;
+    let second = ask(2);
+    tokio::time::sleep(SOON).await;
+    let mut balance = tokio::spawn({
+        let till = till.clone();
+        async move { till.view(Query::CardBalance { card: card(1) }).await }
+    });
+    tokio::time::sleep(SOON).await;
+    gate.let_in(1);
+    assert_eq!(approved(first.await.unwrap()).ore(), 90_00);
+    assert!(timeout(SOON, &mut balance).await.is_err(), "a balance left before the sale in its own group was durable");
+    assert!(!second.is_finished());
+    gate.open(true);
+    assert_eq!(approved(second.await.unwrap()).ore(), 80_00);
+    assert!(matches!(balance.await.unwrap(), Outcome::View(view) if view.balance.ore() == 80_00));
+    engine.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_failed_flush_is_final_and_claims_nothing() {
     for (fault, stored) in [(Fault::Failed, false), (Fault::FailedButStored, true)] {
         let world = World::new();

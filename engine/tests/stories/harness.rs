@@ -148,16 +148,23 @@ pub struct Gated {
 }
 
 #[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+pub struct Gate(Arc<(Mutex<u64>, Condvar)>);
 
 impl Gate {
+    /// For everyone, or for nobody.
     pub fn open(&self, open: bool) {
-        *self.0.0.lock().unwrap() = open;
+        self.let_in(if open { u64::MAX } else { 0 });
+    }
+
+    /// For so many.
+    pub fn let_in(&self, many: u64) {
+        *self.0.0.lock().unwrap() = many;
         self.0.1.notify_all();
     }
 
     fn pass(&self) {
-        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |open| !*open).unwrap());
+        let mut left = self.0.1.wait_while(self.0.0.lock().unwrap(), |left| *left == 0).unwrap();
+        *left = if *left == u64::MAX { u64::MAX } else { *left - 1 };
     }
 }
 

@@ -106,20 +106,6 @@ fn a_lost_index_is_made_anew_from_the_log() {
 }
 
 #[test]
-fn statements_ahead_of_the_journal_are_cut_back_to_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let history = history(1_000);
-    let mut statements = open(folder.path(), 1_000);
-    statements.project(&history).unwrap();
-    statements.flush().unwrap();
-    drop(statements);
-    let mut statements = open(folder.path(), 600);
-    agree(&statements, &history[..600]);
-    statements.project(&history[600..]).unwrap();
-    agree(&statements, &history);
-}
-
-#[test]
 fn a_flipped_bit_in_the_log_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let history = history(10);

@@ -1,0 +1,337 @@
+//! How it grows: what 10 thousand, 100 thousand and a million accounts take in memory, on disk and to start, and what making a snapshot
+//! costs the sales meanwhile. Each size is played in a process of its own, on sled with its mirror, statements and snapshots, as
+//! `frokost serve` has them. `cargo bench --bench scale -- 10000 100000` plays other sizes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops where it is wrong")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "figures for people"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use frokost_engine::command::Source;
+use frokost_engine::snapshot::Snapshots;
+use frokost_engine::{
+    AccountId, Amount, Asked, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Lsn,
+    OrderNumber, Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
+};
+use frokost_persistence::mirrored_journal::Mode;
+use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, MirroredJournal, SledJournal};
+use hdrhistogram::Histogram;
+use tokio::sync::mpsc;
+
+/// Purchases behind the snapshot when the start is timed.
+const TAIL: u64 = 1_000_000;
+/// In flight at once where only getting there counts.
+const IN_FLIGHT: u64 = 800;
+/// Sales a second while p99 is taken: well below what it can, as a lunch rush should be.
+const RATE: u64 = 20_000;
+/// Seconds of sales without a snapshot; with one they last as long as the snapshot takes.
+const SECONDS: u64 = 10;
+
+struct SystemClock(Instant);
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Timestamp(u64::try_from(since.as_millis()).unwrap())
+    }
+
+    fn running(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+async fn open(folder: &Path, snapshot_every: u64) -> Engine {
+    let journal = SledJournal::open(&folder.join("journal")).unwrap();
+    let statements = LoggedStatements::open(&folder.join("statements"), journal.head()).unwrap();
+    let mirror = FileJournal::open_mirror(&folder.join("mirror")).unwrap();
+    let ports = Ports {
+        journal: Box::new(MirroredJournal::new(journal, mirror, Mode::Sync, None)),
+        projection: Box::new(statements.clone()),
+        statements: Arc::new(statements),
+        snapshots: Arc::new(FileSnapshots::open(&folder.join("snapshots")).unwrap()),
+        room: Arc::new(|| true),
+        clock: Arc::new(SystemClock(Instant::now())),
+        on_fatal: Arc::new(|why| panic!("{why}")),
+    };
+    // Keys are remembered for an hour only: a pupil buys once a day, and here each has just been made by three commands.
+    let mut config = Config { snapshot_every, ..Config::default() };
+    config.rules.key_memory_ms = 3_600_000;
+    config.permits_per_caller = 4_096;
+    Engine::start(ports, config).await.unwrap()
+}
+
+fn card(n: u64) -> CardNumber {
+    format!("{n:014}").parse().unwrap()
+}
+
+fn caller(engine: &Engine, role: Role) -> CallerHandle {
+    let school = SchoolId(u32::from(role == Role::Till));
+    engine.caller(Caller { id: CallerId(if role == Role::Till { 2 } else { 1 }), role, school })
+}
+
+/// Asks for everything, so many at a time; returns how long it took.
+async fn ask_all(handle: &CallerHandle, first: u64, commands: impl Iterator<Item = Command>) -> Duration {
+    let (to, mut answers) = mpsc::unbounded_channel();
+    let begin = Instant::now();
+    let (mut asked, mut answered) = (0, 0);
+    let mut many = Vec::with_capacity(256);
+    let mut check = |many: &mut Vec<(u64, Outcome)>| {
+        for (_, outcome) in many.drain(..) {
+            assert!(matches!(outcome, Outcome::Approved(_)), "{outcome:?}");
+            answered += 1;
+        }
+        answered
+    };
+    let mut done = 0;
+    for command in commands {
+        if asked - done >= IN_FLIGHT {
+            answers.recv_many(&mut many, 256).await;
+            done = check(&mut many);
+        }
+        handle.submit(Sequence(first + asked), Asked::from(command), Reply::Stream { to: to.clone(), tag: asked });
+        asked += 1;
+    }
+    while done < asked {
+        answers.recv_many(&mut many, 256).await;
+        done = check(&mut many);
+    }
+    begin.elapsed()
+}
+
+/// Sales at an even pace until `enough` says so; latency from the moment a sale was due.
+async fn ask_evenly(
+    handle: &CallerHandle,
+    first: u64,
+    accounts: u64,
+    mut enough: impl FnMut(Duration) -> bool,
+) -> (Histogram<u64>, u64) {
+    let (to, mut answers) = mpsc::unbounded_channel();
+    let mut latencies = Histogram::new(3).unwrap();
+    let begin = Instant::now();
+    let (mut asked, mut answered) = (0u64, 0u64);
+    let due = |n: u64| Duration::from_nanos(n * 1_000_000_000 / RATE);
+    let mut random = fastrand::Rng::with_seed(first);
+    loop {
+        let now = begin.elapsed();
+        while due(asked) <= now {
+            let command = Command::Purchase { card: card(random.u64(1..=accounts)), amount: Amount::from_ore(1) };
+            handle.submit(Sequence(first + asked), command, Reply::Stream { to: to.clone(), tag: asked });
+            asked += 1;
+        }
+        while let Ok((n, outcome)) = answers.try_recv() {
+            assert!(matches!(outcome, Outcome::Approved(_)), "{outcome:?}");
+            latencies.record(begin.elapsed().saturating_sub(due(n)).as_micros() as u64).unwrap();
+            answered += 1;
+        }
+        if enough(now) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    while answered < asked {
+        let (n, _) = answers.recv().await.unwrap();
+        latencies.record(begin.elapsed().saturating_sub(due(n)).as_micros() as u64).unwrap();
+        answered += 1;
+    }
+    (latencies, asked)
+}
+
+fn resident_mb() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+fn bytes(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let mut sum = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        sum += if entry.file_type().unwrap().is_dir() {
+            bytes(&entry.path())
+        } else if entry.file_name() == "next.zeros" {
+            0
+        } else {
+            entry.metadata().unwrap().blocks() * 512
+        };
+    }
+    sum
+}
+
+/// Reads every byte of a folder: what a start cannot be faster than.
+fn read_all(folder: &Path) -> u64 {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        sum += if path.is_dir() { read_all(&path) } else { fs::read(path).unwrap().len() as u64 };
+    }
+    sum
+}
+
+async fn snapshot_of(folder: &Path, at_least: Lsn) {
+    let snapshots = FileSnapshots::open(&folder.join("snapshots")).unwrap();
+    while snapshots.list().unwrap().first().is_none_or(|newest| *newest < at_least) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn per_sale(folder: &Path, before: u64) -> String {
+    format!("{:.0}", (bytes(folder).saturating_sub(before)) as f64 / TAIL as f64)
+}
+
+/// Everybody gets an account, a card and money, and a snapshot is made of it; then come a million sales that no snapshot has seen.
+async fn fill(folder: &Path, accounts: u64) -> Vec<String> {
+    let engine = open(folder, 1).await;
+    let school = SchoolId(1);
+    let made = (1..=accounts).flat_map(|n| {
+        let (account, amount) = (AccountId(n), Amount::from_kroner(10_000));
+        let top_up = Command::TopUp { account, order: OrderNumber(1), amount, source: Source::Opening };
+        [Command::Open { account, school }, Command::BindCard { account, card: card(n) }, top_up]
+    });
+    let took = ask_all(&caller(&engine, Role::Operator), 1, made).await;
+    eprintln!("{accounts} accounts made in {took:.1?}; a snapshot is on its way");
+    snapshot_of(folder, Lsn(accounts * 3)).await;
+    engine.shutdown().await;
+    drop(engine);
+
+    let [journal, mirror, statements] = ["journal", "mirror", "statements"].map(|part| folder.join(part));
+    let before = [&journal, &mirror, &statements].map(|part| bytes(part));
+    let engine = open(folder, 0).await;
+    let till = caller(&engine, Role::Till);
+    let mut random = fastrand::Rng::with_seed(7);
+    let sales =
+        (0..TAIL).map(|_| Command::Purchase { card: card(random.u64(1..=accounts)), amount: Amount::from_ore(1) });
+    let took = ask_all(&till, 1, sales).await;
+    let (awake, resident) = (engine.awake(), resident_mb());
+    engine.shutdown().await;
+    drop((engine, till));
+    vec![
+        format!("{:.0}", TAIL as f64 / took.as_secs_f64()),
+        awake.to_string(),
+        resident.to_string(),
+        per_sale(&journal, before[0]),
+        per_sale(&mirror, before[1]),
+        per_sale(&statements, before[2]),
+    ]
+}
+
+/// A start from the snapshot and the million sales behind it, beside reading the same files; and what is in memory while nobody asks.
+async fn start(folder: &Path) -> Vec<String> {
+    let begin = Instant::now();
+    let read: u64 = ["journal", "snapshots"].iter().map(|part| read_all(&folder.join(part))).sum();
+    let reading = begin.elapsed();
+    let begin = Instant::now();
+    let engine = open(folder, 0).await;
+    let starting = begin.elapsed();
+    let figures = vec![
+        format!("{:.2}", starting.as_secs_f64()),
+        format!("{:.2}", reading.as_secs_f64()),
+        (read >> 20).to_string(),
+        resident_mb().to_string(),
+    ];
+    engine.shutdown().await;
+    figures
+}
+
+/// Sales at an even pace, without a snapshot being made and with, in turn, twice.
+async fn snapshot(folder: &Path, accounts: u64) -> Vec<String> {
+    let mut first = 1 << 40;
+    let mut figures = Vec::new();
+    for _ in 0..2 {
+        for making in [false, true] {
+            let engine = open(folder, u64::from(making)).await;
+            let till = caller(&engine, Role::Till);
+            let head = engine.durable();
+            let snapshots = FileSnapshots::open(&folder.join("snapshots")).unwrap();
+            let mut looked = Duration::ZERO;
+            let enough = |now: Duration| {
+                if !making || now < looked + Duration::from_millis(250) {
+                    return !making && now > Duration::from_secs(SECONDS);
+                }
+                looked = now;
+                now > Duration::from_secs(SECONDS)
+                    && snapshots.list().unwrap().first().is_some_and(|newest| *newest >= head)
+            };
+            let begin = Instant::now();
+            let (latencies, asked) = ask_evenly(&till, first, accounts, enough).await;
+            first += asked;
+            eprintln!("  {} sales in {:.1?}, snapshot on its way: {making}", asked, begin.elapsed());
+            for quantile in [0.5, 0.99] {
+                figures.push(format!("{:.2}", latencies.value_at_quantile(quantile) as f64 / 1000.0));
+            }
+            engine.shutdown().await;
+        }
+    }
+    figures
+}
+
+/// One step in a process of its own, so that what is in memory is that step's.
+fn child(step: &str, folder: &Path, accounts: u64) -> Vec<String> {
+    let ran = std::process::Command::new(std::env::current_exe().unwrap())
+        .env("FROKOST_SCALE", format!("{step} {accounts} {}", folder.display()))
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{step} with {accounts} accounts failed");
+    let out = String::from_utf8(ran.stdout).unwrap();
+    out.trim().split(';').map(str::to_owned).collect()
+}
+
+fn main() {
+    if let Ok(order) = std::env::var("FROKOST_SCALE") {
+        let [step, accounts, folder] = order.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+        let (accounts, folder) = (accounts.parse().unwrap(), Path::new(folder));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let figures = runtime.block_on(async {
+            match step {
+                "fill" => fill(folder, accounts).await,
+                "start" => start(folder).await,
+                _ => snapshot(folder, accounts).await,
+            }
+        });
+        println!("{}", figures.join(";"));
+        return;
+    }
+    let mut sizes: Vec<u64> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
+    if sizes.is_empty() {
+        sizes = vec![10_000, 100_000, 1_000_000];
+    }
+    let rows = [
+        "sales/s while each account is asked now and then",
+        "actors awake at the end",
+        "resident then, MB",
+        "journal, bytes a sale until it is cut",
+        "mirror, bytes a sale for good",
+        "statements, bytes a sale for good",
+        "start: snapshot and a million records, s",
+        "reading the same files, s",
+        "their size, MB",
+        "resident when idle, MB",
+        "p50 / p99 at 20,000 sales/s, ms",
+        "the same while a snapshot is made, ms",
+        "and again without, ms",
+        "and again with, ms",
+    ];
+    let mut columns: Vec<Vec<String>> = Vec::new();
+    for accounts in &sizes {
+        let folder = tempfile::tempdir().unwrap();
+        let mut column = child("fill", folder.path(), *accounts);
+        column.extend(child("start", folder.path(), *accounts));
+        let pairs = child("snapshot", folder.path(), *accounts);
+        column.extend(pairs.chunks(2).map(|pair| pair.join(" / ")));
+        columns.push(column);
+    }
+    println!("| accounts | {} |", sizes.iter().map(u64::to_string).collect::<Vec<_>>().join(" | "));
+    println!("|---{}|", "|---".repeat(sizes.len()));
+    for (n, row) in rows.iter().enumerate() {
+        println!("| {row} | {} |", columns.iter().map(|column| column[n].as_str()).collect::<Vec<_>>().join(" | "));
+    }
+}

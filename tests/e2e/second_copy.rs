@@ -1,0 +1,152 @@
+//! The second copies: a damaged journal made anew from its mirror, a backup taken under load and brought to another machine. What
+//! could go wrong: a copy that is not whole and is believed, a restore that destroys what it should mend, money that is not the same.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::installation::*;
+use crate::rush::*;
+
+fn balances(home: &Installation, pupils: u64) -> Vec<String> {
+    let shown = (1..=pupils).map(|n| home.must(&["account", "show", &n.to_string()]));
+    shown.map(|text| text.lines().find(|line| line.starts_with("balance")).unwrap().to_owned()).collect()
+}
+
+/// A damaged installation: the last card's number, as it stands in a record, has a flipped bit.
+fn flip_a_bit(data: &Path, pupils: u64) {
+    let db = data.join("journal/db");
+    let mut bytes = std::fs::read(&db).unwrap();
+    let needle = card(pupils).into_bytes();
+    let place = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
+    bytes[place] ^= 4;
+    std::fs::write(&db, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_journal_is_made_anew_from_the_mirror_and_every_answer_holds() {
+    let home = Installation::new();
+    home.import(PUPILS, 10_000);
+    let known = Ledger::default();
+    let mut server = home.serve();
+    let rush = Rush::begin(tills(&home), server.tills, &known);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let running = home.run(&["restore"]);
+    assert_eq!(running.code, 1);
+    assert!(running.err.contains("a server is running on") && running.err.contains("stop it first"), "{running:?}");
+    server.kill();
+    rush.end().await;
+
+    flip_a_bit(&home.data(), PUPILS);
+    let refused = Server::try_start(&mut home.command(&["serve"])).err().expect("a damaged journal is served");
+    assert!(refused.err.contains("journal is damaged at LSN"), "{refused:?}");
+    assert!(refused.err.contains("frokost restore"), "it should say what to do: {}", refused.err);
+    let restored = home.must(&["restore"]);
+    assert!(restored.starts_with("restored up to LSN "), "{restored}");
+    assert!(restored.contains("what was there before is in "), "{restored}");
+    assert!(home.data().join("set-aside").read_dir().unwrap().count() == 1, "the damaged journal is kept");
+    assert_eq!(home.serve().stop(), 0);
+    assert!(hold_against_journal(&home.data(), &known) > 100);
+    assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+
+    // Without a journal at all.
+    let before = balances(&home, PUPILS);
+    std::fs::remove_dir_all(home.data().join("journal")).unwrap();
+    std::fs::remove_file(home.data().join("journal.head")).unwrap();
+    home.must(&["restore"]);
+    assert_eq!(balances(&home, PUPILS), before);
+    hold_against_journal(&home.data(), &known);
+    assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+}
+
+/// A journal that is gone is not begun anew beside books that are there.
+#[test]
+fn a_journal_that_is_gone_is_not_taken_for_a_new_one() {
+    for mirror in ["sync", "off"] {
+        let home = Installation::new().with("JOURNAL__MIRROR", mirror);
+        home.import(3, 100);
+        assert_eq!(home.serve().stop(), 0);
+        std::fs::remove_dir_all(home.data().join("journal")).unwrap();
+        std::fs::remove_file(home.data().join("journal.head")).unwrap();
+        let kept: Vec<u64> = sizes(&home.data().join("statements"));
+        match Server::try_start(&mut home.command(&["serve"])) {
+            // With a mirror it may be whole again by itself.
+            Ok(server) => {
+                assert_eq!(server.stop(), 0, "mirror {mirror}");
+                assert_eq!(balances(&home, 3), vec!["balance       100,00 kr."; 3], "mirror {mirror}");
+                assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+            }
+            Err(refused) => {
+                assert_eq!(refused.code, 1, "{refused:?}");
+                assert!(refused.err.contains("journal"), "{refused:?}");
+                assert_eq!(sizes(&home.data().join("statements")), kept, "the statements are the only copy left");
+            }
+        }
+    }
+}
+
+fn sizes(folder: &Path) -> Vec<u64> {
+    let mut found: Vec<PathBuf> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    let logs = found.iter().filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("log."));
+    logs.map(|path| path.metadata().unwrap().len()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_taken_under_load_opens_on_another_machine() {
+    let home = Installation::new();
+    home.import(PUPILS, 10_000);
+    let known = Ledger::default();
+    let server = home.serve();
+    let rush = Rush::begin(tills(&home), server.tills, &known);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (_, answered_before) = count(&known);
+    let made = home.must(&["backup"]);
+    let backup = made.split_whitespace().find(|word| word.contains("backups/")).unwrap().trim_end_matches(':');
+    let backup = home.path("").join(backup);
+    let tills = rush.end().await;
+    assert!(answered_before > 0);
+    assert_eq!(server.stop(), 0);
+
+    let elsewhere = Installation::new();
+    let moved = elsewhere.path("from-the-usb-stick");
+    assert!(std::process::Command::new("cp").arg("-r").arg(&backup).arg(&moved).status().unwrap().success());
+    let restored = elsewhere.must(&["restore", "--from", lossy(&moved)]);
+    assert!(restored.contains("put the key file back to "), "{restored}");
+    // The key is kept apart from backups, and without it nothing starts.
+    let keyless = Server::try_start(&mut elsewhere.command(&["serve"])).err().expect("it starts without the key");
+    assert!(keyless.err.contains("records.key"), "{keyless:?}");
+    std::fs::create_dir_all(elsewhere.data().join("keys")).unwrap();
+    std::fs::copy(home.data().join("keys/records.key"), elsewhere.data().join("keys/records.key")).unwrap();
+    let server = elsewhere.serve();
+    // The same tills are known there, and what they sold before the backup has the answer it had.
+    let (client, _) = frokost_net::Client::connect(server.tills, &tills[0].bundle).await.unwrap();
+    client.close().await;
+    assert_eq!(server.stop(), 0);
+    assert!(elsewhere.must(&["verify"]).ends_with("everything holds\n"));
+    assert!(elsewhere.must(&["account", "find", "Pupil 7"]).contains(" Pupil 7 "));
+
+    // A backup with a bit flipped anywhere is refused by name, and touches nothing.
+    for part in ["records.jsonl", "journal", "pki"] {
+        let mut victim = moved.join(part);
+        if victim.is_dir() {
+            let files = victim.read_dir().unwrap().map(|entry| entry.unwrap().path());
+            victim = files.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+        }
+        let sound = std::fs::read(&victim).unwrap();
+        let mut bytes = sound.clone();
+        bytes[100] ^= 1;
+        std::fs::write(&victim, bytes).unwrap();
+        let untouched = Installation::new();
+        let refused = untouched.run(&["restore", "--from", lossy(&moved)]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        let name = victim.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(refused.err.contains(&name) && refused.err.contains("is damaged"), "{refused:?}");
+        assert!(!untouched.data().join("journal").exists(), "a damaged backup was restored");
+        std::fs::write(&victim, sound).unwrap();
+    }
+    for (from, says) in [("/nowhere", "is not a folder"), ("/etc", "holds no records")] {
+        let refused = Installation::new().run(&["restore", "--from", from]);
+        assert_eq!(refused.code, 1);
+        assert!(refused.err.contains(says), "{refused:?}");
+    }
+}
