@@ -44,6 +44,8 @@ pub(crate) enum Verb {
     Inspect(InspectArgs),
     /// Sum up what moved between which ledgers, by school and day. The server must not be running.
     Books(BooksArgs),
+    /// What parents have asked to be paid out: list it, write the bank's file, read the bank's answer. The server must not be running.
+    Payouts(PayoutsArgs),
     /// Copy everything while the server runs, or while it does not; `restore` brings it back, also on another machine.
     Backup(FolderArgs),
     /// Make the journal anew from its mirror, or a whole installation from a backup. The server must not be running.
@@ -384,6 +386,34 @@ pub(crate) struct RestoreArgs {
     pub(crate) from: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PayoutsArgs {
+    #[command(subcommand)]
+    pub(crate) verb: PayoutsVerb,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PayoutsVerb {
+    /// Every pay-out and where it stands.
+    List,
+    /// Write everything that waits into a file for the bank (ISO 20022 pain.001).
+    Export {
+        /// The file to write. It is not overwritten.
+        #[arg(long, value_name = "FILE", default_value = "payouts.xml")]
+        out: PathBuf,
+        /// Write a file again that was made before, by its name; nothing else is sent.
+        #[arg(long, value_name = "NAME")]
+        again: Option<String>,
+    },
+    /// Read the bank's answer (pain.002): what was paid is closed, what was refused goes back. Twice is once.
+    Import {
+        /// The bank's file.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

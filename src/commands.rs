@@ -10,6 +10,7 @@ pub(crate) mod inspect;
 mod live;
 pub(crate) mod load;
 pub(crate) mod parent;
+pub(crate) mod payouts;
 mod pupils;
 pub(crate) mod restore;
 pub(crate) mod serve;

@@ -9,6 +9,7 @@
 //!   set-aside/        what `frokost restore` replaced
 //!   pki/              our certificate authority, the list of callers, the bundles of portal and operator
 //!   keys/records.key  seals CPR numbers           sandbox.json   the payment sandbox's book
+//!   mail/             mails, where no mail server is set   pictures/   pupils' pictures
 //!   serving           where the running server listens for tills
 //! ```
 
@@ -26,7 +27,7 @@ use frokost_persistence::{Records, SealingKey};
 use crate::settings::Settings;
 
 /// Everything that may be in a data folder.
-const OURS: [&str; 15] = [
+const OURS: [&str; 17] = [
     "journal",
     "journal.head",
     "journal.files",
@@ -38,6 +39,8 @@ const OURS: [&str; 15] = [
     "records",
     "pki",
     "keys",
+    "mail",
+    "pictures",
     "sandbox.json",
     "sandbox.new",
     "serving",

@@ -2,6 +2,7 @@
 //! no rules of its own.
 
 mod backup;
+mod bank_file;
 mod cli;
 mod commands;
 mod data_folder;
@@ -84,6 +85,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Verify(args) => commands::verify::run(&args),
         Verb::Inspect(args) => commands::inspect::run(&args),
         Verb::Books(args) => commands::books::run(&args),
+        Verb::Payouts(args) => Box::pin(commands::payouts::run(args)).await,
         Verb::Backup(args) => Box::pin(commands::backup::run(args)).await,
         Verb::Restore(args) => commands::restore::run(&args),
     }

@@ -141,6 +141,10 @@ impl Node {
                 cvr: settings.portal.holder_cvr.clone(),
             },
             min_top_up: settings.min_top_up(),
+            card_length: settings.portal.card_length,
+            mail: settings.mail_setup(),
+            pictures: folder.path().join("pictures"),
+            behind_proxy: settings.portal.behind_proxy,
         };
         let (stop, stopped) = watch::channel(false);
         let serving = vec![

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use config::{Config, Environment, File, FileFormat};
 use frokost_engine::Amount;
+use frokost_portal::mail::MailSetup;
 use serde::Deserialize;
 
 use crate::cli::SettingsArgs;
@@ -20,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) journal: Journal,
     pub(crate) tills: Tills,
     pub(crate) portal: Portal,
+    pub(crate) mail: Mail,
+    pub(crate) bank: Bank,
     pub(crate) payment: Payment,
     pub(crate) metrics: Metrics,
 }
@@ -80,6 +83,27 @@ pub(crate) struct Portal {
     pub(crate) holder_cvr: String,
     /// The key that seals CPR numbers; `keys/records.key` in the data folder if empty.
     pub(crate) key_file: PathBuf,
+    /// Is there a proxy in front that writes `X-Forwarded-For`?
+    pub(crate) behind_proxy: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mail {
+    /// The mail server; mails go into a maildir if empty.
+    pub(crate) smtp: String,
+    /// That maildir; `mail` in the data folder if empty.
+    pub(crate) maildir: PathBuf,
+    pub(crate) from: String,
+    /// Who answers the support form.
+    pub(crate) support: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Bank {
+    /// The account that pays pay-outs.
+    pub(crate) iban: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -120,6 +144,16 @@ min_top_up = 200
 holder_name = "Frokost Demo A/S"
 holder_cvr = "00 00 00 00"
 key_file = ""
+behind_proxy = false
+
+[mail]
+smtp = ""
+maildir = ""
+from = "frokost <frokost@localhost.localdomain>"
+support = "support@localhost.localdomain"
+
+[bank]
+iban = ""
 
 [payment]
 sandbox_listen = "127.0.0.1:8081"
@@ -172,6 +206,7 @@ impl Settings {
             "portal.min_top_up is {}; choose 1 to 10000 kroner",
             portal.min_top_up
         );
+        self.mail_setup().check().map_err(|why| anyhow::anyhow!("the settings of [mail] cannot be used: {why}"))?;
         let urls = [
             ("portal.public_url", &portal.public_url, portal.listen),
             ("payment.sandbox_url", &self.payment.sandbox_url, self.payment.sandbox_listen),
@@ -196,6 +231,13 @@ impl Settings {
     pub(crate) fn mirror_folder(&self) -> PathBuf {
         let folder = &self.journal.mirror_folder;
         if folder == Path::new("") { self.data.join("mirror") } else { folder.clone() }
+    }
+
+    /// How mails leave.
+    pub(crate) fn mail_setup(&self) -> MailSetup {
+        let Mail { smtp, maildir, from, support } = self.mail.clone();
+        let maildir = if maildir == Path::new("") { self.data.join("mail") } else { maildir };
+        MailSetup { smtp, maildir, from, support }
     }
 
     pub(crate) fn key_file(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! Every key of every database, in one place. Numbers are big-endian, so that keys sort as their numbers do.
 
-use frokost_engine::{AccountId, Lsn, OrderNumber};
+use frokost_engine::{AccountId, Lsn, OrderNumber, PayoutNumber};
 
 /// Journal: a part of a group, by its first LSN. Eight bytes; the only eight-byte keys there.
 #[must_use]
@@ -78,6 +78,54 @@ pub fn form(key: &str) -> String {
 #[must_use]
 pub fn session(hash: &str) -> String {
     format!("session/{hash}")
+}
+
+/// Records: what every key from an account to a login that manages it begins with.
+#[must_use]
+pub fn logins_on(account: AccountId) -> String {
+    format!("on/{:020}/", account.0)
+}
+
+/// Records: from an account to a login that manages it.
+#[must_use]
+pub fn login_on(account: AccountId, mail: &str) -> String {
+    format!("{}{}", logins_on(account), mail.to_lowercase())
+}
+
+/// Records: the automatic top-up of an account.
+#[must_use]
+pub fn agreement(account: AccountId) -> String {
+    format!("agreement/{:020}", account.0)
+}
+
+/// Records: a sign-up, by the hash of the secret in its address.
+#[must_use]
+pub fn sign_up(hash: &str) -> String {
+    format!("signup/{hash}")
+}
+
+/// Records: what is good once, by the hash of its secret.
+#[must_use]
+pub fn ticket(hash: &str) -> String {
+    format!("ticket/{hash}")
+}
+
+/// Records: a mail on its way.
+#[must_use]
+pub fn letter(number: u64) -> String {
+    format!("letter/{number:020}")
+}
+
+/// Records: a pay-out.
+#[must_use]
+pub fn payout(number: PayoutNumber) -> String {
+    format!("payout/{:020}", number.0)
+}
+
+/// Records: what every key of an account's pay-outs begins with.
+#[must_use]
+pub fn payouts_of(account: AccountId) -> String {
+    format!("out/{:020}/", account.0)
 }
 
 /// Records: the last number given out of a kind.

@@ -10,7 +10,7 @@ use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, Journal
 use frokost_engine::{Lsn, Record};
 
 use crate::durable_db::{DbError, DurableDb, MAX_VALUE, explain};
-use crate::format::{FormatError, GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
+use crate::format::{FormatError, GroupHash, PART_LIMIT, PartHeader, decode_part, encode_group, group_hash, salvage};
 use crate::group_reader::GroupReader;
 use crate::head_file::HeadFile;
 use crate::keys;
@@ -336,11 +336,19 @@ impl JournalReader for SledReader {
         Box::new(GroupReader::new(parts, start, from, (start <= Lsn(1)).then(GroupHash::default)))
     }
 
+    /// The first group that has a beginning. Where a cut was interrupted in the middle of a group, parts stand before it that are
+    /// nothing any more; what they were is in the statements and in two snapshots.
     fn first(&self) -> Result<Lsn, JournalError> {
-        match parts_from(&self.db, Lsn::ZERO).next() {
-            Some(item) => part_lsn(&item.map_err(|error| explain(&self.path, error))?.0),
-            None => Ok(Lsn(1)),
+        for item in parts_from(&self.db, Lsn::ZERO) {
+            let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
+            let first = part_lsn(&key)?;
+            match PartHeader::read(&bytes) {
+                Ok(header) if header.group_first < first => {}
+                // What cannot be read is found out by reading it.
+                Ok(_) | Err(_) => return Ok(first),
+            }
         }
+        Ok(Lsn(1))
     }
 }
 

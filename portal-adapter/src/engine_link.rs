@@ -2,12 +2,13 @@
 //! asked again under the same number, so that it counts once whatever happens in between.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use frokost_engine::time::Month;
-use frokost_engine::{AccountId, AccountView, Command, Outcome, Query, Record, Sequence};
+use frokost_engine::wishes::Wish;
+use frokost_engine::{AccountId, AccountView, Asked, CardNumber, Command, Outcome, Query, Record, Sequence};
 use frokost_net::{Bundle, Client, ClientError};
 use tokio::sync::Mutex;
 
@@ -100,17 +101,39 @@ impl EngineLink {
     /// [`EngineGone`] if there is no answer after several tries.
     pub async fn command(&self, command: Command) -> Result<Outcome, EngineGone> {
         // One number for all tries. Given at the first, since the numbers begin where the server's clock is.
-        let number = OnceLock::new();
-        self.until_answered(|client| {
-            let sequence = *number.get_or_init(|| Sequence(self.0.sequence.fetch_add(1, Ordering::SeqCst) + 1));
-            async move {
-                Ok(match client.command(sequence, command).await? {
-                    outcome @ (Outcome::Approved(_) | Outcome::Rejected(_)) => Some(outcome),
-                    Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => None,
-                })
-            }
+        let number = self.next_number().await?;
+        self.command_as(number, command).await
+    }
+
+    /// A number that was never used, for a command that may be asked again later.
+    ///
+    /// # Errors
+    /// [`EngineGone`] if the engine, whose clock the numbers follow, cannot be reached.
+    pub async fn next_number(&self) -> Result<Sequence, EngineGone> {
+        self.until_answered(|_| async { Ok(Some(Sequence(self.0.sequence.fetch_add(1, Ordering::SeqCst) + 1))) }).await
+    }
+
+    /// The same under a number that was given before: however often it is asked, it is carried out once.
+    ///
+    /// # Errors
+    /// [`EngineGone`] if there is no answer after several tries.
+    pub async fn command_as(&self, number: Sequence, asked: impl Into<Asked>) -> Result<Outcome, EngineGone> {
+        let asked: Asked = asked.into();
+        self.until_answered(|client| async move {
+            Ok(match client.command(number, asked).await? {
+                outcome @ (Outcome::Approved(_) | Outcome::Rejected(_)) => Some(outcome),
+                Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => None,
+            })
         })
         .await
+    }
+
+    /// The accounts after `after` that wish to be topped up, some hundred at a time.
+    ///
+    /// # Errors
+    /// [`EngineGone`] if there is no answer after several tries.
+    pub async fn wishes(&self, after: AccountId) -> Result<Vec<Wish>, EngineGone> {
+        self.until_answered(|client| async move { Ok(client.wishes(after).await?.ok()) }).await
     }
 
     /// An account as it is now; nothing if there is no such account.
@@ -118,8 +141,22 @@ impl EngineLink {
     /// # Errors
     /// [`EngineGone`] if there is no answer after several tries.
     pub async fn account(&self, account: AccountId) -> Result<Option<AccountView>, EngineGone> {
+        self.view(Query::AccountBalance { account }).await
+    }
+
+    /// The account a card belongs to, as it is now; nothing if there is no such card.
+    ///
+    /// # Errors
+    /// [`EngineGone`] if there is no answer after several tries.
+    pub async fn card(&self, card: CardNumber) -> Result<Option<AccountView>, EngineGone> {
+        // A card that was replaced still leads to its account, and proves nothing any more.
+        let view = self.view(Query::CardBalance { card }).await?;
+        Ok(view.filter(|view| view.card == Some(card)))
+    }
+
+    async fn view(&self, query: Query) -> Result<Option<AccountView>, EngineGone> {
         self.until_answered(|client| async move {
-            Ok(match client.query(Query::AccountBalance { account }).await? {
+            Ok(match client.query(query).await? {
                 Outcome::View(view) => Some(Some(view)),
                 Outcome::Rejected(_) => Some(None),
                 Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::Approved(_) => None,

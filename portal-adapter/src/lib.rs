@@ -6,25 +6,38 @@
 pub mod cpr;
 mod engine_link;
 mod error;
+mod limits;
+pub mod mail;
 mod money;
+mod once;
 mod password;
 pub mod payment;
+mod picture;
+mod proof;
 mod routes;
 mod session;
 mod views;
 mod words;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use frokost_engine::{Amount, Clock};
 use frokost_net::Bundle;
 use frokost_persistence::{Records, SealingKey};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 pub use engine_link::EngineLink;
+use limits::Limits;
+use mail::MailSetup;
 pub use password::hash as hash_password;
 use payment::PaymentProvider;
+
+/// Open pages that are looked after at once.
+const MOST_WATCHED: usize = 2_000;
 
 /// What a portal is set up with.
 pub struct Setup {
@@ -46,6 +59,14 @@ pub struct Setup {
     pub holder: Holder,
     /// The least that can be paid in.
     pub min_top_up: Amount,
+    /// Characters of a card number.
+    pub card_length: usize,
+    /// How mails leave.
+    pub mail: MailSetup,
+    /// Where pictures of pupils are kept.
+    pub pictures: PathBuf,
+    /// Is there a proxy of ours in front, whose word about addresses counts?
+    pub behind_proxy: bool,
 }
 
 /// Who holds the families' money; stated where it is paid in (quick guide, item 13).
@@ -65,6 +86,18 @@ pub(crate) struct Inner {
     pub(crate) setup: Setup,
     pub(crate) engine: EngineLink,
     pub(crate) hashing: password::Hashing,
+    pub(crate) limits: Limits,
+    pub(crate) mail: mail::Transport,
+    /// How many pages may be looked after at once.
+    pub(crate) watching: Arc<Semaphore>,
+    stopping: AtomicBool,
+}
+
+impl Inner {
+    /// Is the portal closing down? Pages that are open are let go of then.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
 }
 
 impl std::ops::Deref for Portal {
@@ -85,11 +118,29 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let engine = EngineLink::new(setup.engine, setup.bundle.clone());
-    let portal = Portal(Arc::new(Inner { setup, engine, hashing: password::Hashing::new() }));
-    let reconciling = tokio::spawn(payment::orders::reconcile(portal.clone()));
-    let sweeping = tokio::spawn(session::sweep(portal.clone()));
-    let served = axum::serve(listener, routes::table(portal)).with_graceful_shutdown(stop).await;
-    reconciling.abort();
-    sweeping.abort();
+    let mail = mail::Transport::open(&setup.mail).map_err(std::io::Error::other)?;
+    let portal = Portal(Arc::new(Inner {
+        setup,
+        engine,
+        hashing: password::Hashing::new(),
+        limits: Limits::new(),
+        mail,
+        watching: Arc::new(Semaphore::new(MOST_WATCHED)),
+        stopping: AtomicBool::new(false),
+    }));
+    let mut working = tokio::task::JoinSet::new();
+    working.spawn(payment::orders::reconcile(portal.clone()));
+    working.spawn(payment::charges::charge_wishes(portal.clone()));
+    working.spawn(mail::deliver(portal.clone()));
+    working.spawn(session::sweep(portal.clone()));
+    working.spawn(routes::money_out::take_up(portal.clone()));
+    let closing = portal.clone();
+    let stop = async move {
+        stop.await;
+        closing.stopping.store(true, Ordering::Relaxed);
+    };
+    let table = routes::table(portal).into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, table).with_graceful_shutdown(stop).await;
+    working.shutdown().await;
     served
 }

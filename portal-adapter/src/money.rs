@@ -13,6 +13,28 @@ pub(crate) fn amount(amount: Amount, language: Language) -> String {
     }
 }
 
+/// What was typed: kroner as the language writes them, with or without groups and `kr.`.
+pub(crate) fn read(text: &str, language: Language) -> Option<Amount> {
+    let text = text.trim();
+    match language {
+        Language::Danish => text.parse().ok(),
+        Language::English => {
+            let swapped: String = text.chars().filter(|c| *c != ',').map(|c| if c == '.' { ',' } else { c }).collect();
+            swapped.trim_end_matches(" kr,").trim_end_matches(" kr").parse().ok()
+        }
+    }
+}
+
+/// `1234,50` or `1234.50`: as it is typed into a field.
+pub(crate) fn plain(amount: Amount, language: Language) -> String {
+    let text: String = self::amount(amount, language);
+    let group = match language {
+        Language::Danish => '.',
+        Language::English => ',',
+    };
+    text.trim_end_matches(" kr.").chars().filter(|c| *c != group).collect()
+}
+
 /// `23-11-2026 11.32`, on Copenhagen's clocks.
 pub(crate) fn moment(at: Timestamp, language: Language) -> String {
     let local = at.local();
@@ -80,6 +102,19 @@ mod tests {
         let kroner = Amount::from_ore(123_450);
         assert_eq!(amount(kroner, Language::Danish), "1.234,50 kr.");
         assert_eq!(amount(kroner, Language::English), "1,234.50 kr.");
+        for (text, language) in [
+            ("1.234,50", Language::Danish),
+            ("1234,50 kr.", Language::Danish),
+            ("1,234.50", Language::English),
+            (" 1234.50 kr.", Language::English),
+        ] {
+            assert_eq!(read(text, language), Some(kroner), "{text}");
+        }
+        for text in ["", "abc", "1.2.3", "12..5"] {
+            assert_eq!(read(text, Language::English), None, "{text}");
+        }
+        assert_eq!(plain(kroner, Language::Danish), "1234,50");
+        assert_eq!(plain(kroner, Language::English), "1234.50");
         assert_eq!(amount(Amount::from_ore(-5), Language::Danish), "-0,05 kr.");
         // 2026-11-23T10:32Z is 11.32 in Copenhagen; half a year earlier it would be 12.32.
         let at = Timestamp(1_795_429_920_000);

@@ -6,6 +6,9 @@ use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, Salt
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
+use crate::error::PortalError;
+use crate::words::Words;
+
 /// 19 MiB, two passes, one lane: what OWASP asks for at least.
 fn argon() -> Argon2<'static> {
     let params = Params::new(19 * 1024, 2, 1, None).expect("the parameters are sound");
@@ -22,6 +25,26 @@ pub fn hash(password: &str) -> String {
     argon().hash_password(password.as_bytes(), &salt).expect("a password can be hashed").to_string()
 }
 
+/// The least a password may have.
+const LEAST: usize = 10;
+/// The most that is looked at; longer ones would only keep the processor busy.
+const MOST: usize = 200;
+
+/// What is wrong with a new password and its repetition. `about` is what a guesser would try first.
+pub(crate) fn problems(password: &str, again: &str, about: &[&str], w: &Words) -> [Option<&'static str>; 2] {
+    let length = password.chars().count();
+    let first = if length < LEAST {
+        Some(w.password_short)
+    } else if length > MOST {
+        Some(w.field_too_long)
+    } else if zxcvbn::zxcvbn(password, about).score() < zxcvbn::Score::Three {
+        Some(w.password_weak)
+    } else {
+        None
+    };
+    [first, (password != again).then_some(w.password_differs)]
+}
+
 /// Checks passwords, a few at a time.
 pub(crate) struct Hashing {
     places: Semaphore,
@@ -32,6 +55,13 @@ pub(crate) struct Hashing {
 impl Hashing {
     pub(crate) fn new() -> Hashing {
         Hashing { places: Semaphore::new(2), nobody: hash("nobody has this password") }
+    }
+
+    /// The hash of a new password.
+    pub(crate) async fn make(&self, password: String) -> Result<String, PortalError> {
+        let _place = self.places.acquire().await.map_err(|error| PortalError::Internal(error.to_string()))?;
+        let made = tokio::task::spawn_blocking(move || hash(&password)).await;
+        made.map_err(|error| PortalError::Internal(error.to_string()))
     }
 
     /// Is it the password behind `stored`? Takes as long, and says no, if nothing is stored.
@@ -49,6 +79,22 @@ impl Hashing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_is_guessed_first_is_refused() {
+        let w = crate::words::Language::Danish.words();
+        let judge = |password: &str| problems(password, password, &["mor@example.dk", "Anna Holm"], w)[0];
+        for (password, problem) in [
+            ("kort", Some(w.password_short)),
+            ("password12", Some(w.password_weak)),
+            ("mor@example", Some(w.password_weak)),
+            ("aaaaaaaaaaaa", Some(w.password_weak)),
+            ("grøn cykel under broen", None),
+        ] {
+            assert_eq!(judge(password), problem, "{password}");
+        }
+        assert_eq!(problems("grøn cykel under broen", "grøn cykel", &[], w)[1], Some(w.password_differs));
+    }
 
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_right() {

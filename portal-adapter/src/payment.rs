@@ -1,6 +1,7 @@
 //! Payments: the port to a payment provider, the orders we make, and the built-in sandbox that stands in for a provider. Card
 //! data goes from the parent's browser to the provider's window and is never seen here.
 
+pub(crate) mod charges;
 pub mod orders;
 pub mod sandbox;
 

@@ -1,10 +1,17 @@
 //! Every address of the portal, on one page.
 
 mod account;
+mod auto_top_up;
+mod details;
+mod forgotten;
 mod front;
 mod log_in;
+pub(crate) mod money_out;
 mod pay_in;
+mod relations;
+mod sign_up;
 mod statement;
+mod support;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -16,12 +23,15 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use frokost_engine::AccountView;
+use frokost_engine::{AccountId, AccountView};
+use frokost_persistence::records::Pupil;
 use serde::Deserialize;
 
 use crate::Portal;
+use crate::cpr::Cpr;
 use crate::error::PortalError;
 use crate::payment;
+use crate::picture;
 use crate::session::{Parent, cookie};
 use crate::views::{AccountLink, Frame, ParentBar};
 use crate::words::Language;
@@ -30,17 +40,47 @@ use crate::words::Language;
 pub(crate) fn table(portal: Portal) -> Router {
     Router::new()
         .route("/", get(front::show))
+        .route("/betingelser", get(front::terms))
+        .route("/sprog/{language}", get(language))
+        .route("/support", get(support::form).post(support::send))
+        .route("/opret", get(sign_up::form).post(sign_up::start))
+        .route("/aktiver/{secret}", get(sign_up::activation).post(sign_up::activate))
+        .route("/aktiver/{secret}/igen", post(sign_up::again))
         .route("/log-paa", get(log_in::form).post(log_in::enter))
         .route("/log-ud", post(log_in::leave))
+        .route("/glemt", get(forgotten::form).post(forgotten::ask))
+        .route("/nulstil/{ticket}", get(forgotten::reset_form).post(forgotten::reset))
+        .route("/tilbagekald/{ticket}", get(relations::revoke_form).post(relations::revoke))
+        .route("/ny-mail/{ticket}", get(details::confirm_mail_form).post(details::confirm_mail))
         .route("/konto/{account}", get(account::show))
         .route("/konto/{account}/spaer", post(account::block))
         .route("/konto/{account}/aktiver", post(account::activate))
-        .route("/konto/{account}/kontoudtog", get(statement::show))
+        .route("/konto/{account}/tilknytninger", get(relations::show).post(relations::add))
+        .route("/konto/{account}/tilknytninger/godkend", post(relations::approve))
+        .route("/konto/{account}/tilknytninger/slet", post(relations::remove))
         .route("/konto/{account}/indbetal", get(pay_in::form).post(pay_in::start))
+        .route("/konto/{account}/auto-optank", get(auto_top_up::form).post(auto_top_up::start))
+        .route("/konto/{account}/auto-optank/annuller", post(auto_top_up::cancel))
+        .route("/konto/{account}/betalinger", get(pay_in::orders_of))
         .route("/ordre/{order}", get(pay_in::order))
-        .route("/betingelser", get(front::terms))
-        .route("/sprog/{language}", get(language))
+        .route("/konto/{account}/udbetal", get(money_out::pay_out_form).post(money_out::pay_out))
+        .route("/konto/{account}/overfoer", get(money_out::transfer_form).post(money_out::transfer))
+        .route("/konto/{account}/kontoudtog", get(statement::show))
+        .route("/konto/{account}/kontoudtog.csv", get(statement::csv))
+        .route("/konto/{account}/live", get(statement::live))
+        .route("/konto/{account}/bruger", get(details::show).post(details::save))
+        .route("/konto/{account}/bruger/mail", post(details::change_mail))
+        .route("/konto/{account}/bruger/adgangskode", post(details::change_password))
+        .route("/konto/{account}/bruger/andre-ud", post(details::others_out))
+        .route(
+            "/konto/{account}/billede",
+            get(details::show_picture)
+                .post(details::save_picture)
+                .layer(DefaultBodyLimit::max(picture::MOST_BYTES + 64 * 1024)),
+        )
+        .route("/konto/{account}/billede/slet", post(details::delete_picture))
         .route("/static/style.css", get(style))
+        .route("/static/live.js", get(script))
         .fallback(|| async { PortalError::NotFound })
         .layer(middleware::from_fn(same_site_only))
         // The provider's own call comes from elsewhere by design; its signature is what counts.
@@ -65,7 +105,7 @@ async fn headers(State(portal): State<Portal>, request: Request, next: Next) -> 
     let headers = response.headers_mut();
     // A form may lead on to the payment window, and nowhere else.
     let policy = format!(
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {}; base-uri 'none'; frame-ancestors 'none'",
+        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self' {}; base-uri 'none'; frame-ancestors 'none'",
         portal.setup.provider.window_origin()
     );
     if let Ok(policy) = HeaderValue::from_str(&policy) {
@@ -81,6 +121,11 @@ async fn headers(State(portal): State<Portal>, request: Request, next: Next) -> 
 async fn style() -> Response {
     let headers = [(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, "max-age=300")];
     (headers, include_str!("../static/style.css")).into_response()
+}
+
+async fn script() -> Response {
+    let headers = [(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, "max-age=300")];
+    (headers, include_str!("../static/live.js")).into_response()
 }
 
 #[derive(Deserialize)]
@@ -124,19 +169,41 @@ fn parent_frame(
     path: String,
 ) -> Result<(Frame, AccountLink), PortalError> {
     let mut accounts = Vec::new();
-    for account in &parent.login.accounts {
-        let pupil = portal
-            .setup
-            .records
-            .pupil(frokost_engine::AccountId(*account))
-            .map_err(|error| PortalError::Internal(error.to_string()))?;
-        let name = pupil.map_or_else(|| account.to_string(), |pupil| pupil.name);
-        accounts.push(AccountLink { number: *account, name });
+    for &number in &parent.login.accounts {
+        accounts.push(AccountLink { number, name: pupil_name(portal, number)? });
     }
     let current = accounts.iter().find(|link| link.number == number).cloned().ok_or(PortalError::NotFound)?;
     let language = language_of(headers);
     let bar = ParentBar { accounts, current: current.clone(), form_token: parent.session.form_token.clone(), section };
     Ok((Frame { w: language.words(), language, parent: Some(bar), path }, current))
+}
+
+/// The pupil of an account. Whether the account is the caller's to see was settled before.
+fn pupil_of(portal: &Portal, number: u64) -> Result<Pupil, PortalError> {
+    let pupil = portal.setup.records.pupil(AccountId(number));
+    pupil.map_err(|error| PortalError::Internal(error.to_string()))?.ok_or(PortalError::NotFound)
+}
+
+/// The name shown for an account: its pupil's.
+fn pupil_name(portal: &Portal, number: u64) -> Result<String, PortalError> {
+    match pupil_of(portal, number) {
+        Ok(pupil) => Ok(pupil.name),
+        Err(PortalError::NotFound) => Ok(number.to_string()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The date of a CPR number; the rest never leaves the records.
+fn masked_cpr(portal: &Portal, account: AccountId) -> Result<String, PortalError> {
+    let internal = |error: &dyn std::fmt::Display| PortalError::Internal(error.to_string());
+    let pupil = match pupil_of(portal, account.0) {
+        Ok(pupil) => pupil,
+        Err(PortalError::NotFound) => return Ok(String::new()),
+        Err(error) => return Err(error),
+    };
+    let place = format!("pupil/{}/cpr", account.0);
+    let digits = portal.setup.key.open(&place, &pupil.cpr_sealed).map_err(|error| internal(&error))?;
+    digits.parse::<Cpr>().map(|cpr| cpr.masked()).map_err(|error| internal(&error))
 }
 
 /// One of the parent's accounts, as it is now.

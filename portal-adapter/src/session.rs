@@ -47,7 +47,9 @@ pub(crate) async fn sweep(portal: Portal) {
         ticks.tick().await;
         let (records, now) = (portal.setup.records.clone(), portal.setup.clock.now().0);
         let (idle, opened) = (now.saturating_sub(IDLE_MS), now.saturating_sub(ABSOLUTE_MS));
-        if let Err(error) = blocking(move || records.end_old_sessions(idle, opened)).await {
+        portal.limits.sweep();
+        let ended = move || records.end_old_sessions(idle, opened).and_then(|()| records.end_old_tickets(now));
+        if let Err(error) = blocking(ended).await {
             tracing::error!(%error, "old sessions cannot be ended");
         }
     }

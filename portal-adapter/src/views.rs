@@ -1,10 +1,14 @@
 //! The pages: one struct a template, filled by the handlers. Formatting only.
 
+mod field;
+
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 
 use crate::words::{Language, Words};
+
+pub(crate) use field::{Field, any_problem};
 
 /// What every page of a parent shows around its content.
 pub(crate) struct Frame {
@@ -43,7 +47,9 @@ pub(crate) struct Front {
 pub(crate) struct LogIn {
     pub(crate) frame: Frame,
     pub(crate) mail: String,
-    pub(crate) wrong: bool,
+    pub(crate) wrong: Option<&'static str>,
+    /// A new password was saved.
+    pub(crate) saved: bool,
 }
 
 #[derive(Template)]
@@ -57,6 +63,194 @@ pub(crate) struct Account {
     pub(crate) balance: String,
     pub(crate) card: Option<String>,
     pub(crate) blocked: bool,
+    /// The account has just been made.
+    pub(crate) made: bool,
+    pub(crate) picture: bool,
+}
+
+#[derive(Template)]
+#[template(path = "sign_up.html")]
+pub(crate) struct SignUp {
+    pub(crate) frame: Frame,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) problem: Option<&'static str>,
+}
+
+#[derive(Template)]
+#[template(path = "activate.html")]
+pub(crate) struct Activate {
+    pub(crate) frame: Frame,
+    pub(crate) secret: String,
+    /// Where the code went; nothing if it is over.
+    pub(crate) mail: Option<String>,
+    pub(crate) fields: Vec<Field>,
+}
+
+#[derive(Template)]
+#[template(path = "forgotten.html")]
+pub(crate) struct Forgotten {
+    pub(crate) frame: Frame,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) sent: bool,
+}
+
+#[derive(Template)]
+#[template(path = "reset.html")]
+pub(crate) struct Reset {
+    pub(crate) frame: Frame,
+    pub(crate) ticket: String,
+    pub(crate) good: bool,
+    pub(crate) fields: Vec<Field>,
+}
+
+#[derive(Template)]
+#[template(path = "relations.html")]
+pub(crate) struct Relations {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) form_token: String,
+    pub(crate) own: AccountLink,
+    pub(crate) present: Vec<AccountLink>,
+    pub(crate) pending: Vec<AccountLink>,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) problem: Option<&'static str>,
+}
+
+#[derive(Template)]
+#[template(path = "details.html")]
+pub(crate) struct Details {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) form_token: String,
+    pub(crate) cpr: String,
+    pub(crate) login_mail: String,
+    pub(crate) balance: String,
+    pub(crate) card: Option<String>,
+    pub(crate) blocked: bool,
+    pub(crate) picture: bool,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) mail: Vec<Field>,
+    pub(crate) password: Vec<Field>,
+    pub(crate) good: Option<&'static str>,
+    pub(crate) problem: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "auto_top_up.html")]
+pub(crate) struct AutoTopUp {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) form_token: String,
+    pub(crate) form: String,
+    pub(crate) card: String,
+    pub(crate) balance: String,
+    pub(crate) holder: String,
+    pub(crate) consent: bool,
+    pub(crate) consent_missing: bool,
+    pub(crate) active: Option<AutoActive>,
+    pub(crate) fields: Vec<Field>,
+}
+
+/// An automatic top-up that is on.
+pub(crate) struct AutoActive {
+    pub(crate) amount: String,
+    pub(crate) since: String,
+    pub(crate) trouble: Option<&'static str>,
+}
+
+#[derive(Template)]
+#[template(path = "orders.html")]
+pub(crate) struct Orders {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) rows: Vec<OrderRow>,
+}
+
+pub(crate) struct OrderRow {
+    pub(crate) number: u64,
+    pub(crate) date: String,
+    pub(crate) kind: &'static str,
+    pub(crate) amount: String,
+    pub(crate) state: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "pay_out.html")]
+pub(crate) struct PayOut {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) form_token: String,
+    pub(crate) form: String,
+    pub(crate) balance: String,
+    pub(crate) payouts: Vec<PayoutRow>,
+    pub(crate) fields: Vec<Field>,
+}
+
+pub(crate) struct PayoutRow {
+    pub(crate) date: String,
+    pub(crate) amount: String,
+    pub(crate) state: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "transfer.html")]
+pub(crate) struct Transfer {
+    pub(crate) frame: Frame,
+    pub(crate) bar: AccountLink,
+    pub(crate) form_token: String,
+    pub(crate) form: String,
+    pub(crate) balance: String,
+    pub(crate) others: Vec<AccountLink>,
+    pub(crate) to: u64,
+    pub(crate) field: Field,
+    pub(crate) done: bool,
+}
+
+#[derive(Template)]
+#[template(path = "support.html")]
+pub(crate) struct Support {
+    pub(crate) frame: Frame,
+    pub(crate) form_token: String,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) text: String,
+    pub(crate) text_problem: Option<&'static str>,
+    pub(crate) sent: bool,
+}
+
+#[derive(Template)]
+#[template(path = "confirm.html")]
+struct Confirm {
+    frame: Frame,
+    title: &'static str,
+    about: &'static str,
+    /// What is confirmed; nothing if the link is over.
+    action: Option<String>,
+    button: &'static str,
+}
+
+/// A page behind a link in a mail, that asks before it does something.
+pub(crate) fn confirm(
+    frame: Frame,
+    title: &'static str,
+    about: &'static str,
+    action: Option<String>,
+    button: &'static str,
+) -> Response {
+    let status = if action.is_some() { StatusCode::OK } else { StatusCode::GONE };
+    show_with(status, &Confirm { frame, title, about, action, button })
+}
+
+#[derive(Template)]
+#[template(path = "said.html")]
+struct Said {
+    frame: Frame,
+    title: &'static str,
+    text: &'static str,
+}
+
+/// A page that says that something was done.
+pub(crate) fn said(frame: Frame, title: &'static str, text: &'static str) -> Response {
+    show(&Said { frame, title, text })
 }
 
 #[derive(Template)]
@@ -67,6 +261,9 @@ pub(crate) struct Statement {
     pub(crate) balance: String,
     pub(crate) months: Vec<MonthLink>,
     pub(crate) month: String,
+    pub(crate) month_number: u32,
+    /// Does the page follow along?
+    pub(crate) live: bool,
     pub(crate) postings: Vec<Posting>,
 }
 
@@ -95,6 +292,7 @@ pub(crate) struct PayIn {
     pub(crate) balance: String,
     pub(crate) least: String,
     pub(crate) holder: String,
+    pub(crate) receipt: Field,
     /// What was typed, to be mended.
     pub(crate) amount: String,
     pub(crate) consent: bool,

@@ -150,7 +150,14 @@ async fn make_school(node: &Node, args: &DemoArgs, operator: &Arc<Operator>) -> 
     }
     // The login comes last: where it is, everything before it is.
     let password = tokio::task::spawn_blocking(|| frokost_portal::hash_password(PASSWORD)).await?;
-    records.put_login(&Login { mail: PARENT.to_owned(), name: "Mor".to_owned(), password, accounts: vec![1, 2] })?;
+    records.put_login(&Login {
+        mail: PARENT.to_owned(),
+        name: "Mor".to_owned(),
+        password,
+        accounts: vec![1, 2],
+        pending: Vec::new(),
+        language: String::new(),
+    })?;
     Ok(true)
 }
 

@@ -30,6 +30,8 @@ pub(crate) async fn run(args: ParentArgs) -> anyhow::Result<ExitCode> {
         name: name.clone(),
         password: String::new(),
         accounts: Vec::new(),
+        pending: Vec::new(),
+        language: String::new(),
     });
     login.name.clone_from(name);
     login.password = frokost_portal::hash_password(&password);

@@ -79,6 +79,10 @@ pub(crate) async fn take_in(
                     name: pupil.name.clone(),
                     cpr_sealed: String::new(),
                     cpr_lookup: lookup,
+                    address: String::new(),
+                    postcode: String::new(),
+                    city: String::new(),
+                    phone: String::new(),
                 },
             )),
         }

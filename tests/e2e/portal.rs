@@ -1,49 +1,106 @@
-//! The portal in a real browser, by the script `tests/browser/portal.mjs`: log in, pay in, see the balance rise, block the card,
-//! see the next sale at a till refused. What could go wrong: everything between the template and the parent's eyes.
+//! The portal in a real browser, by the scripts in `tests/browser`. What could go wrong: everything between the template and the parent's
+//! eyes, and between the parent's word and the money.
 
 use std::process::Command;
 
 use crate::installation::*;
 
-#[test]
-fn a_parent_logs_in_pays_in_and_blocks_the_card() {
-    let home = Installation::new();
+/// Is there a browser with all it needs?
+fn has_browser() -> bool {
     if !has("chromium", "the portal in a browser") || !has("node", "the portal in a browser") {
-        return;
+        return false;
     }
-    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
-    if !std::path::Path::new(scripts).join("node_modules/playwright-core").is_dir() {
+    let there = std::path::Path::new(SCRIPTS).join("node_modules/playwright-core").is_dir();
+    if !there {
         eprintln!("skipped: the portal in a browser; playwright-core is not there (scripts/test installs it)");
-        return;
     }
-    home.import(3, 100);
+    there
+}
+
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
+
+fn add_parent(home: &Installation, mail: &str, accounts: &str) {
     let password = home.write("password", "smørrebrød og sild\n");
-    home.must(&[
-        "parent",
-        "add",
-        "mor@example.dk",
-        "--name",
-        "Mor",
-        "--accounts",
-        "1,2",
-        "--password-file",
-        lossy(&password),
-    ]);
-    let till = home.enrol("canteen-1");
-    let server = home.serve();
+    let password = lossy(&password);
+    home.must(&["parent", "add", mail, "--name", "Mor", "--accounts", accounts, "--password-file", password]);
+}
+
+fn walk(script: &str, home: &Installation, server: &Server, variables: &[(&str, &str)]) {
     let ran: Ran = Command::new("node")
-        .arg("portal.mjs")
-        .current_dir(scripts)
+        .arg(script)
+        .current_dir(SCRIPTS)
         .env("FROKOST", FROKOST)
         .env("PORTAL", &server.portal)
         .env("TILLS", server.tills.to_string())
-        .env("TILL_BUNDLE", &till)
+        .env("TILL_BUNDLE", home.path("canteen-1.pem"))
+        .env("MAILDIR", home.data().join("mail"))
         .env("CARD", card(1))
-        .env("MAIL", "mor@example.dk")
-        .env("PASSWORD", "smørrebrød og sild")
+        .envs(variables.iter().copied())
         .output()
         .unwrap()
         .into();
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
     assert!(ran.out.contains("every step passed"), "{}", ran.out);
+}
+
+#[test]
+fn a_parent_logs_in_pays_in_and_blocks_the_card() {
+    if !has_browser() {
+        return;
+    }
+    let home = Installation::new();
+    home.import(3, 100);
+    add_parent(&home, "mor@example.dk", "1,2");
+    home.enrol("canteen-1");
+    let server = home.serve();
+    walk("portal.mjs", &home, &server, &[("MAIL", "mor@example.dk"), ("PASSWORD", "smørrebrød og sild")]);
+}
+
+/// Section by section, in both languages, and without JavaScript; then the books are verified, and no CPR number is to be found in any file.
+#[test]
+fn a_parent_walks_the_quick_guide() {
+    if !has_browser() {
+        return;
+    }
+    for (language, javascript) in [("da", "on"), ("en", "off")] {
+        let home = Installation::new();
+        home.import(3, 100);
+        add_parent(&home, "far@example.dk", "2");
+        home.enrol("canteen-1");
+        let server = home.serve();
+        let pictures = if language == "da" { std::env::var("PICTURES").unwrap_or_default() } else { String::new() };
+        let variables = [
+            ("LANGUAGE", language),
+            ("JAVASCRIPT", javascript),
+            ("PICTURES", pictures.as_str()),
+            ("MONEY", "1"),
+            ("CPR", &cpr(1)),
+            ("CARD_TWO", &card(2)),
+            ("CPR_TWO", &cpr(2)),
+            ("CARD_THREE", &card(3)),
+            ("CPR_THREE", &cpr(3)),
+            ("CARD_NEW", "ABCD5678901234"),
+        ];
+        walk("guide.mjs", &home, &server, &variables);
+        assert_eq!(server.stop(), 0);
+        assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+        home.must(&["backup"]);
+        nowhere(&home.data(), &[cpr(1), cpr(2), cpr(3)]);
+    }
+}
+
+/// None of these texts is in any file below `folder`.
+fn nowhere(folder: &std::path::Path, texts: &[String]) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            nowhere(&path, texts);
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        for text in texts {
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(!found, "{} is readable in {}", text, path.display());
+        }
+    }
 }

@@ -117,6 +117,36 @@ fn a_missing_part_is_noticed_wherever_it_is() {
     }
 }
 
+/// The journal is cut part by part from the front; where the machine stops in the middle of a group, what is left of that group is
+/// nothing any more, and the journal begins with the next.
+#[test]
+fn a_cut_that_was_interrupted_in_the_middle_of_a_group_leaves_a_journal_that_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let mut left = 0;
+    tamper(folder.path(), |db| {
+        let keys = part_keys(db);
+        let lsn = |key: &sled::IVec| u64::from_be_bytes(key.as_ref().try_into().unwrap());
+        // The whole first group, and the first part of the second.
+        for key in keys.iter().filter(|key| lsn(key) <= 101) {
+            db.remove(key).unwrap();
+        }
+        left = keys.iter().filter(|key| (102..=300).contains(&lsn(key))).count();
+    });
+    assert!(left > 0, "the second group is one part: this shows nothing");
+    let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    let reader = journal.reader();
+    assert_eq!((reader.first().unwrap(), claim.head), (Lsn(301), Lsn(400)));
+    assert_eq!(reader.read_from(Lsn(301)).map(Result::unwrap).count(), 100);
+    // Going on with the cut takes the rest away, too.
+    drop(reader);
+    while !journal.truncate_before(&claim, Lsn(350)).unwrap() {}
+    journal.append(&claim, Lsn(400), &records(400, 1)).unwrap();
+    drop(journal);
+    tamper(folder.path(), |db| assert!(part_keys(db).iter().all(|key| key.as_ref() >= &301u64.to_be_bytes()[..])));
+}
+
 #[test]
 fn a_part_from_another_journal_is_noticed() {
     let folder = tempfile::tempdir().unwrap();

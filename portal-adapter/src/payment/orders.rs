@@ -6,33 +6,41 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use frokost_engine::command::Source;
-use frokost_engine::{AccountId, Amount, Command, OrderNumber, Outcome, Rejection, Timestamp};
-use frokost_persistence::records::{Login, Order, OrderState};
+use frokost_engine::{AccountId, AgreementNumber, Amount, Command, OrderNumber, Outcome, Rejection, Timestamp};
+use frokost_persistence::keys;
+use frokost_persistence::records::{Agreement, Matter, Order, OrderState, Purpose};
 
 use crate::Portal;
 use crate::error::PortalError;
+use crate::once;
+use crate::payment::charges;
 use crate::payment::{NewPayment, PaymentState, ProviderError};
-use crate::session::{blocking, digest};
+use crate::session::{Parent, blocking};
 
 /// The version of the terms that are accepted today; kept with every order.
-const TERMS: &str = "2026-11";
+pub(crate) const TERMS: &str = "2026-11";
 /// How often unsettled orders are asked about.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// A window that was left is given up after this long. Until then money that was taken is found and credited.
 const GIVE_UP_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
+/// What a parent orders.
+pub(crate) struct Wanted<'a> {
+    pub(crate) account: AccountId,
+    pub(crate) amount: Amount,
+    pub(crate) purpose: Purpose,
+    pub(crate) receipt_to: &'a str,
+    /// The key of the form.
+    pub(crate) form: &'a str,
+}
+
 /// Makes an order for a form, or finds the one it has made, and returns where the browser is to go.
-pub(crate) async fn start(
-    portal: &Portal,
-    login: &Login,
-    account: AccountId,
-    amount: Amount,
-    form: &str,
-) -> Result<String, PortalError> {
+pub(crate) async fn start(portal: &Portal, parent: &Parent, wanted: Wanted<'_>) -> Result<String, PortalError> {
+    let Wanted { account, amount, purpose, receipt_to, form } = wanted;
     let at_ms = portal.setup.clock.now().0;
-    // A form key belongs to who sent it: nobody finds another's order by guessing.
-    let key = digest(&format!("{}/{form}", login.mail.to_lowercase()));
-    let (records, mail) = (portal.setup.records.clone(), login.mail.clone());
+    let key = once::key(parent, form);
+    let (records, mail, receipt_to) =
+        (portal.setup.records.clone(), parent.login.mail.clone(), receipt_to.trim().to_owned());
     let order = blocking(move || {
         records.order_once(&key, |number| Order {
             number: number.0,
@@ -44,6 +52,8 @@ pub(crate) async fn start(
             session: None,
             state: OrderState::Started,
             refusal: None,
+            purpose,
+            receipt_to,
         })
     })
     .await?;
@@ -56,7 +66,7 @@ pub(crate) async fn start(
         amount,
         return_url: format!("{}/ordre/{}", portal.setup.public_url, order.number),
         callback_url: format!("{}/betaling/tilbagekald", portal.setup.public_url),
-        save_card: false,
+        save_card: purpose == Purpose::Agreement,
     };
     let window =
         portal.setup.provider.open(&payment).await.map_err(|error| PortalError::Provider(error.to_string()))?;
@@ -117,7 +127,12 @@ async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalErro
         }
     };
     let (next, refusal) = match state {
-        PaymentState::Paid { amount, .. } if amount.ore() == order.amount_ore => (OrderState::Paid, None),
+        PaymentState::Paid { amount, saved_card } if amount.ore() == order.amount_ore => {
+            if let (Purpose::Agreement, Some(saved_card)) = (order.purpose, saved_card) {
+                agree(portal, &order, saved_card).await?;
+            }
+            (OrderState::Paid, None)
+        }
         PaymentState::Paid { amount, .. } => {
             tracing::error!(
                 order = order.number,
@@ -137,7 +152,47 @@ async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalErro
             (OrderState::Failed, Some("cancelled".to_owned()))
         }
     };
-    advance(portal, &order, order.state, next, refusal).await
+    let order = advance(portal, &order, order.state, next, refusal).await?;
+    if let (OrderState::Failed, Purpose::Automatic { attempt }) = (order.state, order.purpose) {
+        let why = order.refusal.as_deref().unwrap_or("refused");
+        charges::failed(portal, AccountId(order.account), attempt, why).await?;
+    }
+    Ok(order)
+}
+
+/// The card is saved: from now on the account may wish to be topped up. Done before the order is marked paid, so that a machine that
+/// stops in between does it again; twice is once.
+async fn agree(portal: &Portal, order: &Order, saved_card: String) -> Result<(), PortalError> {
+    let account = AccountId(order.account);
+    let command = Command::AgreeAutoTopUp {
+        account,
+        agreement: AgreementNumber(order.number),
+        amount: Amount::from_ore(order.amount_ore),
+    };
+    match portal.engine.command(command).await? {
+        Outcome::Approved(_) => {}
+        other @ (Outcome::Rejected(_)
+        | Outcome::View(_)
+        | Outcome::Busy
+        | Outcome::OutOfSpace
+        | Outcome::Unavailable) => {
+            // The payment counts all the same; only the agreement does not.
+            tracing::error!(order = order.number, ?other, "an automatic top-up cannot be agreed on");
+            return Ok(());
+        }
+    }
+    let agreement = Agreement {
+        number: order.number,
+        account: order.account,
+        login: order.login.clone(),
+        amount_ore: order.amount_ore,
+        at_ms: order.at_ms,
+        terms: order.terms.clone(),
+        saved_card,
+        trouble: None,
+    };
+    let records = portal.setup.records.clone();
+    blocking(move || records.change(|change| change.put(&keys::agreement(account), &agreement))).await
 }
 
 async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
@@ -145,12 +200,17 @@ async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
         account: AccountId(order.account),
         order: OrderNumber(order.number),
         amount: Amount::from_ore(order.amount_ore),
-        source: Source::Provider,
+        source: match order.purpose {
+            Purpose::PayIn | Purpose::Agreement => Source::Provider,
+            Purpose::Automatic { .. } => Source::Automatic,
+        },
     };
     match portal.engine.command(command).await? {
         // Credited before, and the answer lost: that is what the order number is for.
         Outcome::Approved(_) | Outcome::Rejected(Rejection::OrderCredited) => {
-            advance(portal, &order, OrderState::Paid, OrderState::Credited, None).await
+            let order = advance(portal, &order, OrderState::Paid, OrderState::Credited, None).await?;
+            send_receipt(portal, &order).await?;
+            Ok(order)
         }
         other @ (Outcome::Rejected(_)
         | Outcome::View(_)
@@ -165,6 +225,29 @@ async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
             Ok(order)
         }
     }
+}
+
+/// Once for an order, whoever settles it.
+async fn send_receipt(portal: &Portal, order: &Order) -> Result<(), PortalError> {
+    let (records, order) = (portal.setup.records.clone(), order.clone());
+    blocking(move || {
+        records.change(|change| {
+            let key = keys::form(&format!("receipt/{}", order.number));
+            if change.get::<u64>(&key)?.is_some() {
+                return Ok(());
+            }
+            change.put(&key, &order.number)?;
+            if let (Purpose::Automatic { .. }, Some(agreement)) =
+                (order.purpose, records.agreement(AccountId(order.account))?)
+            {
+                change.put(&keys::agreement(AccountId(order.account)), &Agreement { trouble: None, ..agreement })?;
+            }
+            let to = if order.receipt_to.is_empty() { &order.login } else { &order.receipt_to };
+            let language = records.login(&order.login)?.map(|login| login.language).unwrap_or_default();
+            change.post(to, &language, Matter::Receipt { order: order.number })
+        })
+    })
+    .await
 }
 
 /// Moves an order on, if it is still where it was.

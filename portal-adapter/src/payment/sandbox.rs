@@ -30,6 +30,15 @@ pub const GOOD_CARD: &str = "4111111111111111";
 pub const REFUSED_CARD: &str = "4000000000000002";
 /// The card that has expired, whatever date is typed.
 pub const EXPIRED_CARD: &str = "4000000000000069";
+/// The card that has no cover.
+pub const NO_COVER_CARD: &str = "4000000000009995";
+/// The card whose holder the bank asks for a code first (3-D Secure); the code is 1234.
+pub const SECURE_CARD: &str = "4000002500003155";
+/// Cards that go through in the window and not when they are charged later: what becomes of such a charge.
+const LATER: [(&str, &str); 3] =
+    [("4000000000000341", "blocked"), ("4000000000000077", "no_cover"), ("4000000000000085", "expired")];
+/// How long the bank takes to answer a charge without its holder.
+const CHARGED_AFTER: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// The sandbox provider. Clones are the same.
 #[derive(Clone)]
@@ -59,9 +68,12 @@ struct Payment {
     return_url: String,
     callback_url: String,
     save_card: bool,
-    /// `waiting`, `paid`, or why not.
+    /// `waiting`, `secure` while the holder is asked for a code, `paid`, or why not.
     state: String,
     saved_card: Option<String>,
+    /// What becomes of later charges of the card that is saved with this payment.
+    #[serde(default)]
+    later: String,
 }
 
 impl Sandbox {
@@ -94,6 +106,13 @@ impl Sandbox {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
+        // What was being charged when the sandbox stopped.
+        let open: Vec<String> = {
+            let book = self.book();
+            let charges = book.payments.iter().filter(|(_, p)| p.state == "waiting" && p.saved_card.is_some());
+            charges.map(|(session, _)| session.clone()).collect()
+        };
+        open.into_iter().for_each(|session| self.charge_later(session));
         let style = || async { ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../../static/style.css")) };
         let table = Router::new()
             .route("/betaling/{session}", get(show).post(pay))
@@ -123,8 +142,9 @@ impl Sandbox {
             return Ok(session.clone());
         }
         let state = match saved_card {
-            None => "waiting".to_owned(),
-            Some(card) => book.saved.get(card).cloned().ok_or(ProviderError::UnknownCard)?,
+            Some(card) if !book.saved.contains_key(card) => return Err(ProviderError::UnknownCard),
+            // Answered later, as a bank would.
+            Some(_) | None => "waiting".to_owned(),
         };
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| ProviderError::Unreachable(error.to_string()))?;
@@ -138,29 +158,51 @@ impl Sandbox {
             save_card: payment.save_card,
             state,
             saved_card: saved_card.map(str::to_owned),
+            later: String::new(),
         };
         book.payments.insert(session.clone(), new);
         self.keep(&book)?;
         Ok(session)
     }
 
-    /// Decides a payment, once.
-    fn decide(&self, session: &str, state: &str) -> Result<Payment, ProviderError> {
+    /// Decides a payment, once. `later` is what becomes of further charges of its card.
+    fn decide(&self, session: &str, state: &str, later: &str) -> Result<Payment, ProviderError> {
         let mut book = self.book();
         let unknown = || ProviderError::UnknownSession(session.to_owned());
         let payment = book.payments.get_mut(session).ok_or_else(unknown)?;
-        if payment.state == "waiting" {
+        if matches!(payment.state.as_str(), "waiting" | "secure") {
             state.clone_into(&mut payment.state);
+            if !later.is_empty() {
+                later.clone_into(&mut payment.later);
+            }
             if state == "paid" && payment.save_card {
                 payment.saved_card = Some(format!("card-{session}"));
             }
         }
         let payment = payment.clone();
         if let Some(card) = &payment.saved_card {
-            book.saved.entry(card.clone()).or_insert_with(|| "paid".to_owned());
+            let later = if payment.later.is_empty() { "paid" } else { &payment.later };
+            book.saved.entry(card.clone()).or_insert_with(|| later.to_owned());
         }
         self.keep(&book)?;
         Ok(payment)
+    }
+
+    /// The bank decides a charge after a while, and the shop is called.
+    fn charge_later(&self, session: String) {
+        let sandbox = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(CHARGED_AFTER).await;
+            let outcome = {
+                let book = sandbox.book();
+                let card = book.payments.get(&session).and_then(|payment| payment.saved_card.clone());
+                card.and_then(|card| book.saved.get(&card).cloned())
+            };
+            match outcome.map(|outcome| sandbox.decide(&session, &outcome, "")) {
+                Some(Ok(payment)) => sandbox.call_back(&session, &payment).await,
+                Some(Err(_)) | None => tracing::warn!("the sandbox could not decide a charge"),
+            }
+        });
     }
 
     fn sign(&self, body: &str) -> String {
@@ -196,7 +238,7 @@ impl PaymentProvider for Sandbox {
         let unknown = || ProviderError::UnknownSession(session.to_owned());
         let payment = book.payments.get(session).ok_or_else(unknown)?;
         Ok(match payment.state.as_str() {
-            "waiting" => PaymentState::Waiting,
+            "waiting" | "secure" => PaymentState::Waiting,
             "paid" => PaymentState::Paid {
                 amount: Amount::from_ore(payment.amount_ore),
                 saved_card: payment.saved_card.clone(),
@@ -207,11 +249,7 @@ impl PaymentProvider for Sandbox {
 
     async fn charge(&self, saved_card: &str, payment: &NewPayment) -> Result<String, ProviderError> {
         let session = self.find_or_add(payment, Some(saved_card))?;
-        let known = self.book().payments.get(&session).cloned();
-        if let Some(known) = known {
-            let (sandbox, session) = (self.clone(), session.clone());
-            tokio::spawn(async move { sandbox.call_back(&session, &known).await });
-        }
+        self.charge_later(session.clone());
         Ok(session)
     }
 
@@ -237,14 +275,19 @@ struct WindowPage {
     amount: String,
     problem: Option<&'static str>,
     receipt: Option<&'static str>,
+    /// The holder is asked for the bank's code.
+    secure: bool,
+    /// Is the card saved for later charges?
+    saves: bool,
     paid: bool,
     back: String,
 }
 
 fn page(payment: &Payment, problem: Option<&'static str>) -> Response {
     let receipt = match payment.state.as_str() {
-        "waiting" => None,
+        "waiting" | "secure" => None,
         "paid" => Some("Betalingen er gennemført."),
+        "no_cover" => Some("Der er ikke dækning på kortet. Der er ikke trukket penge."),
         "expired" => Some("Kortet er udløbet. Der er ikke trukket penge."),
         "cancelled" => Some("Betalingen blev afbrudt."),
         _ => Some("Kortet blev afvist af banken. Der er ikke trukket penge."),
@@ -255,6 +298,8 @@ fn page(payment: &Payment, problem: Option<&'static str>) -> Response {
         amount: Amount::from_ore(payment.amount_ore).to_string(),
         problem,
         receipt,
+        secure: payment.state == "secure",
+        saves: payment.save_card,
         paid: payment.state == "paid",
         back: payment.return_url.clone(),
     };
@@ -276,6 +321,7 @@ struct CardForm {
     number: String,
     expiry: String,
     check: String,
+    code: String,
     #[serde(rename = "do")]
     act: String,
 }
@@ -288,11 +334,17 @@ async fn pay(
     let known = sandbox.book().payments.get(&session).cloned();
     let Some(known) = known else { return StatusCode::NOT_FOUND.into_response() };
     let month = sandbox.0.clock.now().month().number();
-    let state = match judge(&form, month) {
+    let judged = match (known.state.as_str(), form.act.as_str()) {
+        ("secure", "pay") if form.code.trim() == "1234" => Ok("paid"),
+        ("secure", "pay") => Err("Koden er forkert. I sandkassen er den 1234."),
+        _ => judge(&form, month),
+    };
+    let state = match judged {
         Ok(state) => state,
         Err(problem) => return page(&known, Some(problem)),
     };
-    match sandbox.decide(&session, state) {
+    match sandbox.decide(&session, state, later(&form)) {
+        Ok(payment) if payment.state == "secure" => page(&payment, None),
         Ok(payment) => {
             sandbox.call_back(&session, &payment).await;
             page(&payment, None)
@@ -324,9 +376,18 @@ fn judge(form: &CardForm, month: u32) -> Result<&'static str, &'static str> {
         EXPIRED_CARD => "expired",
         _ if valid_until < month => "expired",
         REFUSED_CARD => "refused",
+        NO_COVER_CARD => "no_cover",
+        SECURE_CARD => "secure",
         GOOD_CARD => "paid",
+        other if LATER.iter().any(|(card, _)| *card == other) => "paid",
         _ => "refused",
     })
+}
+
+/// What becomes of later charges of the card that was typed; nothing for what the first payment became.
+fn later(form: &CardForm) -> &'static str {
+    let number: String = form.number.chars().filter(char::is_ascii_digit).collect();
+    LATER.iter().find(|(card, _)| *card == number).map_or("", |(_, outcome)| outcome)
 }
 
 /// The check digit of payment cards.
@@ -380,6 +441,7 @@ mod tests {
             number: number.to_owned(),
             expiry: expiry.to_owned(),
             check: "123".to_owned(),
+            code: String::new(),
             act: "pay".to_owned(),
         };
         assert_eq!(judge(&form("4111 1111 1111 1111", "12/30"), 202_611), Ok("paid"));
@@ -387,6 +449,12 @@ mod tests {
         assert_eq!(judge(&form(GOOD_CARD, "10/26"), 202_611), Ok("expired"));
         assert_eq!(judge(&form(REFUSED_CARD, "12/30"), 202_611), Ok("refused"));
         assert_eq!(judge(&form(EXPIRED_CARD, "12/30"), 202_611), Ok("expired"));
+        assert_eq!(judge(&form(NO_COVER_CARD, "12/30"), 202_611), Ok("no_cover"));
+        assert_eq!(judge(&form(SECURE_CARD, "12/30"), 202_611), Ok("secure"));
+        for (card, outcome) in LATER {
+            assert_eq!(judge(&form(card, "12/30"), 202_611), Ok("paid"), "{card}");
+            assert_eq!(later(&form(card, "12/30")), outcome);
+        }
         assert!(judge(&form("4111111111111112", "12/30"), 202_611).is_err(), "a typing error");
         assert!(judge(&form(GOOD_CARD, "13/30"), 202_611).is_err());
         assert!(judge(&form(GOOD_CARD, ""), 202_611).is_err());
@@ -399,8 +467,8 @@ mod tests {
         let first = provider.open(&payment(7, false)).await.unwrap();
         assert_eq!(provider.open(&payment(7, false)).await.unwrap(), first);
         assert_eq!(provider.query(&first.session).await.unwrap(), PaymentState::Waiting);
-        provider.decide(&first.session, "paid").unwrap();
-        provider.decide(&first.session, "refused").unwrap();
+        provider.decide(&first.session, "paid", "").unwrap();
+        provider.decide(&first.session, "refused", "").unwrap();
         let provider = sandbox(folder.path());
         let amount = Amount::from_kroner(300);
         assert_eq!(provider.query(&first.session).await.unwrap(), PaymentState::Paid { amount, saved_card: None });
@@ -412,11 +480,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let provider = sandbox(folder.path());
         let first = provider.open(&payment(7, true)).await.unwrap();
-        provider.decide(&first.session, "paid").unwrap();
+        provider.decide(&first.session, "paid", "").unwrap();
         let Ok(PaymentState::Paid { saved_card: Some(card), .. }) = provider.query(&first.session).await else {
             panic!("no card was saved")
         };
         let later = provider.charge(&card, &payment(8, false)).await.unwrap();
+        assert_eq!(provider.query(&later).await.unwrap(), PaymentState::Waiting, "a bank answers later");
+        while provider.query(&later).await.unwrap() == PaymentState::Waiting {
+            tokio::time::sleep(CHARGED_AFTER).await;
+        }
         assert!(matches!(provider.query(&later).await, Ok(PaymentState::Paid { .. })));
         assert_eq!(provider.charge(&card, &payment(8, false)).await.unwrap(), later, "charged once");
         assert!(matches!(provider.charge("other", &payment(9, false)).await, Err(ProviderError::UnknownCard)));

@@ -1,24 +1,40 @@
 //! An account: whose it is, what it holds, its card, and the button that blocks it.
 
 use axum::Form;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use frokost_engine::{AccountId, Command, Outcome, SchoolId};
+use serde::Deserialize;
 
 use crate::Portal;
-use crate::cpr::Cpr;
 use crate::error::PortalError;
 use crate::money;
-use crate::routes::{TokenForm, account_of, parent_frame, see};
+use crate::picture;
+use crate::routes::{account_of, masked_cpr, parent_frame, see};
 use crate::session::Parent;
 use crate::views;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Made {
+    oprettet: String,
+}
+
+/// The button that blocks stands on two pages; the browser goes back to where it was.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Button {
+    token: String,
+    back: String,
+}
 
 pub(super) async fn show(
     State(portal): State<Portal>,
     parent: Parent,
     headers: HeaderMap,
     Path(number): Path<u64>,
+    Query(made): Query<Made>,
 ) -> Result<Response, PortalError> {
     let view = account_of(&portal, &parent, number).await?;
     let (frame, bar) = parent_frame(&portal, &headers, &parent, number, "konto", format!("/konto/{number}"))?;
@@ -31,28 +47,19 @@ pub(super) async fn show(
         balance: money::amount(view.balance, frame.language),
         card: view.card.map(|card| card.to_string()),
         blocked: view.blocked,
+        made: made.oprettet == "1",
+        picture: picture::is_there(&portal, view.account),
         frame,
         bar,
     };
     Ok(views::show(&page))
 }
 
-/// The date of a CPR number; the rest never leaves the records.
-fn masked_cpr(portal: &Portal, account: AccountId) -> Result<String, PortalError> {
-    let internal = |error: &dyn std::fmt::Display| PortalError::Internal(error.to_string());
-    let Some(pupil) = portal.setup.records.pupil(account).map_err(|error| internal(&error))? else {
-        return Ok(String::new());
-    };
-    let place = format!("pupil/{}/cpr", account.0);
-    let digits = portal.setup.key.open(&place, &pupil.cpr_sealed).map_err(|error| internal(&error))?;
-    digits.parse::<Cpr>().map(|cpr| cpr.masked()).map_err(|error| internal(&error))
-}
-
 pub(super) async fn block(
     State(portal): State<Portal>,
     parent: Parent,
     Path(number): Path<u64>,
-    Form(form): Form<TokenForm>,
+    Form(form): Form<Button>,
 ) -> Result<Response, PortalError> {
     change(&portal, &parent, number, &form, |account| Command::Block { account }).await
 }
@@ -61,7 +68,7 @@ pub(super) async fn activate(
     State(portal): State<Portal>,
     parent: Parent,
     Path(number): Path<u64>,
-    Form(form): Form<TokenForm>,
+    Form(form): Form<Button>,
 ) -> Result<Response, PortalError> {
     change(&portal, &parent, number, &form, |account| Command::Activate { account }).await
 }
@@ -71,12 +78,13 @@ async fn change(
     portal: &Portal,
     parent: &Parent,
     number: u64,
-    form: &TokenForm,
+    form: &Button,
     command: impl FnOnce(AccountId) -> Command,
 ) -> Result<Response, PortalError> {
     parent.check(&form.token)?;
     let account = parent.account(number)?;
     match portal.engine.command(command(account)).await? {
+        Outcome::Approved(_) if form.back == "bruger" => Ok(see(&format!("/konto/{number}/bruger"))),
         Outcome::Approved(_) => Ok(see(&format!("/konto/{number}"))),
         other @ (Outcome::Rejected(_)
         | Outcome::View(_)

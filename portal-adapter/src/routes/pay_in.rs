@@ -6,33 +6,32 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use frokost_engine::rules::Rules;
 use frokost_engine::{AccountView, Amount, OrderNumber};
-use frokost_persistence::records::OrderState;
+use frokost_persistence::records::{OrderState, Purpose};
 use serde::Deserialize;
 
 use crate::Portal;
 use crate::error::PortalError;
 use crate::money;
-use crate::payment::orders;
+use crate::payment::orders::{self, Wanted};
+use crate::proof;
 use crate::routes::{account_of, parent_frame, see};
 use crate::session::{Parent, blocking, secret};
-use crate::views;
-use crate::words::Words;
+use crate::views::{self, Field, OrderRow};
+use crate::words::Language;
 
 /// The same amount within this time is asked about before it is paid again.
 const AGAIN_MS: u64 = 10 * 60 * 1000;
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
 pub(super) struct PayIn {
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    form: String,
-    #[serde(default)]
-    amount: String,
-    #[serde(default)]
-    consent: String,
-    #[serde(default)]
-    again: String,
+    pub(super) token: String,
+    pub(super) form: String,
+    pub(super) amount: String,
+    pub(super) consent: String,
+    pub(super) again: String,
+    /// Where the receipt goes.
+    pub(super) receipt: String,
 }
 
 pub(super) async fn form(
@@ -42,7 +41,7 @@ pub(super) async fn form(
     Path(number): Path<u64>,
 ) -> Result<Response, PortalError> {
     let view = account_of(&portal, &parent, number).await?;
-    let typed = PayIn { form: secret()?, ..PayIn::default() };
+    let typed = PayIn { form: secret()?, receipt: parent.login.mail.clone(), ..PayIn::default() };
     let page = page(&portal, &headers, &parent, &view, typed)?;
     Ok(views::show(&page))
 }
@@ -60,17 +59,17 @@ pub(super) async fn start(
     let view = account_of(&portal, &parent, number).await?;
     let language = super::language_of(&headers);
     let consent = typed.consent == "yes";
-    let read = read_amount(&typed.amount, portal.setup.min_top_up, most(&view), language.words(), |a| {
-        money::amount(a, language)
-    });
+    let read = read_amount(&typed.amount, portal.setup.min_top_up, most(&view), language);
     let (amount, problem) = match read {
         Ok(amount) => (amount, None),
         Err(problem) => (Amount::ZERO, Some(problem)),
     };
-    if problem.is_some() || !consent || typed.form.is_empty() {
+    let receipt_problem = proof::mail(&typed.receipt, language.words());
+    if problem.is_some() || receipt_problem.is_some() || !consent || typed.form.is_empty() {
         let form = if typed.form.is_empty() { secret()? } else { typed.form.clone() };
         let mut page = page(&portal, &headers, &parent, &view, PayIn { form, ..typed })?;
         page.amount_problem = problem;
+        page.receipt.problem = receipt_problem.map(str::to_owned);
         page.consent_missing = !consent;
         return Ok(views::show_with(StatusCode::UNPROCESSABLE_ENTITY, &page));
     }
@@ -81,7 +80,14 @@ pub(super) async fn start(
         page.again = Some((money::clock_time(at, language), money::amount(amount, language)));
         return Ok(views::show(&page));
     }
-    let window = orders::start(&portal, &parent.login, view.account, amount, &typed.form).await?;
+    let wanted = Wanted {
+        account: view.account,
+        amount,
+        purpose: Purpose::PayIn,
+        receipt_to: &typed.receipt,
+        form: &typed.form,
+    };
+    let window = orders::start(&portal, &parent, wanted).await?;
     Ok(see(&window))
 }
 
@@ -106,6 +112,7 @@ pub(super) async fn order(
         (OrderState::Started, _) => (w.order_started, "waiting"),
         (OrderState::Failed, Some("refused")) => (w.order_failed_refused, "problem"),
         (OrderState::Failed, Some("expired")) => (w.order_failed_expired, "problem"),
+        (OrderState::Failed, Some("no_cover")) => (w.order_failed_no_cover, "problem"),
         (OrderState::Failed, Some("cancelled")) => (w.order_failed_cancelled, "problem"),
         (OrderState::Failed, _) => (w.order_failed, "problem"),
     };
@@ -122,26 +129,55 @@ pub(super) async fn order(
     Ok(views::show(&page))
 }
 
+/// Every payment of an account, the newest first.
+pub(super) async fn orders_of(
+    State(portal): State<Portal>,
+    parent: Parent,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+) -> Result<Response, PortalError> {
+    let account = parent.account(number)?;
+    let records = portal.setup.records.clone();
+    let orders = blocking(move || records.orders_of(account)).await?;
+    let (frame, bar) =
+        parent_frame(&portal, &headers, &parent, number, "indbetal", format!("/konto/{number}/betalinger"))?;
+    let w = frame.w;
+    let rows = orders.iter().rev().map(|order| OrderRow {
+        number: order.number,
+        date: money::moment(frokost_engine::Timestamp(order.at_ms), frame.language),
+        kind: match order.purpose {
+            Purpose::PayIn => w.kind_pay_in,
+            Purpose::Agreement => w.kind_agreement,
+            Purpose::Automatic { .. } => w.kind_automatic,
+        },
+        amount: money::amount(Amount::from_ore(order.amount_ore), frame.language),
+        state: match order.state {
+            OrderState::Started => w.state_started,
+            OrderState::Paid => w.state_paid,
+            OrderState::Credited => w.state_credited,
+            OrderState::Failed => w.state_failed,
+        },
+    });
+    let rows = rows.collect();
+    Ok(views::show(&views::Orders { rows, frame, bar }))
+}
+
 /// Who holds the money, as it is stated.
 pub(super) fn holder(portal: &Portal) -> String {
     format!("{} (CVR {})", portal.setup.holder.name, portal.setup.holder.cvr)
 }
 
 /// The most that can be paid in now.
-fn most(view: &AccountView) -> Amount {
+pub(super) fn most(view: &AccountView) -> Amount {
     let rules = Rules::default();
     rules.max_top_up.min(rules.max_balance.checked_sub(view.balance).unwrap_or_default())
 }
 
 /// Whole kroner within bounds, or what to tell the parent.
-fn read_amount(
-    text: &str,
-    least: Amount,
-    most: Amount,
-    w: &Words,
-    show: impl Fn(Amount) -> String,
-) -> Result<Amount, String> {
-    let amount: Amount = text.parse().map_err(|_| w.amount_wrong.to_owned())?;
+pub(super) fn read_amount(text: &str, least: Amount, most: Amount, language: Language) -> Result<Amount, String> {
+    let w = language.words();
+    let show = |amount| money::amount(amount, language);
+    let amount = money::read(text, language).ok_or_else(|| w.amount_wrong.to_owned())?;
     if amount.ore() % 100 != 0 {
         return Err(w.amount_wrong.to_owned());
     }
@@ -171,6 +207,7 @@ fn page(
         balance: money::amount(view.balance, frame.language),
         least: money::amount(portal.setup.min_top_up, frame.language),
         holder: holder(portal),
+        receipt: Field::new("receipt", frame.w.receipt_mail, &typed.receipt).of_kind("email", "email"),
         amount: typed.amount,
         consent: typed.consent == "yes",
         amount_problem: None,
@@ -184,13 +221,12 @@ fn page(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::Language;
 
     #[test]
     fn amounts_are_whole_kroner_within_bounds() {
         let read = |text: &str| {
             let (least, most) = (Amount::from_kroner(200), Amount::from_kroner(1000));
-            read_amount(text, least, most, Language::Danish.words(), |amount| amount.to_string())
+            read_amount(text, least, most, Language::Danish)
         };
         assert_eq!(read("300"), Ok(Amount::from_kroner(300)));
         assert_eq!(read(" 1.000 "), Ok(Amount::from_kroner(1000)));

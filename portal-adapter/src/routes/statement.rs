@@ -1,20 +1,30 @@
-//! The statement of a month.
+//! The statement of a month: as a page that follows along, and as a spreadsheet.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use frokost_engine::command::Source;
 use frokost_engine::time::Month;
-use frokost_engine::{Amount, Entry, Record};
+use frokost_engine::{AccountId, Amount, Entry, Record};
 use serde::Deserialize;
 
 use crate::Portal;
+use crate::engine_link::EngineGone;
 use crate::error::PortalError;
 use crate::money;
 use crate::routes::{account_of, parent_frame};
 use crate::session::Parent;
 use crate::views::{self, MonthLink, Posting};
 use crate::words::Language;
+
+/// How often an open page is looked after, and for how long; a browser that is still there comes again.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+const WATCHED_FOR: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Deserialize)]
 pub(super) struct Choice {
@@ -50,11 +60,92 @@ pub(super) async fn show(
             .map(|m| MonthLink { number: m.number(), name: money::month(*m, language), current: *m == month })
             .collect(),
         month: money::month(month, language),
+        month_number: month.number(),
+        live: month == this_month,
         postings: postings.iter().rev().map(|record| posting(record, language)).collect(),
         frame,
         bar,
     };
     Ok(views::show(&page))
+}
+
+/// A month as a spreadsheet: semicolons and decimal commas, and a mark at the beginning by which a Danish spreadsheet knows that it is
+/// UTF-8.
+pub(super) async fn csv(
+    State(portal): State<Portal>,
+    parent: Parent,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+    Query(choice): Query<Choice>,
+) -> Result<Response, PortalError> {
+    let account = parent.account(number)?;
+    let month = choice.maaned.and_then(Month::from_number).ok_or(PortalError::NotFound)?;
+    let (_, postings) = portal.engine.statement(account, month).await?;
+    let language = super::language_of(&headers);
+    let w = language.words();
+    let mut sheet = csv::WriterBuilder::new().delimiter(b';').from_writer(vec![0xef, 0xbb, 0xbf]);
+    let failed = |error: csv::Error| PortalError::Internal(error.to_string());
+    sheet.write_record([w.date, w.text, w.amount, w.balance_after]).map_err(failed)?;
+    for record in postings.iter().rev() {
+        let row = posting(record, language);
+        // A text that a spreadsheet would take for a formula stays a text.
+        let text = if row.text.starts_with(['=', '+', '-', '@']) { format!("'{}", row.text) } else { row.text };
+        let danish = Language::Danish;
+        let (amount, balance) = (money::plain(record.change(), danish), money::plain(record.balance, danish));
+        sheet.write_record([&row.date, &text, &amount, &balance]).map_err(failed)?;
+    }
+    let bytes = sheet.into_inner().map_err(|error| PortalError::Internal(error.to_string()))?;
+    let name = format!("attachment; filename=\"kontoudtog-{number}-{}.csv\"", month.number());
+    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)], bytes).into_response())
+}
+
+/// Says whenever the balance has changed, for as long as the page is open: a number of no meaning that is another one then.
+pub(super) async fn live(
+    State(portal): State<Portal>,
+    parent: Parent,
+    Path(number): Path<u64>,
+) -> Result<Response, PortalError> {
+    let account = parent.account(number)?;
+    let place = Arc::clone(&portal.watching)
+        .try_acquire_owned()
+        .map_err(|_| PortalError::Engine(EngineGone("too many watch".to_owned())))?;
+    let mut last = None;
+    let until = tokio::time::Instant::now() + WATCHED_FOR;
+    let changes = async_stream(
+        portal,
+        account,
+        move |view| {
+            let _held = &place;
+            let now = (view.balance, view.blocked, view.spent_today, view.card);
+            let changed = last.is_some_and(|before| before != now);
+            last = Some(now);
+            changed
+        },
+        until,
+    );
+    Ok(Sse::new(changes).keep_alive(KeepAlive::default()).into_response())
+}
+
+/// A word each time `changed` says so, looking once a second, until `until`.
+fn async_stream(
+    portal: Portal,
+    account: AccountId,
+    changed: impl FnMut(&frokost_engine::AccountView) -> bool + Send + 'static,
+    until: tokio::time::Instant,
+) -> impl futures_util::Stream<Item = Result<Event, std::convert::Infallible>> + Send {
+    futures_util::stream::unfold((portal, changed), move |(portal, mut changed)| async move {
+        loop {
+            if tokio::time::Instant::now() > until || portal.stopping() {
+                return None;
+            }
+            if let Ok(Some(view)) = portal.engine.account(account).await
+                && changed(&view)
+            {
+                return Some((Ok(Event::default().data("changed")), (portal, changed)));
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        }
+    })
 }
 
 fn posting(record: &Record, language: Language) -> Posting {

@@ -1,0 +1,147 @@
+//! How often something may be tried: by address, and by address and what is tried together. Never by what is tried alone, so that
+//! nobody can lock somebody else out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::Portal;
+use crate::error::PortalError;
+
+/// Every limit there is.
+pub(crate) struct Limits {
+    /// Log in, from one address.
+    log_in: Limit,
+    /// Log in with one mail address from one address.
+    log_in_as: Limit,
+    /// Sign-up, relations, new cards: whatever guesses card and CPR numbers, from one address.
+    proof: Limit,
+    /// Proof about one card from one address.
+    proof_of: Limit,
+    /// What sends a mail, from one address.
+    mail: Limit,
+    /// What sends a mail to one address, from one address.
+    mail_to: Limit,
+}
+
+type Limit = DefaultKeyedRateLimiter<String>;
+
+/// `burst` at once, then one every `seconds`.
+fn limit(burst: u32, seconds: u64) -> Limit {
+    let burst = NonZeroU32::new(burst).expect("a limit lets at least one through");
+    let quota = Quota::with_period(Duration::from_secs(seconds)).expect("a limit has a period");
+    RateLimiter::keyed(quota.allow_burst(burst))
+}
+
+impl Limits {
+    pub(crate) fn new() -> Limits {
+        Limits {
+            log_in: limit(60, 2),
+            log_in_as: limit(8, 30),
+            proof: limit(20, 60),
+            proof_of: limit(5, 300),
+            mail: limit(20, 60),
+            mail_to: limit(4, 600),
+        }
+    }
+
+    pub(crate) fn log_in(&self, visitor: Visitor, mail: &str) -> Result<(), TooMany> {
+        pass(&self.log_in, &self.log_in_as, visitor, mail)
+    }
+
+    pub(crate) fn proof(&self, visitor: Visitor, card: &str) -> Result<(), TooMany> {
+        pass(&self.proof, &self.proof_of, visitor, card)
+    }
+
+    pub(crate) fn mail(&self, visitor: Visitor, to: &str) -> Result<(), TooMany> {
+        pass(&self.mail, &self.mail_to, visitor, to)
+    }
+
+    /// Forgets who has not come for a while.
+    pub(crate) fn sweep(&self) {
+        for limit in [&self.log_in, &self.log_in_as, &self.proof, &self.proof_of, &self.mail, &self.mail_to] {
+            limit.retain_recent();
+        }
+    }
+}
+
+/// Both limits are asked, so that one does not hide from the other.
+fn pass(by_address: &Limit, by_both: &Limit, visitor: Visitor, what: &str) -> Result<(), TooMany> {
+    let address = by_address.check_key(&visitor.0.to_string()).is_ok();
+    let both = by_both.check_key(&format!("{} {}", visitor.0, what.to_lowercase())).is_ok();
+    if address && both {
+        return Ok(());
+    }
+    metrics::counter!("frokost_portal_too_many_total").increment(1);
+    Err(TooMany)
+}
+
+/// That was tried too often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+/// Where a request comes from. An IPv6 address stands for its /64, which is what one household has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Visitor(IpAddr);
+
+impl From<IpAddr> for Visitor {
+    fn from(address: IpAddr) -> Visitor {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::from(address) & !u128::from(u64::MAX);
+                Visitor(IpAddr::V6(network.into()))
+            }
+            v4 @ IpAddr::V4(_) => Visitor(v4),
+        }
+    }
+}
+
+impl FromRequestParts<Portal> for Visitor {
+    type Rejection = PortalError;
+
+    async fn from_request_parts(parts: &mut Parts, portal: &Portal) -> Result<Visitor, PortalError> {
+        // What stands in a header is believed only where a proxy of ours writes it; the last one is the proxy's own.
+        let forwarded = portal.setup.behind_proxy.then(|| {
+            let header = parts.headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+            header.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
+        });
+        if let Some(Some(address)) = forwarded {
+            return Ok(address.into());
+        }
+        match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+            Some(ConnectInfo(address)) => Ok(address.ip().into()),
+            None => Err(PortalError::Internal("a request comes from nowhere".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str) -> Visitor {
+        address.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn a_stranger_cannot_lock_somebody_else_out() {
+        let limits = Limits::new();
+        let tried = (0..100).filter(|_| limits.log_in(from("192.0.2.1"), "mor@example.dk").is_ok()).count();
+        assert!((5..20).contains(&tried), "{tried} guesses were let through");
+        assert_eq!(limits.log_in(from("192.0.2.1"), "MOR@example.dk"), Err(TooMany), "whatever the case");
+        assert_eq!(limits.log_in(from("192.0.2.2"), "mor@example.dk"), Ok(()), "the parent's own address");
+        let others = (0..1000).filter(|n| limits.log_in(from("192.0.2.3"), &format!("{n}@x.dk")).is_ok()).count();
+        assert!(others < 100, "one address tried {others} mail addresses");
+    }
+
+    #[test]
+    fn a_household_is_one_address() {
+        assert_eq!(from("2001:db8:1:2::1"), from("2001:db8:1:2:ffff::9"));
+        assert_ne!(from("2001:db8:1:2::1"), from("2001:db8:1:3::1"));
+        assert_eq!(from("::ffff:192.0.2.1"), from("192.0.2.1"));
+    }
+}

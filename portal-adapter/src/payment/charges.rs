@@ -1,0 +1,173 @@
+//! Automatic top-up: charges saved cards for what the engine wishes, once for each wish, and reports back what came of it. The engine
+//! decides when; nothing here looks at a balance.
+
+use std::time::Duration;
+
+use frokost_engine::command::ChargeFailure;
+use frokost_engine::wishes::Wish;
+use frokost_engine::{AccountId, Command, OrderNumber, Outcome, Rejection};
+use frokost_persistence::keys;
+use frokost_persistence::records::{Agreement, Matter, Order, OrderState, Purpose};
+
+use crate::Portal;
+use crate::error::PortalError;
+use crate::payment::{NewPayment, ProviderError, orders};
+use crate::session::{blocking, digest};
+
+const LOOKS_EVERY: Duration = Duration::from_millis(500);
+/// As many as the engine shows at once.
+const PAGE: usize = 256;
+
+/// Looks for wishes, for as long as the portal runs.
+pub(crate) async fn charge_wishes(portal: Portal) {
+    let mut ticks = tokio::time::interval(LOOKS_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut after = AccountId(0);
+        loop {
+            let wishes = match portal.engine.wishes(after).await {
+                Ok(wishes) => wishes,
+                Err(error) => {
+                    tracing::warn!(%error, "wishes for automatic top-up cannot be read now");
+                    break;
+                }
+            };
+            for wish in &wishes {
+                if let Err(error) = charge(&portal, wish).await {
+                    tracing::warn!(account = %wish.account, %error, "an automatic top-up cannot be charged now");
+                }
+            }
+            match wishes.last() {
+                Some(last) if wishes.len() >= PAGE => after = last.account,
+                Some(_) | None => break,
+            }
+        }
+    }
+}
+
+/// One wish: an order of its own, made once, charged once; settled like any other order.
+async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
+    let (records, account) = (portal.setup.records.clone(), wish.account);
+    let agreement = blocking(move || records.agreement(account)).await?;
+    let Some(agreement) = agreement.filter(|agreement| agreement.number == wish.agreement.0) else {
+        // Cancelled in the meantime: whoever agreed has taken it back.
+        return failed(portal, wish.account, wish.attempt.0, "cancelled").await;
+    };
+    let view = portal.engine.account(wish.account).await?;
+    if view.is_some_and(|view| view.blocked) {
+        return failed(portal, wish.account, wish.attempt.0, "canteen_card_blocked").await;
+    }
+    let order = order_of(portal, wish, &agreement).await?;
+    match order.state {
+        OrderState::Started if order.session.is_none() => {}
+        OrderState::Started | OrderState::Paid => {
+            return orders::settle(portal, OrderNumber(order.number)).await.map(drop);
+        }
+        // The report was lost.
+        OrderState::Failed => {
+            let why = order.refusal.as_deref().unwrap_or("refused");
+            return failed(portal, wish.account, wish.attempt.0, why).await;
+        }
+        OrderState::Credited => return Ok(()),
+    }
+    let payment = NewPayment {
+        order: OrderNumber(order.number),
+        amount: wish.amount,
+        return_url: String::new(),
+        callback_url: format!("{}/betaling/tilbagekald", portal.setup.public_url),
+        save_card: false,
+    };
+    let number = OrderNumber(order.number);
+    match portal.setup.provider.charge(&agreement.saved_card, &payment).await {
+        Ok(session) => {
+            let records = portal.setup.records.clone();
+            let note = move || {
+                records.change_order(number, |order| {
+                    order.session = Some(session);
+                    true
+                })
+            };
+            blocking(note).await?;
+            orders::settle(portal, number).await.map(drop)
+        }
+        Err(ProviderError::UnknownCard) => {
+            let records = portal.setup.records.clone();
+            let refuse = move || {
+                records.change_order(number, |order| {
+                    order.state = OrderState::Failed;
+                    order.refusal = Some("blocked".to_owned());
+                    true
+                })
+            };
+            blocking(refuse).await?;
+            failed(portal, wish.account, wish.attempt.0, "blocked").await
+        }
+        // Nothing is known: it is asked again, under the same number.
+        Err(error @ (ProviderError::Unreachable(_) | ProviderError::UnknownSession(_) | ProviderError::Forged)) => {
+            Err(PortalError::Provider(error.to_string()))
+        }
+    }
+}
+
+async fn order_of(portal: &Portal, wish: &Wish, agreement: &Agreement) -> Result<Order, PortalError> {
+    let records = portal.setup.records.clone();
+    let form = digest(&format!("wish/{}/{}", wish.account, wish.attempt.0));
+    let (at_ms, account, amount_ore, attempt) =
+        (portal.setup.clock.now().0, wish.account.0, wish.amount.ore(), wish.attempt.0);
+    let (login, terms) = (agreement.login.clone(), agreement.terms.clone());
+    blocking(move || {
+        records.order_once(&form, |number| Order {
+            number: number.0,
+            account,
+            receipt_to: login.clone(),
+            login,
+            amount_ore,
+            at_ms,
+            terms,
+            session: None,
+            state: OrderState::Started,
+            refusal: None,
+            purpose: Purpose::Automatic { attempt },
+        })
+    })
+    .await
+}
+
+/// Tells the engine that a charge came to nothing, and whoever agreed what to do about it.
+pub(crate) async fn failed(portal: &Portal, account: AccountId, attempt: u32, why: &str) -> Result<(), PortalError> {
+    let failure = match why {
+        "expired" => ChargeFailure::Expired,
+        "no_cover" => ChargeFailure::NoCover,
+        "blocked" => ChargeFailure::Blocked,
+        "canteen_card_blocked" => ChargeFailure::AccountBlocked,
+        _ => ChargeFailure::Provider,
+    };
+    let command = Command::ReportChargeFailed { account, attempt: frokost_engine::Attempt(attempt), failure };
+    match portal.engine.command(command).await? {
+        Outcome::Approved(_) => {}
+        // Reported before, and the answer lost.
+        Outcome::Rejected(Rejection::UnknownAttempt) => return Ok(()),
+        other @ (Outcome::Rejected(_)
+        | Outcome::View(_)
+        | Outcome::Busy
+        | Outcome::OutOfSpace
+        | Outcome::Unavailable) => {
+            return Err(PortalError::Internal(format!("the engine answered {other:?}")));
+        }
+    }
+    if why == "cancelled" {
+        return Ok(());
+    }
+    let (records, why) = (portal.setup.records.clone(), why.to_owned());
+    blocking(move || {
+        records.change(|change| {
+            let Some(agreement) = records.agreement(account)? else { return Ok(()) };
+            let language = records.login(&agreement.login)?.map(|login| login.language).unwrap_or_default();
+            let matter = Matter::ChargeFailed { account: account.0, why: why.clone() };
+            change.post(&agreement.login, &language, matter)?;
+            change.put(&keys::agreement(account), &Agreement { trouble: Some(why), ..agreement })
+        })
+    })
+    .await
+}

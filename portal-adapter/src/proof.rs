@@ -1,0 +1,103 @@
+//! What parents type about themselves: is it in form, and do CPR and card number belong together? Knowing both is the proof that
+//! somebody may manage an account (quick guide, item 11). What is wrong with the proof is never said in parts.
+
+use frokost_engine::{AccountId, CardNumber};
+
+use crate::Portal;
+use crate::cpr::{Cpr, NotACpr};
+use crate::error::PortalError;
+use crate::session::blocking;
+use crate::words::Words;
+
+/// What comes of a CPR number and a card number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Typed {
+    /// Both lead to this account.
+    Proved(AccountId),
+    /// They do not; which of the two is wrong is nobody's business.
+    Wrong,
+}
+
+/// Do they lead to the same account? Both are looked up, whatever comes of the first.
+pub(crate) async fn of_account(portal: &Portal, cpr: &Cpr, card: CardNumber) -> Result<Typed, PortalError> {
+    let (records, lookup) = (portal.setup.records.clone(), portal.setup.key.lookup("cpr", cpr.digits()));
+    let by_cpr = blocking(move || records.account_of_cpr(&lookup)).await?;
+    let by_card = portal.engine.card(card).await?.map(|view| view.account);
+    Ok(match (by_cpr, by_card) {
+        (Some(account), Some(same)) if account == same => Typed::Proved(account),
+        _ => Typed::Wrong,
+    })
+}
+
+pub(crate) fn cpr(text: &str) -> Result<Cpr, NotACpr> {
+    text.parse()
+}
+
+pub(crate) fn cpr_problem(why: NotACpr, w: &Words) -> &'static str {
+    match why {
+        NotACpr::Length => w.cpr_wrong_length,
+        NotACpr::Date => w.cpr_wrong_date,
+    }
+}
+
+/// A card number as it is printed: spaces and lower case are mended, the length has to be right.
+pub(crate) fn card(text: &str, length: usize) -> Option<CardNumber> {
+    let number: CardNumber = text.parse().ok()?;
+    (number.as_str().len() == length).then_some(number)
+}
+
+pub(crate) fn needed(text: &str, most: usize, w: &Words) -> Option<&'static str> {
+    match text.trim() {
+        "" => Some(w.field_missing),
+        long if long.chars().count() > most => Some(w.field_too_long),
+        _ => None,
+    }
+}
+
+pub(crate) fn mail(text: &str, w: &Words) -> Option<&'static str> {
+    let text = text.trim();
+    let sound = text.len() <= 120
+        && text.parse::<lettre::Address>().is_ok()
+        && text.rsplit('@').next().is_some_and(|domain| domain.contains('.'));
+    (!sound).then_some(w.mail_wrong)
+}
+
+pub(crate) fn postcode(text: &str, w: &Words) -> Option<&'static str> {
+    let text = text.trim();
+    (text.len() != 4 || !text.bytes().all(|b| b.is_ascii_digit())).then_some(w.postcode_wrong)
+}
+
+/// May be empty.
+pub(crate) fn phone(text: &str, w: &Words) -> Option<&'static str> {
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    let others = text.trim_start().trim_start_matches('+').chars().any(|c| !c.is_ascii_digit() && c != ' ');
+    (!text.trim().is_empty() && (others || !(8..=15).contains(&digits))).then_some(w.phone_wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::Language;
+
+    #[test]
+    fn what_is_typed_is_held_to_its_form() {
+        let w = Language::Danish.words();
+        for (text, sound) in
+            [("mor@example.dk", true), (" mor@example.dk ", true), ("mor@example", false), ("mor", false), ("", false)]
+        {
+            assert_eq!(mail(text, w).is_none(), sound, "{text}");
+        }
+        for (text, sound) in [("5000", true), (" 5000 ", true), ("500", false), ("50000", false), ("5o00", false)] {
+            assert_eq!(postcode(text, w).is_none(), sound, "{text}");
+        }
+        for (text, sound) in
+            [("", true), ("12 34 56 78", true), ("+45 12345678", true), ("1234567", false), ("ring til mor", false)]
+        {
+            assert_eq!(phone(text, w).is_none(), sound, "{text}");
+        }
+        assert_eq!(card("abcd 5678 9012 34", 14).unwrap().as_str(), "ABCD5678901234");
+        assert!(card("ABCD567890123", 14).is_none());
+        assert_eq!(needed("  ", 5, w), Some(w.field_missing));
+        assert_eq!(needed("sildes", 5, w), Some(w.field_too_long));
+    }
+}

@@ -1,0 +1,321 @@
+//! Money that leaves an account: to a bank account, or to another account of the same parent (quick guide, section F).
+
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use frokost_engine::{AccountId, AccountView, Amount, Asked, Command, Outcome, PayoutNumber, Rejection};
+use frokost_persistence::records::{Matter, PayoutOrder, PayoutState, RecordsError};
+use serde::Deserialize;
+
+use crate::Portal;
+use crate::error::PortalError;
+use crate::limits::Visitor;
+use crate::money;
+use crate::once;
+use crate::proof;
+use crate::routes::{account_of, parent_frame, pupil_name, see};
+use crate::session::{Parent, blocking, secret};
+use crate::views::{self, AccountLink, Field, PayoutRow, any_problem};
+use crate::words::{Language, Words};
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct PayOut {
+    token: String,
+    form: String,
+    name: String,
+    reg: String,
+    account: String,
+    message: String,
+    amount: String,
+    password: String,
+}
+
+/// An amount within a balance, or what to say.
+fn amount(text: &str, balance: Amount, language: Language) -> Result<Amount, String> {
+    let w = language.words();
+    match money::read(text, language) {
+        Some(amount) if amount > Amount::ZERO && amount <= balance => Ok(amount),
+        Some(amount) if amount > balance => {
+            Err(format!("{} {}", w.amount_over_balance, money::amount(balance, language)))
+        }
+        Some(_) | None => Err(w.amount_kroner_wrong.to_owned()),
+    }
+}
+
+fn digits(text: &str) -> Option<String> {
+    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    text.bytes().all(|b| b.is_ascii_digit()).then_some(text)
+}
+
+async fn pay_out_page(
+    portal: &Portal,
+    headers: &HeaderMap,
+    parent: &Parent,
+    view: &AccountView,
+    form: String,
+    fields: Vec<Field>,
+) -> Result<Response, PortalError> {
+    let number = view.account.0;
+    let (frame, bar) = parent_frame(portal, headers, parent, number, "konto", format!("/konto/{number}/udbetal"))?;
+    let (records, account) = (portal.setup.records.clone(), view.account);
+    let payouts = blocking(move || records.payouts_of(account)).await?;
+    let w = frame.w;
+    let rows = payouts.iter().rev().map(|payout| PayoutRow {
+        date: money::moment(frokost_engine::Timestamp(payout.at_ms), frame.language),
+        amount: money::amount(Amount::from_ore(payout.amount_ore), frame.language),
+        state: match payout.state {
+            PayoutState::Asked | PayoutState::Reserved => w.payout_asked,
+            PayoutState::Sent => w.payout_sent,
+            PayoutState::Done => w.payout_done,
+            PayoutState::Returned => w.payout_returned,
+            PayoutState::Refused => w.payout_refused,
+        },
+    });
+    let status = if any_problem(&fields) { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let page = views::PayOut {
+        form_token: parent.session.form_token.clone(),
+        form,
+        balance: money::amount(view.balance, frame.language),
+        payouts: rows.collect(),
+        fields,
+        frame,
+        bar,
+    };
+    Ok(views::show_with(status, &page))
+}
+
+fn pay_out_fields(typed: &PayOut, w: &'static Words, problems: [Option<String>; 6]) -> Vec<Field> {
+    let [name, reg, account, message, amount, password] = problems;
+    vec![
+        Field::new("name", w.bank_name, &typed.name).of_kind("text", "name").problem(name),
+        Field::new("reg", w.bank_reg, &typed.reg).numeric().problem(reg),
+        Field::new("account", w.bank_account, &typed.account).numeric().problem(account),
+        Field::new("message", w.bank_message, &typed.message).optional().problem(message),
+        Field::new("amount", w.amount_kroner, &typed.amount).of_kind("text", "off").problem(amount),
+        Field::password("password", w.password_now, "current-password").problem(password),
+    ]
+}
+
+pub(super) async fn pay_out_form(
+    State(portal): State<Portal>,
+    parent: Parent,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+) -> Result<Response, PortalError> {
+    let view = account_of(&portal, &parent, number).await?;
+    let fields = pay_out_fields(&PayOut::default(), super::language_of(&headers).words(), Default::default());
+    pay_out_page(&portal, &headers, &parent, &view, secret()?, fields).await
+}
+
+/// Reserves the money at the engine and keeps where it is to go, sealed. The same form makes one pay-out.
+pub(super) async fn pay_out(
+    State(portal): State<Portal>,
+    parent: Parent,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+    Form(typed): Form<PayOut>,
+) -> Result<Response, PortalError> {
+    parent.check(&typed.token)?;
+    let view = account_of(&portal, &parent, number).await?;
+    let language = super::language_of(&headers);
+    let w = language.words();
+    let key = once::key(&parent, &typed.form);
+    let made_before = {
+        let (records, key) = (portal.setup.records.clone(), key.clone());
+        blocking(move || records.payout_of_form(&key)).await?.is_some()
+    };
+    let owned = |problem: Option<&'static str>| problem.map(str::to_owned);
+    let reg = digits(&typed.reg).filter(|reg| reg.len() == 4);
+    let account = digits(&typed.account).filter(|account| (1..=10).contains(&account.len()));
+    // Sent again, the money has left the balance already, which is what it would be held against.
+    let wanted = amount(&typed.amount, if made_before { Amount::from_ore(i64::MAX) } else { view.balance }, language);
+    let message = typed.message.trim();
+    let mut problems = [
+        owned(proof::needed(&typed.name, 70, w)),
+        reg.is_none().then(|| w.bank_reg_wrong.to_owned()),
+        account.is_none().then(|| w.bank_account_wrong.to_owned()),
+        (message.chars().count() > 35).then(|| w.field_too_long.to_owned()),
+        wanted.as_ref().err().cloned(),
+        None,
+    ];
+    if portal.limits.log_in(visitor, &parent.login.mail).is_err() {
+        problems[5] = Some(w.too_many.to_owned());
+    } else if !portal.hashing.check(typed.password.clone(), Some(parent.login.password.clone())).await {
+        problems[5] = Some(w.password_not_yours.to_owned());
+    }
+    let (Ok(wanted), Some(reg), Some(account), false) = (wanted, reg, account, problems.iter().any(Option::is_some))
+    else {
+        let fields = pay_out_fields(&typed, w, problems);
+        return pay_out_page(&portal, &headers, &parent, &view, typed.form, fields).await;
+    };
+    let bank = [typed.name.trim(), &reg, &account, message].join("\n");
+    let made = {
+        let (records, sealing, login) =
+            (portal.setup.records.clone(), portal.setup.key.clone(), parent.login.mail.clone());
+        let at_ms = portal.setup.clock.now().0;
+        blocking(move || {
+            records.payout_once(&key, |payout| {
+                let sealed = sealing.seal(&format!("payout/{payout}"), &bank);
+                Ok(PayoutOrder {
+                    number: payout.0,
+                    account: number,
+                    login,
+                    amount_ore: wanted.ore(),
+                    at_ms,
+                    bank_sealed: sealed.map_err(|error| RecordsError::Storage(error.to_string()))?,
+                    state: PayoutState::Asked,
+                    batch: None,
+                    reason: None,
+                })
+            })
+        })
+        .await?
+    };
+    let state = reserve(&portal, &made).await?;
+    if state == PayoutState::Refused {
+        let mut problems: [Option<String>; 6] = Default::default();
+        problems[4] = Some(w.payout_refused.to_owned());
+        let view = account_of(&portal, &parent, number).await?;
+        return pay_out_page(&portal, &headers, &parent, &view, secret()?, pay_out_fields(&typed, w, problems)).await;
+    }
+    Ok(see(&format!("/konto/{number}/udbetal")))
+}
+
+/// Has the engine take a pay-out off the balance, if it was not done before. A pay-out whose answer was lost is asked for again when the
+/// form is sent again or the portal starts.
+pub(crate) async fn reserve(portal: &Portal, payout: &PayoutOrder) -> Result<PayoutState, PortalError> {
+    if payout.state != PayoutState::Asked {
+        return Ok(payout.state);
+    }
+    let number = PayoutNumber(payout.number);
+    let command = Command::RequestPayout {
+        account: AccountId(payout.account),
+        payout: number,
+        amount: Amount::from_ore(payout.amount_ore),
+    };
+    let state = match portal.engine.command(command).await? {
+        Outcome::Approved(_) | Outcome::Rejected(Rejection::PayoutExists) => PayoutState::Reserved,
+        Outcome::Rejected(_) => PayoutState::Refused,
+        Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => return Ok(PayoutState::Asked),
+    };
+    let (records, login) = (portal.setup.records.clone(), payout.login.clone());
+    blocking(move || {
+        let moved = records.advance_payout(number, &[PayoutState::Asked], |payout| payout.state = state)?;
+        if state == PayoutState::Reserved && moved.is_some() {
+            let language = records.login(&login)?.map(|login| login.language).unwrap_or_default();
+            records.post(&login, &language, Matter::PayoutAsked { payout: number.0 })?;
+        }
+        Ok::<_, RecordsError>(())
+    })
+    .await?;
+    Ok(state)
+}
+
+/// Pay-outs whose answer was lost when the portal stopped.
+pub(crate) async fn take_up(portal: Portal) {
+    let records = portal.setup.records.clone();
+    let Ok(payouts) = blocking(move || records.payouts()).await else { return };
+    for payout in payouts.iter().filter(|payout| payout.state == PayoutState::Asked) {
+        if let Err(error) = reserve(&portal, payout).await {
+            tracing::warn!(payout = payout.number, %error, "a pay-out cannot be taken up now");
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Transfer {
+    token: String,
+    form: String,
+    to: u64,
+    amount: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Done {
+    gjort: String,
+}
+
+#[expect(clippy::too_many_arguments, reason = "a page and what is wrong with it")]
+fn transfer_page(
+    portal: &Portal,
+    headers: &HeaderMap,
+    parent: &Parent,
+    view: &AccountView,
+    form: String,
+    typed: &Transfer,
+    problem: Option<String>,
+    done: bool,
+) -> Result<Response, PortalError> {
+    let number = view.account.0;
+    let (frame, bar) = parent_frame(portal, headers, parent, number, "konto", format!("/konto/{number}/overfoer"))?;
+    let others = parent.login.accounts.iter().filter(|other| **other != number);
+    let others = others.map(|&number| Ok(AccountLink { number, name: pupil_name(portal, number)? }));
+    let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let page = views::Transfer {
+        form_token: parent.session.form_token.clone(),
+        form,
+        balance: money::amount(view.balance, frame.language),
+        others: others.collect::<Result<Vec<_>, PortalError>>()?,
+        to: typed.to,
+        field: Field::new("amount", frame.w.amount_kroner, &typed.amount).problem(problem),
+        done,
+        frame,
+        bar,
+    };
+    Ok(views::show_with(status, &page))
+}
+
+pub(super) async fn transfer_form(
+    State(portal): State<Portal>,
+    parent: Parent,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+    Query(done): Query<Done>,
+) -> Result<Response, PortalError> {
+    let view = account_of(&portal, &parent, number).await?;
+    let done = done.gjort == "1";
+    transfer_page(&portal, &headers, &parent, &view, secret()?, &Transfer::default(), None, done)
+}
+
+/// Between two accounts of the same parent, in one step that is seen whole or not at all.
+pub(super) async fn transfer(
+    State(portal): State<Portal>,
+    parent: Parent,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+    Form(typed): Form<Transfer>,
+) -> Result<Response, PortalError> {
+    parent.check(&typed.token)?;
+    let view = account_of(&portal, &parent, number).await?;
+    let to = parent.account(typed.to)?;
+    let language = super::language_of(&headers);
+    let w = language.words();
+    // Sent again after it was done, the balance is lower; the engine knows the number and answers as before.
+    let wanted = match money::read(&typed.amount, language) {
+        Some(amount) if amount > Amount::ZERO && !typed.form.is_empty() => amount,
+        Some(_) | None => {
+            let problem = Some(w.amount_kroner_wrong.to_owned());
+            return transfer_page(&portal, &headers, &parent, &view, secret()?, &typed, problem, false);
+        }
+    };
+    let command = Command::Transfer { from: view.account, to, amount: wanted };
+    let problem = match once::command(&portal, &parent, &typed.form, Asked::from(command)).await? {
+        Outcome::Approved(_) => return Ok(see(&format!("/konto/{number}/overfoer?gjort=1"))),
+        Outcome::Rejected(Rejection::LowBalance { .. }) => {
+            format!("{} {}", w.amount_over_balance, money::amount(view.balance, language))
+        }
+        Outcome::Rejected(Rejection::BalanceTooHigh { .. } | Rejection::AmountTooLarge { .. }) => {
+            format!("{} {}", w.account_refuses, w.refusal_too_high)
+        }
+        Outcome::Rejected(Rejection::AccountClosed) => format!("{} {}", w.account_refuses, w.refusal_closed),
+        Outcome::Rejected(_) | Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => {
+            format!("{} {}", w.account_refuses, w.refusal_other)
+        }
+    };
+    transfer_page(&portal, &headers, &parent, &view, secret()?, &typed, Some(problem), false)
+}

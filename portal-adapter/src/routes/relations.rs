@@ -1,0 +1,225 @@
+//! Relations: several accounts under one login (quick guide, section C). CPR and card number are the proof, the parent's own word makes it
+//! count, and those who manage the account already are told and can take it back.
+
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use frokost_engine::AccountId;
+use frokost_persistence::records::{Matter, TicketFor};
+use serde::Deserialize;
+
+use crate::Portal;
+use crate::error::PortalError;
+use crate::limits::Visitor;
+use crate::proof::{self, Typed};
+use crate::routes::{TokenForm, bare_frame, parent_frame, pupil_name, see};
+use crate::session::{Parent, blocking, digest};
+use crate::views::{self, AccountLink, Field, any_problem};
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Entry {
+    token: String,
+    cpr: String,
+    card: String,
+}
+
+fn page(
+    portal: &Portal,
+    headers: &HeaderMap,
+    parent: &Parent,
+    number: u64,
+    fields: Vec<Field>,
+    problem: Option<&'static str>,
+) -> Result<Response, PortalError> {
+    let (frame, bar) =
+        parent_frame(portal, headers, parent, number, "konto", format!("/konto/{number}/tilknytninger"))?;
+    let links = |accounts: &[u64]| -> Result<Vec<AccountLink>, PortalError> {
+        accounts.iter().map(|&number| Ok(AccountLink { number, name: pupil_name(portal, number)? })).collect()
+    };
+    let mut present = links(&parent.login.accounts)?;
+    let own = present.remove(0);
+    let pending = links(&parent.login.pending)?;
+    let status =
+        if problem.is_some() || any_problem(&fields) { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let form_token = parent.session.form_token.clone();
+    Ok(views::show_with(status, &views::Relations { frame, bar, form_token, own, present, pending, fields, problem }))
+}
+
+fn fields(portal: &Portal, entry: &Entry, w: &'static crate::words::Words, judged: bool) -> Vec<Field> {
+    let check = |problem: Option<&'static str>| problem.filter(|_| judged);
+    let card = proof::card(&entry.card, portal.setup.card_length);
+    vec![
+        Field::new("cpr", w.cpr, &entry.cpr)
+            .numeric()
+            .hint(w.cpr_how)
+            .problem(check(proof::cpr(&entry.cpr).err().map(|why| proof::cpr_problem(why, w)))),
+        Field::new("card", w.card_number, &entry.card)
+            .hint(w.card_number_where)
+            .problem(check(card.is_none().then_some(w.card_wrong))),
+    ]
+}
+
+pub(super) async fn show(
+    State(portal): State<Portal>,
+    parent: Parent,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+) -> Result<Response, PortalError> {
+    parent.account(number)?;
+    let fields = fields(&portal, &Entry::default(), super::language_of(&headers).words(), false);
+    page(&portal, &headers, &parent, number, fields, None)
+}
+
+/// Proved, an account waits for the parent's word.
+pub(super) async fn add(
+    State(portal): State<Portal>,
+    parent: Parent,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+    Form(entry): Form<Entry>,
+) -> Result<Response, PortalError> {
+    parent.check(&entry.token)?;
+    parent.account(number)?;
+    let w = super::language_of(&headers).words();
+    let fields = fields(&portal, &entry, w, true);
+    let (Ok(cpr), Some(card), false) =
+        (proof::cpr(&entry.cpr), proof::card(&entry.card, portal.setup.card_length), any_problem(&fields))
+    else {
+        return page(&portal, &headers, &parent, number, fields, None);
+    };
+    if portal.limits.proof(visitor, card.as_str()).is_err() {
+        return page(&portal, &headers, &parent, number, fields, Some(w.too_many));
+    }
+    let Typed::Proved(account) = proof::of_account(&portal, &cpr, card).await? else {
+        return page(&portal, &headers, &parent, number, fields, Some(w.relation_proof_wrong));
+    };
+    if parent.login.accounts.contains(&account.0) {
+        return page(&portal, &headers, &parent, number, fields, Some(w.relation_known));
+    }
+    let (records, mail) = (portal.setup.records.clone(), parent.login.mail.clone());
+    blocking(move || {
+        records.change_login(&mail, |login| {
+            let new = !login.pending.contains(&account.0);
+            if new {
+                login.pending.push(account.0);
+            }
+            new
+        })
+    })
+    .await?;
+    Ok(see(&format!("/konto/{number}/tilknytninger")))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Which {
+    token: String,
+    account: u64,
+}
+
+/// The parent's word. Whoever manages the account already is told.
+pub(super) async fn approve(
+    State(portal): State<Portal>,
+    parent: Parent,
+    Path(number): Path<u64>,
+    Form(which): Form<Which>,
+) -> Result<Response, PortalError> {
+    parent.check(&which.token)?;
+    parent.account(number)?;
+    let (records, mail, account) = (portal.setup.records.clone(), parent.login.mail.clone(), which.account);
+    blocking(move || {
+        records.change(|change| {
+            let Some(mut login) = records.login(&mail)? else { return Ok(()) };
+            if !login.pending.contains(&account) {
+                return Ok(());
+            }
+            login.pending.retain(|pending| *pending != account);
+            if !login.accounts.contains(&account) {
+                login.accounts.push(account);
+            }
+            change.put_login(&login)?;
+            for other in records.logins_on(AccountId(account))? {
+                if let Some(other) = records.login(&other)?.filter(|other| other.mail != login.mail) {
+                    let matter = Matter::RelationAdded { account, login: login.mail.clone() };
+                    change.post(&other.mail, &other.language, matter)?;
+                }
+            }
+            Ok(())
+        })
+    })
+    .await?;
+    Ok(see(&format!("/konto/{number}/tilknytninger")))
+}
+
+/// Takes a relation away, or one that waits. The account the parent signed up with stays; money is never touched.
+pub(super) async fn remove(
+    State(portal): State<Portal>,
+    parent: Parent,
+    Path(number): Path<u64>,
+    Form(which): Form<Which>,
+) -> Result<Response, PortalError> {
+    parent.check(&which.token)?;
+    parent.account(number)?;
+    take_away(&portal, parent.login.mail.clone(), which.account).await?;
+    let back = if which.account == number { parent.login.accounts.first().copied().unwrap_or(number) } else { number };
+    Ok(see(&format!("/konto/{back}/tilknytninger")))
+}
+
+async fn take_away(portal: &Portal, mail: String, account: u64) -> Result<(), PortalError> {
+    let records = portal.setup.records.clone();
+    blocking(move || {
+        records.change_login(&mail, |login| {
+            let own = login.accounts.first().copied();
+            login.accounts.retain(|known| *known != account || own == Some(account));
+            login.pending.retain(|known| *known != account);
+            true
+        })
+    })
+    .await
+    .map(drop)
+}
+
+async fn revocation(portal: &Portal, ticket: &str, take: bool) -> Result<Option<(String, u64)>, PortalError> {
+    let (records, hash, now) = (portal.setup.records.clone(), digest(ticket), portal.setup.clock.now().0);
+    let found =
+        blocking(move || if take { records.take_ticket(&hash, now) } else { records.ticket(&hash, now) }).await?;
+    Ok(match found {
+        Some(TicketFor::Revoke { login, account }) => Some((login, account)),
+        Some(TicketFor::Password { .. } | TicketFor::Mail { .. }) | None => None,
+    })
+}
+
+/// The page behind the link in the mail. It only asks: mail programs open links, too.
+pub(super) async fn revoke_form(
+    State(portal): State<Portal>,
+    headers: HeaderMap,
+    Path(ticket): Path<String>,
+) -> Result<Response, PortalError> {
+    let frame = bare_frame(&headers, &format!("/tilbagekald/{ticket}"));
+    let w = frame.w;
+    let found = revocation(&portal, &ticket, false).await?;
+    let action = found
+        .map(|(login, account)| pupil_name(&portal, account).map(|name| format!("{login} – {name}")))
+        .transpose()?;
+    Ok(views::confirm(frame, w.relations, w.revoke_about, action, w.relation_delete))
+}
+
+pub(super) async fn revoke(
+    State(portal): State<Portal>,
+    headers: HeaderMap,
+    Path(ticket): Path<String>,
+    Form(_): Form<TokenForm>,
+) -> Result<Response, PortalError> {
+    let frame = bare_frame(&headers, "/");
+    let w = frame.w;
+    match revocation(&portal, &ticket, true).await? {
+        Some((login, account)) => {
+            take_away(&portal, login, account).await?;
+            Ok(views::said(frame, w.relations, w.relation_revoked))
+        }
+        None => Ok(views::confirm(frame, w.relations, w.revoke_about, None, w.relation_delete)),
+    }
+}
