@@ -19,8 +19,8 @@ use frokost_engine::command::Source;
 use frokost_engine::journal::JournalError;
 use frokost_engine::snapshot::Snapshots;
 use frokost_engine::{
-    AccountId, Amount, Asked, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Lsn,
-    OrderNumber, Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
+    AccountId, Amount, Asked, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber,
+    Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
 };
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, MirroredJournal, SledJournal};
@@ -189,9 +189,10 @@ fn read_all(folder: &Path) -> u64 {
     sum
 }
 
-async fn snapshot_of(folder: &Path, at_least: Lsn) {
+/// A snapshot is due after as many records as there are accounts: waits until none is.
+async fn snapshots_made(folder: &Path, head: u64, accounts: u64) {
     let snapshots = FileSnapshots::open(&folder.join("snapshots")).unwrap();
-    while snapshots.list().unwrap().first().is_none_or(|newest| *newest < at_least) {
+    while snapshots.list().unwrap().first().is_none_or(|newest| newest.0 + accounts <= head) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -211,7 +212,7 @@ async fn fill(folder: &Path, accounts: u64) -> Vec<String> {
     });
     let took = ask_all(&caller(&engine, Role::Operator), 1, made).await;
     eprintln!("{accounts} accounts made in {took:.1?}; a snapshot is on its way");
-    snapshot_of(folder, Lsn(accounts * 3)).await;
+    snapshots_made(folder, accounts * 3, accounts).await;
     engine.shutdown().await;
     drop(engine);
 
@@ -262,16 +263,17 @@ async fn snapshot(folder: &Path, accounts: u64) -> Vec<String> {
         for making in [false, true] {
             let engine = open(folder, u64::from(making)).await;
             let till = caller(&engine, Role::Till);
-            let head = engine.durable();
             let snapshots = FileSnapshots::open(&folder.join("snapshots")).unwrap();
+            let before = snapshots.list().unwrap().first().copied().unwrap_or_default();
             let mut looked = Duration::ZERO;
             let enough = |now: Duration| {
                 if !making || now < looked + Duration::from_millis(250) {
                     return !making && now > Duration::from_secs(SECONDS);
                 }
                 looked = now;
-                now > Duration::from_secs(SECONDS)
-                    && snapshots.list().unwrap().first().is_some_and(|newest| *newest >= head)
+                // At the latest after two minutes, should none be due.
+                let made = snapshots.list().unwrap().first().is_some_and(|newest| *newest > before);
+                now > Duration::from_secs(SECONDS) && made || now > Duration::from_secs(120)
             };
             let begin = Instant::now();
             let (latencies, asked) = ask_evenly(&till, first, accounts, enough).await;

@@ -150,7 +150,10 @@ fn what_the_documents_point_at_is_there() {
 #[test]
 fn every_verb_is_in_the_readme() {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
-    for verb in ["demo", "serve", "import", "account", "card", "parent", "till", "load", "verify", "inspect"] {
+    for verb in [
+        "demo", "serve", "import", "account", "card", "parent", "payouts", "till", "load", "verify", "inspect",
+        "books", "backup", "restore",
+    ] {
         assert!(readme.contains(&format!("`{verb}`")) || readme.contains(&format!("frokost {verb}")), "{verb}");
     }
 }

@@ -175,7 +175,7 @@ async fn a_disk_that_is_full_to_the_last_block_stops_the_server_and_nothing_is_h
     recovers(&home, tills, &known).await;
 }
 
-/// A sync that takes seven seconds while seventy tills ask for all they can: what is in flight is bounded and the rest is told to come back,
+/// A sync that takes eight seconds while seventy tills ask for all they can: what is in flight is bounded and the rest is told to come back,
 /// at once; then everything is answered, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_disk_says_busy_and_holds_no_more_than_it_has_permits_for() {
@@ -187,7 +187,7 @@ async fn a_slow_disk_says_busy_and_holds_no_more_than_it_has_permits_for() {
     let home = Installation::new();
     home.import(PUPILS, 10_000);
     let bundles: Vec<Bundle> = (1..=MANY).map(|n| Bundle::read(&home.enrol(&format!("till-{n}"))).unwrap()).collect();
-    let server = Server::start(home.traced(&["trace=fdatasync", "inject=fdatasync:delay_exit=7000000:when=30"]));
+    let server = Server::start(home.traced(&["trace=fdatasync", "inject=fdatasync:delay_exit=8000000:when=30"]));
     let mut clients = Vec::new();
     for bundle in &bundles {
         clients.push(Client::connect(server.tills, bundle).await.unwrap().0);
@@ -195,11 +195,14 @@ async fn a_slow_disk_says_busy_and_holds_no_more_than_it_has_permits_for() {
     // Up to the slow syncs.
     let sale = |n: u64| Command::Purchase { card: card(n % PUPILS + 1).parse().unwrap(), amount: Amount::from_ore(1) };
     let mut warm = 0;
-    while home.injected() == 0 {
+    loop {
         warm += 1;
-        assert!(warm < 200, "no sync was slow: this shows nothing");
+        assert!(warm < 400, "no sync was slow: this shows nothing");
+        // The one that is slow may be another thread's; what counts is that sales stand still.
         let asking = clients[0].command(Sequence(warm), sale(warm));
-        drop(tokio::time::timeout(Duration::from_millis(300), asking).await);
+        if tokio::time::timeout(Duration::from_millis(1_500), asking).await.is_err() {
+            break;
+        }
     }
     let mut asked = Vec::new();
     for client in &clients {
@@ -220,6 +223,7 @@ async fn a_slow_disk_says_busy_and_holds_no_more_than_it_has_permits_for() {
         }
     }
     let resident = server.resident_mb();
+    assert!(home.injected() > 0, "no sync was slow: this shows nothing");
     println!("{} slow syncs; {approved} approved, {busy} busy, {resident} MB", home.injected());
     assert!(busy > 0, "nobody was told to come back: this shows nothing");
     assert!(approved <= 16_384 + EACH * MANY / 2, "more was let in than there are permits for");

@@ -206,10 +206,18 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 
-    /// Stops it in the middle of whatever it does, or lets it go on.
+    /// Stops it in the middle of whatever it does, or lets it go on. Stopped, no thread of it is in the kernel any more.
     pub fn freeze(&self, frozen: bool) {
         let signal = if frozen { "-STOP" } else { "-CONT" };
-        assert!(Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success());
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let stands_still = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        while frozen && !std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(stands_still) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// As Ctrl-C would; must end in order, and soon.

@@ -31,7 +31,14 @@ impl LoopDisk {
     /// The disk as it would be found after a power cut at this moment. Whoever writes to it should be stopped meanwhile.
     pub fn cut(&self) -> LoopDisk {
         let cut = LoopDisk { folder: tempfile::tempdir().unwrap() };
-        run(Command::new("cp").arg("--sparse=always").arg(self.image()).arg(cut.image())).unwrap();
+        // A copy that was made while the kernel wrote is no moment's disk: made again until it is.
+        for tries in 0.. {
+            run(Command::new("cp").arg("--sparse=always").arg(self.image()).arg(cut.image())).unwrap();
+            if run(Command::new("cmp").arg(self.image()).arg(cut.image())).is_ok() {
+                break;
+            }
+            assert!(tries < 100, "the disk never stands still");
+        }
         cut.mount().unwrap();
         cut
     }

@@ -18,5 +18,6 @@ mod load;
 mod loop_disk;
 mod newcomer;
 mod portal;
+mod portal_access;
 mod rush;
 mod second_copy;

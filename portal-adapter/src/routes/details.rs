@@ -5,9 +5,9 @@ use axum::extract::{Multipart, Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use frokost_engine::{AccountView, Amount, Command, Outcome, Rejection};
+use frokost_engine::{AccountId, AccountView, Amount, Command, Outcome, Rejection};
 use frokost_persistence::keys;
-use frokost_persistence::records::{Matter, Pupil, TicketFor};
+use frokost_persistence::records::{Agreement, Matter, Pupil, TicketFor};
 use serde::Deserialize;
 
 use crate::Portal;
@@ -339,6 +339,13 @@ pub(super) async fn confirm_mail(
             }
             change.remove_login(&login);
             login.mail = new;
+            // What is charged for this parent is told to this parent.
+            for account in &login.accounts {
+                let key = keys::agreement(AccountId(*account));
+                if let Some(agreement) = change.get::<Agreement>(&key)?.filter(|agreement| agreement.login == old) {
+                    change.put(&key, &Agreement { login: login.mail.clone(), ..agreement })?;
+                }
+            }
             change.put_login(&login)?;
             Ok(true)
         })?;
@@ -395,6 +402,7 @@ pub(super) async fn others_out(
     Form(form): Form<TokenForm>,
 ) -> Result<Response, PortalError> {
     parent.check(&form.token)?;
+    parent.account(number)?;
     let (records, mail, hash) = (portal.setup.records.clone(), parent.login.mail, parent.hash);
     blocking(move || records.end_sessions_of(&mail, Some(&hash))).await?;
     Ok(see(&format!("/konto/{number}/bruger?gemt=ud")))
