@@ -16,6 +16,7 @@ mod picture;
 mod proof;
 mod routes;
 mod session;
+mod tickets;
 mod views;
 mod words;
 
@@ -90,6 +91,8 @@ pub(crate) struct Inner {
     pub(crate) mail: mail::Transport,
     /// How many pages may be looked after at once.
     pub(crate) watching: Arc<Semaphore>,
+    /// How many pictures may be drawn at once.
+    pub(crate) drawing: Semaphore,
     stopping: AtomicBool,
 }
 
@@ -126,6 +129,7 @@ pub async fn serve(
         limits: Limits::new(),
         mail,
         watching: Arc::new(Semaphore::new(MOST_WATCHED)),
+        drawing: Semaphore::new(1),
         stopping: AtomicBool::new(false),
     }));
     let mut working = tokio::task::JoinSet::new();

@@ -11,6 +11,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::Portal;
 use crate::error::PortalError;
+use crate::session::digest;
 
 /// Every limit there is.
 pub(crate) struct Limits {
@@ -22,6 +23,8 @@ pub(crate) struct Limits {
     proof: Limit,
     /// Proof about one card from one address.
     proof_of: Limit,
+    /// Proof about one card from anywhere.
+    proof_anywhere: Limit,
     /// What sends a mail, from one address.
     mail: Limit,
     /// What sends a mail to one address, from one address.
@@ -44,6 +47,7 @@ impl Limits {
             log_in_as: limit(8, 30),
             proof: limit(20, 60),
             proof_of: limit(5, 300),
+            proof_anywhere: limit(20, 4_320),
             mail: limit(20, 60),
             mail_to: limit(4, 600),
         }
@@ -53,8 +57,11 @@ impl Limits {
         pass(&self.log_in, &self.log_in_as, visitor, mail)
     }
 
+    /// Proof about a card is bounded from everywhere, too: whoever has found one tries from many addresses, and a parent who is slowed by that
+    /// still logs in.
     pub(crate) fn proof(&self, visitor: Visitor, card: &str) -> Result<(), TooMany> {
-        pass(&self.proof, &self.proof_of, visitor, card)
+        pass(&self.proof, &self.proof_of, visitor, card)?;
+        self.proof_anywhere.check_key(&digest(card)).map_err(|_| TooMany)
     }
 
     pub(crate) fn mail(&self, visitor: Visitor, to: &str) -> Result<(), TooMany> {
@@ -63,17 +70,25 @@ impl Limits {
 
     /// Forgets who has not come for a while.
     pub(crate) fn sweep(&self) {
-        for limit in [&self.log_in, &self.log_in_as, &self.proof, &self.proof_of, &self.mail, &self.mail_to] {
+        let all = [
+            &self.log_in,
+            &self.log_in_as,
+            &self.proof,
+            &self.proof_of,
+            &self.proof_anywhere,
+            &self.mail,
+            &self.mail_to,
+        ];
+        for limit in all {
             limit.retain_recent();
         }
     }
 }
 
-/// Both limits are asked, so that one does not hide from the other.
+/// Who is over the first limit is not remembered in the second: what is kept in memory grows with addresses, not with what they send.
 fn pass(by_address: &Limit, by_both: &Limit, visitor: Visitor, what: &str) -> Result<(), TooMany> {
-    let address = by_address.check_key(&visitor.0.to_string()).is_ok();
-    let both = by_both.check_key(&format!("{} {}", visitor.0, what.to_lowercase())).is_ok();
-    if address && both {
+    let both = || digest(&format!("{} {}", visitor.0, what.trim().to_lowercase()));
+    if by_address.check_key(&visitor.0.to_string()).is_ok() && by_both.check_key(&both()).is_ok() {
         return Ok(());
     }
     metrics::counter!("frokost_portal_too_many_total").increment(1);
@@ -134,6 +149,8 @@ mod tests {
         assert!((5..20).contains(&tried), "{tried} guesses were let through");
         assert_eq!(limits.log_in(from("192.0.2.1"), "MOR@example.dk"), Err(TooMany), "whatever the case");
         assert_eq!(limits.log_in(from("192.0.2.2"), "mor@example.dk"), Ok(()), "the parent's own address");
+        let found = (0..100).filter(|n| limits.proof(from(&format!("192.0.2.{n}")), "12345678901234").is_ok()).count();
+        assert!(found <= 25, "a found card was tried {found} times from many addresses");
         let others = (0..1000).filter(|n| limits.log_in(from("192.0.2.3"), &format!("{n}@x.dk")).is_ok()).count();
         assert!(others < 100, "one address tried {others} mail addresses");
     }

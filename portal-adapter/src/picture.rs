@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use frokost_engine::AccountId;
 use image::codecs::jpeg::JpegEncoder;
-use image::{ImageFormat, ImageReader, Limits};
+use image::{ImageFormat, ImageReader, Limits, Rgb, RgbImage, Rgba, RgbaImage};
 
 use crate::Portal;
 use crate::error::PortalError;
@@ -40,6 +40,8 @@ pub(crate) async fn read(portal: &Portal, account: AccountId) -> Result<Option<V
 /// Keeps a picture; false if it is none.
 pub(crate) async fn keep(portal: &Portal, account: AccountId, bytes: Vec<u8>) -> Result<bool, PortalError> {
     let path = path(portal, account);
+    // One at a time: a picture takes a hundred times its file while it is drawn.
+    let _place = portal.drawing.acquire().await.map_err(|error| PortalError::Internal(error.to_string()))?;
     blocking(move || -> std::io::Result<bool> {
         let Some(drawn) = draw_anew(&bytes) else { return Ok(false) };
         if let Some(folder) = path.parent() {
@@ -76,12 +78,24 @@ fn draw_anew(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(12_000);
     limits.max_image_height = Some(12_000);
-    limits.max_alloc = Some(256 << 20);
+    limits.max_alloc = Some(128 << 20);
     reader.limits(limits);
-    let small = reader.decode().ok()?.thumbnail(SIDE, SIDE).to_rgb8();
+    let small = on_white(&reader.decode().ok()?.thumbnail(SIDE, SIDE).to_rgba8());
     let mut drawn = Vec::new();
     JpegEncoder::new_with_quality(&mut drawn, 85).encode_image(&small).ok()?;
     Some(drawn)
+}
+
+/// JPEG knows nothing of what is transparent: it is drawn on white, not on black.
+fn on_white(picture: &RgbaImage) -> RgbImage {
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let Rgba([red, green, blue, opaque]) = *picture.get_pixel(x, y);
+        let mix = |colour: u8| {
+            let mixed = (u32::from(colour) * u32::from(opaque) + 255 * u32::from(255 - opaque)) / 255;
+            u8::try_from(mixed).unwrap_or(u8::MAX)
+        };
+        Rgb([mix(red), mix(green), mix(blue)])
+    })
 }
 
 #[cfg(test)]
@@ -98,6 +112,8 @@ mod tests {
         let drawn = draw_anew(&png).unwrap();
         assert_eq!(image::load_from_memory(&drawn).unwrap().width(), SIDE);
         assert!(!drawn.windows(7).any(|window| window == b"<script"));
+        let clear = RgbaImage::from_pixel(2, 1, Rgba([0, 0, 0, 0]));
+        assert_eq!(on_white(&clear).get_pixel(0, 0), &Rgb([255, 255, 255]));
         for other in [&b"GIF89a"[..], b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"", &png[..40]] {
             assert!(draw_anew(other).is_none());
         }

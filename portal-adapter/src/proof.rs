@@ -49,6 +49,7 @@ pub(crate) fn card(text: &str, length: usize) -> Option<CardNumber> {
 pub(crate) fn needed(text: &str, most: usize, w: &Words) -> Option<&'static str> {
     match text.trim() {
         "" => Some(w.field_missing),
+        strange if strange.chars().any(char::is_control) => Some(w.field_strange),
         long if long.chars().count() > most => Some(w.field_too_long),
         _ => None,
     }
@@ -98,6 +99,7 @@ mod tests {
         assert_eq!(card("abcd 5678 9012 34", 14).unwrap().as_str(), "ABCD5678901234");
         assert!(card("ABCD567890123", 14).is_none());
         assert_eq!(needed("  ", 5, w), Some(w.field_missing));
+        assert_eq!(needed("to\nlinjer", 20, w), Some(w.field_strange));
         assert_eq!(needed("sildes", 5, w), Some(w.field_too_long));
     }
 }

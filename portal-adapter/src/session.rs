@@ -40,15 +40,19 @@ impl Parent {
     }
 }
 
-/// Ends what nobody can use any more, every quarter of an hour.
+/// Ends what nobody can use any more, every minute.
 pub(crate) async fn sweep(portal: Portal) {
-    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(15 * 60));
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(60));
     loop {
         ticks.tick().await;
         let (records, now) = (portal.setup.records.clone(), portal.setup.clock.now().0);
         let (idle, opened) = (now.saturating_sub(IDLE_MS), now.saturating_sub(ABSOLUTE_MS));
         portal.limits.sweep();
-        let ended = move || records.end_old_sessions(idle, opened).and_then(|()| records.end_old_tickets(now));
+        let ended = move || {
+            records.end_old_sessions(idle, opened)?;
+            records.end_old_sign_ups(now)?;
+            records.end_old_tickets(now)
+        };
         if let Err(error) = blocking(ended).await {
             tracing::error!(%error, "old sessions cannot be ended");
         }

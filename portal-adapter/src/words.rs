@@ -169,6 +169,7 @@ words! { Words, DANISH, ENGLISH, ALL:
         "The first six digits are no date. Look at the health card.";
     field_missing: "Skal udfyldes.", "This is needed.";
     field_too_long: "Det er for langt.", "This is too long.";
+    field_strange: "Skriv det på én linje, uden særlige tegn.", "Write it on one line, without special characters.";
     mail_wrong: "Det ligner ikke en e-mailadresse.", "This does not look like an e-mail address.";
     postcode_wrong: "Et postnummer har fire cifre.", "A postal code has four digits.";
     phone_wrong: "Et telefonnummer har otte cifre, eventuelt med + og landekode.",

@@ -20,6 +20,9 @@ use crate::operator::Operator;
 use crate::outcome_text::explain;
 use crate::settings::Settings;
 
+/// The bank's codes for what it has had before: no reason to give money back.
+const DUPLICATE: [&str; 4] = ["AM05", "DUPL", "DU01", "DU02"];
+
 pub(crate) async fn run(args: PayoutsArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     let folder = DataFolder::existing(&settings.data)?;
@@ -79,7 +82,10 @@ async fn export(
                 println!("there is nothing to pay out");
                 return Ok(());
             }
+            // Whatever cannot be written is found out before anything is marked.
+            ready.iter().try_for_each(|payout| transfer(key, payout).map(drop))?;
             let operator = Operator::connect(settings).await?;
+            println!("{batch}: should this be interrupted, write the file with --again {batch}");
             for payout in &ready {
                 let (account, number) = (AccountId(payout.account), PayoutNumber(payout.number));
                 operator.must(Command::MarkPayoutSent { account, payout: number }).await?;
@@ -93,8 +99,12 @@ async fn export(
         }
     };
     let mut payouts = records.payouts()?;
-    payouts.retain(|payout| payout.batch.as_deref() == Some(&batch));
-    ensure!(!payouts.is_empty(), "there is no file '{batch}'; `frokost payouts list` shows those there are");
+    // What is settled is not sent again, whatever file it was in.
+    payouts.retain(|payout| payout.batch.as_deref() == Some(&batch) && payout.state == PayoutState::Sent);
+    ensure!(
+        !payouts.is_empty(),
+        "there is nothing unsettled in a file '{batch}'; `frokost payouts list` shows what there is"
+    );
     let transfers = payouts.iter().map(|payout| transfer(key, payout)).collect::<anyhow::Result<Vec<_>>>()?;
     let made = SystemClock.now().local().strftime("%Y-%m-%dT%H:%M:%S").to_string();
     let debtor = Debtor { name: &settings.portal.holder_name, iban: &iban };
@@ -140,6 +150,12 @@ async fn import(settings: &Settings, records: &Records, file: &Path) -> anyhow::
             payout.with_context(|| format!("{}: '{id}' is none of ours; nothing was changed", file.display()))?;
         verdicts.push((payout.clone(), verdict));
     }
+    let twice = |verdict: &Verdict| matches!(verdict, Verdict::Refused(why) if DUPLICATE.contains(&why.as_str()));
+    ensure!(
+        !verdicts.iter().map(|(_, verdict)| verdict).chain(&answer.whole).any(twice),
+        "{}: the bank says it has this file already; nothing was changed, wait for its answer to the first",
+        file.display()
+    );
     if let Some(whole) = answer.whole {
         let named: Vec<u64> = verdicts.iter().map(|(payout, _)| payout.number).collect();
         let rest = known.iter().filter(|payout| payout.batch.as_deref() == Some(&answer.batch));

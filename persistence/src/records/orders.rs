@@ -47,6 +47,9 @@ pub struct Order {
     /// Where the receipt goes; to whoever ordered if empty.
     #[serde(default)]
     pub receipt_to: String,
+    /// The provider's name for the card that is charged, where it is charged without a window.
+    #[serde(default)]
+    pub saved_card: String,
 }
 
 /// What an order is for.
@@ -142,6 +145,17 @@ impl Records {
         })
     }
 
+    /// The order that the form with the key `form` has made, if it has made one.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn order_of_form(&self, form: &str) -> Result<Option<Order>, RecordsError> {
+        match self.get::<u64>(&keys::form(form))? {
+            Some(number) => self.order(OrderNumber(number)),
+            None => Ok(None),
+        }
+    }
+
     /// Changes an order under a lock: `with` sees its newest state and says whether it changed anything. Returns the order
     /// as it is afterwards, if there is one.
     ///
@@ -209,6 +223,7 @@ mod tests {
             refusal: None,
             purpose: Purpose::PayIn,
             receipt_to: String::new(),
+            saved_card: String::new(),
         };
         let first = records.order_once("form-1", make).unwrap();
         assert_eq!(records.order_once("form-1", make).unwrap(), first);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Records, RecordsError, parse};
+use super::{Letter, Matter, Records, RecordsError, SignUp, parse};
 use crate::durable_db::explain;
 use crate::keys;
 
@@ -159,16 +159,93 @@ impl Records {
         })
     }
 
+    /// Takes away whatever could still change a login's password or mail address, in mails that were sent and in mails on their way.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn end_tickets_of(&self, mail: &str) -> Result<(), RecordsError> {
+        let same = |other: &str| other.to_lowercase() == mail.to_lowercase();
+        self.change(|change| {
+            for (key, ticket) in self.tickets()? {
+                if let TicketFor::Password { login } | TicketFor::Mail { login, .. } = &ticket.good_for
+                    && same(login)
+                {
+                    change.remove(&key);
+                }
+            }
+            for letter in self.letters()? {
+                let ends = matches!(&letter.matter, Matter::ConfirmMail { login } if same(login))
+                    || (letter.matter == Matter::Forgotten && same(&letter.to));
+                if ends {
+                    change.remove(&keys::letter(letter.number));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Whatever can be taken back from a login is taken back from it under its new address, too.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn rename_in_tickets(&self, old: &str, new: &str) -> Result<(), RecordsError> {
+        let same = |other: &str| other.to_lowercase() == old.to_lowercase();
+        self.change(|change| {
+            for (key, ticket) in self.tickets()? {
+                if let TicketFor::Revoke { login, account } = &ticket.good_for
+                    && same(login)
+                {
+                    let good_for = TicketFor::Revoke { login: new.to_owned(), account: *account };
+                    change.put(&key, &Ticket { good_for, ..ticket })?;
+                }
+            }
+            for letter in self.letters()? {
+                if let Matter::RelationAdded { account, login } = &letter.matter
+                    && same(login)
+                {
+                    let matter = Matter::RelationAdded { account: *account, login: new.to_owned() };
+                    change.put(&keys::letter(letter.number), &Letter { matter, ..letter })?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn tickets(&self) -> Result<Vec<(String, Ticket)>, RecordsError> {
+        let items = self.db.tree().scan_prefix("ticket/").map(|item| {
+            let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
+            let key = String::from_utf8_lossy(&key).into_owned();
+            let ticket = parse(&key, &bytes)?;
+            Ok((key, ticket))
+        });
+        items.collect()
+    }
+
+    /// Takes away sign-ups that nobody finished in time.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn end_old_sign_ups(&self, now_ms: u64) -> Result<(), RecordsError> {
+        self.change(|change| {
+            for item in self.db.tree().scan_prefix("signup/") {
+                let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
+                let key = String::from_utf8_lossy(&key);
+                let sign_up: SignUp = parse(&key, &bytes)?;
+                if sign_up.until_ms < now_ms {
+                    change.remove(&key);
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Takes away tickets that are good no more.
     ///
     /// # Errors
     /// [`RecordsError`].
     pub fn end_old_tickets(&self, now_ms: u64) -> Result<(), RecordsError> {
         self.change(|change| {
-            for item in self.db.tree().scan_prefix("ticket/") {
-                let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
-                let key = String::from_utf8_lossy(&key);
-                let ticket: Ticket = parse(&key, &bytes)?;
+            for (key, ticket) in self.tickets()? {
                 if ticket.until_ms < now_ms {
                     change.remove(&key);
                 }
@@ -209,6 +286,29 @@ mod tests {
         assert_eq!(records.ticket("x", 10).unwrap(), Some(good_for.clone()));
         assert_eq!(records.take_ticket("x", 10).unwrap(), Some(good_for));
         assert_eq!(records.take_ticket("x", 10).unwrap(), None, "used up");
+    }
+
+    #[test]
+    fn a_new_password_ends_what_could_undo_it_and_a_new_address_hides_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(&folder.path().join("records")).unwrap();
+        let put = |hash: &str, good_for| records.put_ticket(hash, &Ticket { good_for, until_ms: 10 }).unwrap();
+        let login = || "M@x.dk".to_owned();
+        put("password", TicketFor::Password { login: login() });
+        put("mail", TicketFor::Mail { login: login(), mail: "evil@x.dk".into() });
+        put("revoke", TicketFor::Revoke { login: login(), account: 7 });
+        put("other", TicketFor::Password { login: "f@x.dk".into() });
+        records.post("evil@x.dk", "da", Matter::ConfirmMail { login: login() }).unwrap();
+        records.post("far@x.dk", "da", Matter::RelationAdded { account: 7, login: login() }).unwrap();
+        records.end_tickets_of("m@x.dk").unwrap();
+        let good = |hash: &str| records.ticket(hash, 1).unwrap().is_some();
+        assert_eq!([good("password"), good("mail"), good("revoke"), good("other")], [false, false, true, true]);
+        records.rename_in_tickets("m@x.dk", "new@x.dk").unwrap();
+        let new = || "new@x.dk".to_owned();
+        assert_eq!(records.ticket("revoke", 1).unwrap(), Some(TicketFor::Revoke { login: new(), account: 7 }));
+        let letters = records.letters().unwrap();
+        assert_eq!(letters.len(), 1);
+        assert_eq!(letters[0].matter, Matter::RelationAdded { account: 7, login: new() });
     }
 
     #[test]

@@ -4,13 +4,14 @@
 use askama::Template;
 use frokost_engine::{AccountId, Amount, OrderNumber, PayoutNumber, Timestamp};
 use frokost_persistence::keys;
-use frokost_persistence::records::{Letter, Matter, Purpose, SignUp, Ticket, TicketFor};
+use frokost_persistence::records::{Letter, Matter, Purpose, SignUp, TicketFor};
 
 use crate::Portal;
 use crate::error::PortalError;
 use crate::mail::transport::Text;
 use crate::money;
-use crate::session::{blocking, digest, secret};
+use crate::session::{blocking, digest};
+use crate::tickets;
 use crate::words::{Language, letters};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -93,13 +94,14 @@ async fn draft(portal: &Portal, letter: &Letter, language: Language) -> Result<O
         Matter::Forgotten => {
             let (records, mail) = (portal.setup.records.clone(), letter.to.clone());
             let Some(login) = blocking(move || records.login(&mail)).await? else { return Ok(None) };
-            let ticket = ticket(portal, TicketFor::Password { login: login.mail }, HOUR_MS).await?;
+            let ticket = tickets::issue(portal, TicketFor::Password { login: login.mail }, HOUR_MS).await?;
             Draft::new(l.reset_subject, &[l.reset_about, l.not_you])
                 .link(l.reset_link, url(&format!("/nulstil/{ticket}")))
         }
         Matter::PasswordChanged => Draft::new(l.changed_subject, &[l.changed_about]).link(w.forgotten, url("/glemt")),
         Matter::RelationAdded { account, login } => {
-            let ticket = ticket(portal, TicketFor::Revoke { login: login.clone(), account: *account }, DAY_MS).await?;
+            let ticket =
+                tickets::issue(portal, TicketFor::Revoke { login: login.clone(), account: *account }, DAY_MS).await?;
             Draft::new(l.relation_subject, &[l.relation_about])
                 .fact(w.account, name(*account)?)
                 .fact(w.mail, login)
@@ -140,7 +142,7 @@ async fn draft(portal: &Portal, letter: &Letter, language: Language) -> Result<O
         }
         Matter::ConfirmMail { login } => {
             let (login, mail) = (login.clone(), letter.to.clone());
-            let ticket = ticket(portal, TicketFor::Mail { login, mail }, HOUR_MS).await?;
+            let ticket = tickets::issue(portal, TicketFor::Mail { login, mail }, HOUR_MS).await?;
             Draft::new(l.mail_subject, &[l.mail_about]).link(l.mail_link, url(&format!("/ny-mail/{ticket}")))
         }
         Matter::MailChanging { mail } => Draft::new(l.mail_changing_subject, &[l.mail_changing_about, l.not_you])
@@ -192,15 +194,6 @@ fn code() -> Result<String, PortalError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| PortalError::Internal(error.to_string()))?;
     Ok(format!("{:06}", u64::from_le_bytes(bytes) % 1_000_000))
-}
-
-/// A new ticket, and its secret.
-async fn ticket(portal: &Portal, good_for: TicketFor, for_ms: u64) -> Result<String, PortalError> {
-    let secret = secret()?;
-    let (records, hash) = (portal.setup.records.clone(), digest(&secret));
-    let until_ms = portal.setup.clock.now().0 + for_ms;
-    blocking(move || records.put_ticket(&hash, &Ticket { good_for, until_ms })).await?;
-    Ok(secret)
 }
 
 fn name_of(portal: &Portal, account: u64) -> Result<String, PortalError> {

@@ -75,7 +75,13 @@ impl Transport {
         let body = MultiPart::alternative_plain_html(text.plain.clone(), text.html.clone());
         let message = builder.multipart(body).map_err(|error| error.to_string())?;
         match &self.way {
-            Way::Smtp(server) => server.send(message).await.map(drop).map_err(|error| error.to_string()),
+            Way::Smtp(server) => server.send(message).await.map(drop).map_err(|error| {
+                // The server's words name the address; only its code goes into a log.
+                error.status().map_or_else(
+                    || "the mail server cannot be reached".to_owned(),
+                    |code| format!("the mail server says {code}"),
+                )
+            }),
             Way::Maildir { folder, count } => {
                 let number = count.fetch_add(1, Ordering::Relaxed);
                 put(folder, number, &message.formatted()).map_err(|error| format!("{}: {error}", folder.display()))

@@ -7,7 +7,7 @@ use frokost_engine::command::ChargeFailure;
 use frokost_engine::wishes::Wish;
 use frokost_engine::{AccountId, Command, OrderNumber, Outcome, Rejection};
 use frokost_persistence::keys;
-use frokost_persistence::records::{Agreement, Matter, Order, OrderState, Purpose};
+use frokost_persistence::records::{Agreement, Matter, Order, OrderState, Purpose, RecordsError};
 
 use crate::Portal;
 use crate::error::PortalError;
@@ -48,17 +48,28 @@ pub(crate) async fn charge_wishes(portal: Portal) {
 
 /// One wish: an order of its own, made once, charged once; settled like any other order.
 async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
-    let (records, account) = (portal.setup.records.clone(), wish.account);
-    let agreement = blocking(move || records.agreement(account)).await?;
-    let Some(agreement) = agreement.filter(|agreement| agreement.number == wish.agreement.0) else {
-        // Cancelled in the meantime: whoever agreed has taken it back.
-        return failed(portal, wish.account, wish.attempt.0, "cancelled").await;
+    let (records, account, form) = (portal.setup.records.clone(), wish.account, form_of(wish));
+    let (agreement, begun) =
+        blocking(move || Ok::<_, RecordsError>((records.agreement(account)?, records.order_of_form(&form)?))).await?;
+    let (order, saved_card) = match begun {
+        // Begun, it is seen through whatever was cancelled or blocked since: the provider may have the money.
+        Some(order) => {
+            let saved_card = order.saved_card.clone();
+            (order, saved_card)
+        }
+        None => {
+            let view = portal.engine.account(wish.account).await?;
+            let agreed = view.is_some_and(|view| view.auto_top_up.is_some());
+            let Some(agreement) = agreement.filter(|agreement| agreed && agreement.number == wish.agreement.0) else {
+                // Cancelled in the meantime: whoever agreed has taken it back.
+                return failed(portal, wish.account, wish.attempt.0, "cancelled").await;
+            };
+            if view.is_some_and(|view| view.blocked) {
+                return failed(portal, wish.account, wish.attempt.0, "canteen_card_blocked").await;
+            }
+            (order_of(portal, wish, &agreement).await?, agreement.saved_card)
+        }
     };
-    let view = portal.engine.account(wish.account).await?;
-    if view.is_some_and(|view| view.blocked) {
-        return failed(portal, wish.account, wish.attempt.0, "canteen_card_blocked").await;
-    }
-    let order = order_of(portal, wish, &agreement).await?;
     match order.state {
         OrderState::Started if order.session.is_none() => {}
         OrderState::Started | OrderState::Paid => {
@@ -79,7 +90,7 @@ async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
         save_card: false,
     };
     let number = OrderNumber(order.number);
-    match portal.setup.provider.charge(&agreement.saved_card, &payment).await {
+    match portal.setup.provider.charge(&saved_card, &payment).await {
         Ok(session) => {
             let records = portal.setup.records.clone();
             let note = move || {
@@ -110,9 +121,15 @@ async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
     }
 }
 
+/// The key of the form that a wish would be: account and attempt name it for ever.
+fn form_of(wish: &Wish) -> String {
+    digest(&format!("wish/{}/{}", wish.account, wish.attempt.0))
+}
+
 async fn order_of(portal: &Portal, wish: &Wish, agreement: &Agreement) -> Result<Order, PortalError> {
     let records = portal.setup.records.clone();
-    let form = digest(&format!("wish/{}/{}", wish.account, wish.attempt.0));
+    let form = form_of(wish);
+    let saved_card = agreement.saved_card.clone();
     let (at_ms, account, amount_ore, attempt) =
         (portal.setup.clock.now().0, wish.account.0, wish.amount.ore(), wish.attempt.0);
     let (login, terms) = (agreement.login.clone(), agreement.terms.clone());
@@ -129,6 +146,7 @@ async fn order_of(portal: &Portal, wish: &Wish, agreement: &Agreement) -> Result
             state: OrderState::Started,
             refusal: None,
             purpose: Purpose::Automatic { attempt },
+            saved_card,
         })
     })
     .await

@@ -54,6 +54,7 @@ pub(crate) async fn start(portal: &Portal, parent: &Parent, wanted: Wanted<'_>) 
             refusal: None,
             purpose,
             receipt_to,
+            saved_card: String::new(),
         })
     })
     .await?;

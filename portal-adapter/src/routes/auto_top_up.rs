@@ -4,7 +4,7 @@ use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use frokost_engine::{AccountView, Amount, Command, Outcome, Rejection};
+use frokost_engine::{AccountId, AccountView, Amount, Command, Outcome, Rejection};
 use frokost_persistence::keys;
 use frokost_persistence::records::Purpose;
 
@@ -118,7 +118,12 @@ pub(super) async fn cancel(
     Form(form): Form<TokenForm>,
 ) -> Result<Response, PortalError> {
     parent.check(&form.token)?;
-    let account = parent.account(number)?;
+    end(&portal, parent.account(number)?).await?;
+    Ok(see(&format!("/konto/{number}/auto-optank")))
+}
+
+/// Ends the agreement of an account, if it has one.
+pub(super) async fn end(portal: &Portal, account: AccountId) -> Result<(), PortalError> {
     match portal.engine.command(Command::CancelAutoTopUp { account }).await? {
         // Ended before, in another tab perhaps.
         Outcome::Approved(_) | Outcome::Rejected(Rejection::NoAgreement) => {}
@@ -135,6 +140,5 @@ pub(super) async fn cancel(
             Ok(())
         })
     })
-    .await?;
-    Ok(see(&format!("/konto/{number}/auto-optank")))
+    .await
 }

@@ -18,7 +18,8 @@ use crate::password;
 use crate::picture;
 use crate::proof;
 use crate::routes::{TokenForm, account_of, bare_frame, forgotten, masked_cpr, parent_frame, pupil_of, see};
-use crate::session::{Parent, blocking, digest};
+use crate::session::{Parent, blocking};
+use crate::tickets;
 use crate::views::{self, Field, any_problem};
 use crate::words::{Language, Words};
 
@@ -172,7 +173,7 @@ pub(super) async fn save(
     let account = view.account;
     let mut refused = Vec::new();
     if view.card != Some(card) {
-        if portal.limits.proof(visitor, "new card").is_err() {
+        if portal.limits.proof(visitor, &format!("new card of {}", parent.login.mail)).is_err() {
             refused.push(("card", w.too_many));
         } else {
             refused.extend(tell(&portal, Command::BindCard { account, card }, w).await?.map(|why| ("card", why)));
@@ -298,14 +299,11 @@ pub(super) async fn change_mail(
     Ok(see(&format!("/konto/{number}/bruger?gemt=mail")))
 }
 
-async fn new_mail(portal: &Portal, ticket: &str, take: bool) -> Result<Option<(String, String)>, PortalError> {
-    let (records, hash, now) = (portal.setup.records.clone(), digest(ticket), portal.setup.clock.now().0);
-    let found =
-        blocking(move || if take { records.take_ticket(&hash, now) } else { records.ticket(&hash, now) }).await?;
-    Ok(match found {
-        Some(TicketFor::Mail { login, mail }) => Some((login, mail)),
-        Some(TicketFor::Password { .. } | TicketFor::Revoke { .. }) | None => None,
-    })
+fn new_mail(found: Option<TicketFor>) -> Option<(String, String)> {
+    match found? {
+        TicketFor::Mail { login, mail } => Some((login, mail)),
+        TicketFor::Password { .. } | TicketFor::Revoke { .. } => None,
+    }
 }
 
 pub(super) async fn confirm_mail_form(
@@ -315,7 +313,7 @@ pub(super) async fn confirm_mail_form(
 ) -> Result<Response, PortalError> {
     let frame = bare_frame(&headers, &format!("/ny-mail/{ticket}"));
     let w = frame.w;
-    let mail = new_mail(&portal, &ticket, false).await?.map(|(_, mail)| mail);
+    let mail = new_mail(tickets::look(&portal, &ticket).await?).map(|(_, mail)| mail);
     Ok(views::confirm(frame, w.mail_change, w.mail_confirm_about, mail, w.save))
 }
 
@@ -327,11 +325,12 @@ pub(super) async fn confirm_mail(
 ) -> Result<Response, PortalError> {
     let frame = bare_frame(&headers, "/");
     let w = frame.w;
-    let Some((old, new)) = new_mail(&portal, &ticket, true).await? else {
+    let Some((old, new)) = new_mail(tickets::take(&portal, &ticket).await?) else {
         return Ok(views::confirm(frame, w.mail_change, w.mail_confirm_about, None, w.save));
     };
     let records = portal.setup.records.clone();
     let changed = blocking(move || {
+        let address = new.clone();
         let changed = records.change(|change| {
             let Some(mut login) = records.login(&old)? else { return Ok(false) };
             if new.to_lowercase() != old.to_lowercase() && records.login(&new)?.is_some() {
@@ -349,6 +348,10 @@ pub(super) async fn confirm_mail(
             change.put_login(&login)?;
             Ok(true)
         })?;
+        if changed {
+            records.rename_in_tickets(&old, &address)?;
+            records.end_tickets_of(&old)?;
+        }
         records.end_sessions_of(&old, None)?;
         Ok::<_, frokost_persistence::records::RecordsError>(changed)
     })

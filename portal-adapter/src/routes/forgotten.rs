@@ -13,7 +13,8 @@ use crate::limits::Visitor;
 use crate::password;
 use crate::proof;
 use crate::routes::{bare_frame, language_of, see};
-use crate::session::{blocking, digest};
+use crate::session::blocking;
+use crate::tickets;
 use crate::views::{self, Field};
 
 #[derive(Deserialize, Default)]
@@ -75,14 +76,11 @@ fn reset_page(headers: &HeaderMap, ticket: &str, good: bool, problems: [Option<&
 }
 
 /// The login a ticket is good for.
-async fn login_of(portal: &Portal, ticket: &str, take: bool) -> Result<Option<String>, PortalError> {
-    let (records, hash, now) = (portal.setup.records.clone(), digest(ticket), portal.setup.clock.now().0);
-    let found =
-        blocking(move || if take { records.take_ticket(&hash, now) } else { records.ticket(&hash, now) }).await?;
-    Ok(match found {
-        Some(TicketFor::Password { login }) => Some(login),
-        Some(TicketFor::Revoke { .. } | TicketFor::Mail { .. }) | None => None,
-    })
+fn login_of(found: Option<TicketFor>) -> Option<String> {
+    match found? {
+        TicketFor::Password { login } => Some(login),
+        TicketFor::Revoke { .. } | TicketFor::Mail { .. } => None,
+    }
 }
 
 pub(super) async fn reset_form(
@@ -90,7 +88,7 @@ pub(super) async fn reset_form(
     headers: HeaderMap,
     Path(ticket): Path<String>,
 ) -> Result<Response, PortalError> {
-    let good = login_of(&portal, &ticket, false).await?.is_some();
+    let good = login_of(tickets::look(&portal, &ticket).await?).is_some();
     Ok(reset_page(&headers, &ticket, good, [None; 2]))
 }
 
@@ -100,7 +98,7 @@ pub(super) async fn reset(
     Path(ticket): Path<String>,
     Form(typed): Form<NewPassword>,
 ) -> Result<Response, PortalError> {
-    let Some(mail) = login_of(&portal, &ticket, false).await? else {
+    let Some(mail) = login_of(tickets::look(&portal, &ticket).await?) else {
         return Ok(reset_page(&headers, &ticket, false, [None; 2]));
     };
     let w = language_of(&headers).words();
@@ -109,7 +107,7 @@ pub(super) async fn reset(
         return Ok(reset_page(&headers, &ticket, true, problems));
     }
     // Now it is used up: of two tabs, one changes the password.
-    let Some(mail) = login_of(&portal, &ticket, true).await? else {
+    let Some(mail) = login_of(tickets::take(&portal, &ticket).await?) else {
         return Ok(reset_page(&headers, &ticket, false, [None; 2]));
     };
     set(&portal, &mail, typed.password, None).await?;
@@ -131,6 +129,8 @@ pub(super) async fn set(
             true
         })?;
         records.end_sessions_of(&mail, keep.as_deref())?;
+        // A link that somebody else has asked for meanwhile must not undo it.
+        records.end_tickets_of(&mail)?;
         match changed {
             Some(login) => records.post(&login.mail, &login.language, Matter::PasswordChanged),
             None => Ok(()),

@@ -1,5 +1,7 @@
 //! Money that leaves an account: to a bank account, or to another account of the same parent (quick guide, section F).
 
+use std::time::Duration;
+
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -18,6 +20,8 @@ use crate::routes::{account_of, parent_frame, pupil_name, see};
 use crate::session::{Parent, blocking, secret};
 use crate::views::{self, AccountLink, Field, PayoutRow, any_problem};
 use crate::words::{Language, Words};
+
+const TAKE_UP_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -137,7 +141,7 @@ pub(super) async fn pay_out(
         owned(proof::needed(&typed.name, 70, w)),
         reg.is_none().then(|| w.bank_reg_wrong.to_owned()),
         account.is_none().then(|| w.bank_account_wrong.to_owned()),
-        (message.chars().count() > 35).then(|| w.field_too_long.to_owned()),
+        (message.chars().count() > 35 || message.chars().any(char::is_control)).then(|| w.field_too_long.to_owned()),
         wanted.as_ref().err().cloned(),
         None,
     ];
@@ -146,11 +150,21 @@ pub(super) async fn pay_out(
     } else if !portal.hashing.check(typed.password.clone(), Some(parent.login.password.clone())).await {
         problems[5] = Some(w.password_not_yours.to_owned());
     }
+    if typed.form.is_empty() {
+        return Err(PortalError::ForgedForm);
+    }
     let (Ok(wanted), Some(reg), Some(account), false) = (wanted, reg, account, problems.iter().any(Option::is_some))
     else {
         let fields = pay_out_fields(&typed, w, problems);
         return pay_out_page(&portal, &headers, &parent, &view, typed.form, fields).await;
     };
+    // One whose answer was lost is seen through first, and shown: nobody is paid twice what was wanted.
+    let (records, of) = (portal.setup.records.clone(), view.account);
+    let open = blocking(move || records.payouts_of(of)).await?;
+    if let Some(open) = open.iter().find(|payout| payout.state == PayoutState::Asked && !made_before) {
+        reserve(&portal, open).await?;
+        return Ok(see(&format!("/konto/{number}/udbetal")));
+    }
     let bank = [typed.name.trim(), &reg, &account, message].join("\n");
     let made = {
         let (records, sealing, login) =
@@ -201,12 +215,21 @@ pub(crate) async fn reserve(portal: &Portal, payout: &PayoutOrder) -> Result<Pay
         Outcome::Rejected(_) => PayoutState::Refused,
         Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => return Ok(PayoutState::Asked),
     };
-    let (records, login) = (portal.setup.records.clone(), payout.login.clone());
+    let (records, account) = (portal.setup.records.clone(), AccountId(payout.account));
     blocking(move || {
-        let moved = records.advance_payout(number, &[PayoutState::Asked], |payout| payout.state = state)?;
-        if state == PayoutState::Reserved && moved.is_some() {
-            let language = records.login(&login)?.map(|login| login.language).unwrap_or_default();
-            records.post(&login, &language, Matter::PayoutAsked { payout: number.0 })?;
+        // What another request was refused may be covered now.
+        let from = [PayoutState::Asked, PayoutState::Refused];
+        let mut moved = false;
+        records.advance_payout(number, &from, |payout| {
+            moved = payout.state != state;
+            payout.state = state;
+        })?;
+        if state == PayoutState::Reserved && moved {
+            // Everybody who manages the account hears of money that leaves it.
+            for mail in records.logins_on(account)? {
+                let language = records.login(&mail)?.map(|login| login.language).unwrap_or_default();
+                records.post(&mail, &language, Matter::PayoutAsked { payout: number.0 })?;
+            }
         }
         Ok::<_, RecordsError>(())
     })
@@ -214,13 +237,17 @@ pub(crate) async fn reserve(portal: &Portal, payout: &PayoutOrder) -> Result<Pay
     Ok(state)
 }
 
-/// Pay-outs whose answer was lost when the portal stopped.
+/// Pay-outs whose answer was lost, again and again until it is there.
 pub(crate) async fn take_up(portal: Portal) {
-    let records = portal.setup.records.clone();
-    let Ok(payouts) = blocking(move || records.payouts()).await else { return };
-    for payout in payouts.iter().filter(|payout| payout.state == PayoutState::Asked) {
-        if let Err(error) = reserve(&portal, payout).await {
-            tracing::warn!(payout = payout.number, %error, "a pay-out cannot be taken up now");
+    let mut ticks = tokio::time::interval(TAKE_UP_EVERY);
+    loop {
+        ticks.tick().await;
+        let records = portal.setup.records.clone();
+        let Ok(payouts) = blocking(move || records.payouts()).await else { continue };
+        for payout in payouts.iter().filter(|payout| payout.state == PayoutState::Asked) {
+            if let Err(error) = reserve(&portal, payout).await {
+                tracing::warn!(payout = payout.number, %error, "a pay-out cannot be taken up now");
+            }
         }
     }
 }

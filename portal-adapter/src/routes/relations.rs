@@ -13,8 +13,9 @@ use crate::Portal;
 use crate::error::PortalError;
 use crate::limits::Visitor;
 use crate::proof::{self, Typed};
-use crate::routes::{TokenForm, bare_frame, parent_frame, pupil_name, see};
-use crate::session::{Parent, blocking, digest};
+use crate::routes::{TokenForm, auto_top_up, bare_frame, parent_frame, pupil_name, see};
+use crate::session::{Parent, blocking};
+use crate::tickets;
 use crate::views::{self, AccountLink, Field, any_problem};
 
 #[derive(Deserialize, Default)]
@@ -168,9 +169,13 @@ pub(super) async fn remove(
     Ok(see(&format!("/konto/{back}/tilknytninger")))
 }
 
+/// Whoever no longer manages an account is not charged for it any more either.
 async fn take_away(portal: &Portal, mail: String, account: u64) -> Result<(), PortalError> {
+    let (records, charged) = (portal.setup.records.clone(), AccountId(account));
+    let agreement = blocking(move || records.agreement(charged)).await?;
     let records = portal.setup.records.clone();
-    blocking(move || {
+    let theirs = agreement.is_some_and(|agreement| agreement.login.to_lowercase() == mail.to_lowercase());
+    let left = blocking(move || {
         records.change_login(&mail, |login| {
             let own = login.accounts.first().copied();
             login.accounts.retain(|known| *known != account || own == Some(account));
@@ -178,18 +183,18 @@ async fn take_away(portal: &Portal, mail: String, account: u64) -> Result<(), Po
             true
         })
     })
-    .await
-    .map(drop)
+    .await?;
+    if theirs && left.is_none_or(|login| !login.accounts.contains(&account)) {
+        auto_top_up::end(portal, charged).await?;
+    }
+    Ok(())
 }
 
-async fn revocation(portal: &Portal, ticket: &str, take: bool) -> Result<Option<(String, u64)>, PortalError> {
-    let (records, hash, now) = (portal.setup.records.clone(), digest(ticket), portal.setup.clock.now().0);
-    let found =
-        blocking(move || if take { records.take_ticket(&hash, now) } else { records.ticket(&hash, now) }).await?;
-    Ok(match found {
-        Some(TicketFor::Revoke { login, account }) => Some((login, account)),
-        Some(TicketFor::Password { .. } | TicketFor::Mail { .. }) | None => None,
-    })
+fn revocation(found: Option<TicketFor>) -> Option<(String, u64)> {
+    match found? {
+        TicketFor::Revoke { login, account } => Some((login, account)),
+        TicketFor::Password { .. } | TicketFor::Mail { .. } => None,
+    }
 }
 
 /// The page behind the link in the mail. It only asks: mail programs open links, too.
@@ -200,7 +205,7 @@ pub(super) async fn revoke_form(
 ) -> Result<Response, PortalError> {
     let frame = bare_frame(&headers, &format!("/tilbagekald/{ticket}"));
     let w = frame.w;
-    let found = revocation(&portal, &ticket, false).await?;
+    let found = revocation(tickets::look(&portal, &ticket).await?);
     let action = found
         .map(|(login, account)| pupil_name(&portal, account).map(|name| format!("{login} – {name}")))
         .transpose()?;
@@ -215,7 +220,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, PortalError> {
     let frame = bare_frame(&headers, "/");
     let w = frame.w;
-    match revocation(&portal, &ticket, true).await? {
+    match revocation(tickets::take(&portal, &ticket).await?) {
         Some((login, account)) => {
             take_away(&portal, login, account).await?;
             Ok(views::said(frame, w.relations, w.relation_revoked))

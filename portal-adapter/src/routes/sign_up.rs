@@ -201,8 +201,11 @@ pub(super) async fn again(
         let (records, kept) = (portal.setup.records.clone(), secret.clone());
         blocking(move || {
             records.change(|change| {
-                let sent = sign_up.sent + 1;
-                change.put(&keys::sign_up(&digest(&kept)), &SignUp { sent, ..sign_up.clone() })?;
+                let key = keys::sign_up(&digest(&kept));
+                let Some(sign_up) = change.get::<SignUp>(&key)?.filter(|now| now.sent < MOST_SENT) else {
+                    return Ok(());
+                };
+                change.put(&key, &SignUp { sent: sign_up.sent + 1, ..sign_up.clone() })?;
                 change.post(&sign_up.mail, &sign_up.language, Matter::SignUp { secret: kept })
             })
         })

@@ -16,6 +16,7 @@ use crate::proof;
 use crate::routes::{bare_frame, parent_frame};
 use crate::session::{Parent, blocking};
 use crate::views::{self, Field, Frame, any_problem};
+use crate::words::Words;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -24,6 +25,15 @@ pub(super) struct Entry {
     mail: String,
     subject: String,
     text: String,
+}
+
+/// A letter is at most a record long, whatever the script it is written in.
+fn text_problem(text: &str, w: &Words) -> Option<&'static str> {
+    match text.trim() {
+        "" => Some(w.field_missing),
+        long if long.len() > 2_400 => Some(w.field_too_long),
+        _ => None,
+    }
 }
 
 fn frame(portal: &Portal, headers: &HeaderMap, parent: Option<&Parent>) -> Result<Frame, PortalError> {
@@ -40,7 +50,7 @@ fn page(frame: Frame, parent: Option<&Parent>, entry: &Entry, judged: bool, sent
         mail.problem(check(if slow { Some(w.too_many) } else { proof::mail(&entry.mail, w) })),
         Field::new("subject", w.support_subject, &entry.subject).problem(check(proof::needed(&entry.subject, 80, w))),
     ];
-    let text_problem = check(proof::needed(&entry.text, 2_000, w));
+    let text_problem = check(text_problem(&entry.text, w));
     let wrong = any_problem(&fields) || text_problem.is_some();
     let status = if wrong { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let form_token = parent.map(|parent| parent.session.form_token.clone()).unwrap_or_default();
@@ -72,7 +82,7 @@ pub(super) async fn send(
     let w = frame.w;
     let wrong = proof::mail(&entry.mail, w).is_some()
         || proof::needed(&entry.subject, 80, w).is_some()
-        || proof::needed(&entry.text, 2_000, w).is_some();
+        || text_problem(&entry.text, w).is_some();
     if wrong {
         return Ok(page(frame, parent.as_ref(), &entry, true, false, false));
     }
