@@ -194,6 +194,46 @@ fn a_truncated_file_is_noticed_although_sled_forgets() {
     assert!(damaged > 0, "sled itself refused all {refused} cuts; this test shows nothing about us any more");
 }
 
+/// The last group is torn at any of its bytes, as by a power cut in the middle of writing it: it was never acknowledged, and what was is there.
+#[test]
+fn a_last_write_torn_at_any_byte_takes_only_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = records(0, 7);
+    let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    journal.append(&claim, Lsn(0), &written[..5]).unwrap();
+    let head = fs::read(folder.path().join("journal.head")).unwrap();
+    let before = fs::read(folder.path().join("journal/db")).unwrap();
+    journal.append(&claim, Lsn(5), &written[5..]).unwrap();
+    let after = fs::read(folder.path().join("journal/db")).unwrap();
+    drop((journal, claim));
+    let same = |at: usize| before.get(at) == after.get(at);
+    let first = (0..after.len()).find(|at| !same(*at)).unwrap();
+    let last = (0..after.len()).rfind(|at| !same(*at)).unwrap();
+    let (mut torn, mut whole, mut refused) = (0, 0, 0);
+    for cut in first..=last + 1 {
+        // Written up to there, and behind it what was there before.
+        let mut bytes = after.clone();
+        bytes.truncate(cut);
+        bytes.extend_from_slice(before.get(cut..).unwrap_or_default());
+        let victim = tempfile::tempdir().unwrap();
+        copy(folder.path(), victim.path());
+        fs::write(victim.path().join("journal/db"), bytes).unwrap();
+        fs::write(victim.path().join("journal.head"), &head).unwrap();
+        match start(victim.path()) {
+            Ok(5) => torn += 1,
+            Ok(7) => whole += 1,
+            Ok(other) => panic!("cut at {cut}: {other} records"),
+            Err(error) => {
+                refused += 1;
+                assert!(refused < 5, "cut at {cut}: {error}");
+            }
+        }
+    }
+    println!("{torn} cuts dropped the last group, {whole} kept it, {refused} were refused");
+    assert!(torn > 50 && whole > 0, "{torn} torn, {whole} whole: this shows little");
+}
+
 /// Bits on disk, underneath sled: whatever is flipped, what starts is all of it or nothing. `FROKOST_FLIPS=8` flips every bit there is,
 /// by default one in each byte.
 #[test]
