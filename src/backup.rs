@@ -8,6 +8,7 @@
 //!   journal/          every record (segments, as in a mirror)
 //!   records.jsonl     the portal's records, one a line
 //!   pki/              certificate authority, bundles, who is enrolled
+//!   pictures/         pupils' pictures
 //! ```
 
 use std::collections::BTreeMap;
@@ -71,14 +72,8 @@ pub(crate) fn make(
         lines.write_all(b"\n")?;
     }
     lines.sync_all()?;
-    private_folder(&unfinished.join("pki"))?;
-    for entry in fs::read_dir(folder.path().join("pki"))? {
-        let entry = entry?;
-        let bytes = fs::read(entry.path())?;
-        let mut copy = private_file(&unfinished.join("pki").join(entry.file_name()))?;
-        copy.write_all(&bytes)?;
-        copy.sync_all()?;
-    }
+    copy_files(&folder.path().join("pki"), &unfinished.join("pki"))?;
+    copy_files(&folder.path().join("pictures"), &unfinished.join("pictures"))?;
 
     let now = SystemClock.now().local();
     let made = now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
@@ -90,6 +85,28 @@ pub(crate) fn make(
     fs::rename(&unfinished, all.join(&name))?;
     File::open(&all)?.sync_all()?;
     Ok(name)
+}
+
+/// Copies the files of a folder, if it is there, into a new one, durably.
+pub(crate) fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
+    private_folder(to)?;
+    if !from.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        ensure!(entry.file_type()?.is_file(), "{} is not a file", entry.path().display());
+        let bytes = match fs::read(entry.path()) {
+            Ok(bytes) => bytes,
+            // Deleted or replaced in this moment.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| format!("{}", entry.path().display())),
+        };
+        let mut copy = private_file(&to.join(entry.file_name()))?;
+        copy.write_all(&bytes)?;
+        copy.sync_all()?;
+    }
+    Ok(())
 }
 
 fn copy_journal(to: &Path, head: Lsn, source: &Source<'_>, told: &dyn Fn(u64)) -> anyhow::Result<()> {

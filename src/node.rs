@@ -1,13 +1,14 @@
 //! A running installation: engine, till listener, portal and payment sandbox, wired together and shut down in order.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
-use frokost_engine::{Clock, Config, Engine, Fatal, Ports, Role, Timestamp};
+use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, Role, SchoolId, Timestamp};
 use frokost_net::server::BackupDesk;
 use frokost_net::{Authority, Bundle, Server};
 use frokost_persistence::Records;
@@ -126,8 +127,9 @@ impl Node {
             url => url.to_owned(),
         };
         let metrics = metrics_listener.local_addr()?;
-        let sandbox =
-            Sandbox::open(&folder.sandbox_book(), origin, Arc::clone(&clock)).context("the payment sandbox")?;
+        let callbacks = settings.payment.sandbox_callbacks;
+        let sandbox = Sandbox::open(&folder.sandbox_book(), origin, Arc::clone(&clock), callbacks)
+            .context("the payment sandbox")?;
         let setup = frokost_portal::Setup {
             records: records.clone(),
             key,
@@ -141,9 +143,11 @@ impl Node {
                 cvr: settings.portal.holder_cvr.clone(),
             },
             min_top_up: settings.min_top_up(),
+            identify_by: settings.portal.identify_by,
             card_length: settings.portal.card_length,
             mail: settings.mail_setup(),
             pictures: folder.path().join("pictures"),
+            till_names: till_names(&folder)?,
             behind_proxy: settings.portal.behind_proxy,
         };
         let (stop, stopped) = watch::channel(false);
@@ -166,6 +170,23 @@ impl Node {
         }
         self.core.shutdown().await;
     }
+}
+
+/// What tills are called, from the list of those enrolled; read again for one that is not known yet.
+fn till_names(folder: &DataFolder) -> anyhow::Result<frokost_portal::TillNames> {
+    let authority = folder.authority()?;
+    let known: Mutex<HashMap<CallerId, Option<(String, SchoolId)>>> = Mutex::new(HashMap::new());
+    Ok(Arc::new(move |caller| {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains_key(&caller) {
+            for enrolled in authority.enrolled().unwrap_or_default() {
+                known.insert(enrolled.caller.id, Some((enrolled.name, enrolled.caller.school)));
+            }
+            // Numbers are given out once: who is not in the list now is in an entry of another installation.
+            known.entry(caller).or_default();
+        }
+        known.get(&caller).cloned().flatten()
+    }))
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use config::{Config, Environment, File, FileFormat};
 use frokost_engine::Amount;
+use frokost_portal::identifier::IdentifyBy;
 use frokost_portal::mail::MailSetup;
+use frokost_portal::payment::sandbox::Callbacks;
 use serde::Deserialize;
 
 use crate::cli::SettingsArgs;
@@ -77,6 +79,8 @@ pub(crate) struct Portal {
     pub(crate) public_url: String,
     /// Characters of a card number.
     pub(crate) card_length: usize,
+    /// What identifies a pupil besides the card: `cpr` or `birth_date`.
+    pub(crate) identify_by: IdentifyBy,
     /// The least that can be paid in, in kroner.
     pub(crate) min_top_up: i64,
     pub(crate) holder_name: String,
@@ -113,6 +117,8 @@ pub(crate) struct Payment {
     pub(crate) sandbox_listen: SocketAddr,
     /// What browsers call it; `http://<sandbox_listen>` if empty.
     pub(crate) sandbox_url: String,
+    /// How the sandbox calls the portal back: once, twice, late or never.
+    pub(crate) sandbox_callbacks: Callbacks,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -140,6 +146,7 @@ listen = "127.0.0.1:4433"
 listen = "127.0.0.1:8080"
 public_url = ""
 card_length = 14
+identify_by = "cpr"
 min_top_up = 200
 holder_name = "Frokost Demo A/S"
 holder_cvr = "00 00 00 00"
@@ -158,6 +165,7 @@ iban = ""
 [payment]
 sandbox_listen = "127.0.0.1:8081"
 sandbox_url = ""
+sandbox_callbacks = "once"
 
 [metrics]
 listen = "127.0.0.1:9464"

@@ -228,6 +228,16 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Leaves numbers of a kind out, as many as can have been given out since a backup was made.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn skip_numbers(&mut self, kind: &str, many: u64) -> Result<(), RecordsError> {
+        let key = keys::last_number(kind);
+        let last = self.get::<u64>(&key)?.unwrap_or(0);
+        self.put(&key, &last.saturating_add(many))
+    }
+
     /// The next number of a kind.
     ///
     /// # Errors

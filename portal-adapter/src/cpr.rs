@@ -26,6 +26,13 @@ impl Cpr {
         &self.0
     }
 
+    /// The date with its century: `ddmmyyyy`.
+    pub(crate) fn birth_date(&self) -> String {
+        let number = |range: std::ops::Range<usize>| self.0.get(range).and_then(|d| d.parse::<u32>().ok()).unwrap_or(0);
+        let year = number(4..6);
+        format!("{}{}", self.0.get(..4).unwrap_or_default(), century(year, number(6..7)) + year)
+    }
+
     /// As it is shown: the date, the rest hidden.
     #[must_use]
     pub fn masked(&self) -> String {
@@ -52,15 +59,20 @@ impl FromStr for Cpr {
         let number = |range: std::ops::Range<usize>| digits.get(range).and_then(|d| d.parse::<u32>().ok()).unwrap_or(0);
         let (day, month, year, seventh) = (number(0..2), number(2..4), number(4..6), number(6..7));
         let year = century(year, seventh) + year;
-        let days = match month {
-            1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-            4 | 6 | 9 | 11 => 30,
-            2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
-            2 => 28,
-            _ => 0,
-        };
-        if (1..=days).contains(&day) { Ok(Cpr(digits)) } else { Err(NotACpr::Date) }
+        if is_date(day, month, year) { Ok(Cpr(digits)) } else { Err(NotACpr::Date) }
     }
+}
+
+/// Is there such a day?
+pub(crate) fn is_date(day: u32, month: u32, year: u32) -> bool {
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        _ => 0,
+    };
+    (1..=days).contains(&day)
 }
 
 /// The century that the seventh digit names, by the CPR office's table.

@@ -21,6 +21,9 @@ pub(crate) enum PortalError {
     /// The payment provider does not answer.
     #[error("the payment provider: {0}")]
     Provider(String),
+    /// Too many at once; a browser asks again by itself.
+    #[error("too many at once")]
+    TooMany,
     /// Something is broken here.
     #[error("{0}")]
     Internal(String),
@@ -31,6 +34,7 @@ impl IntoResponse for PortalError {
         let status = match self {
             PortalError::NotFound => StatusCode::NOT_FOUND,
             PortalError::ForgedForm => StatusCode::FORBIDDEN,
+            PortalError::TooMany => StatusCode::TOO_MANY_REQUESTS,
             PortalError::Engine(_) | PortalError::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
             PortalError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -6,12 +6,14 @@
 pub mod cpr;
 mod engine_link;
 mod error;
+pub mod identifier;
 mod limits;
 pub mod mail;
 mod money;
 mod once;
 mod password;
 pub mod payment;
+mod pdf;
 mod picture;
 mod proof;
 mod routes;
@@ -25,20 +27,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use frokost_engine::{Amount, Clock};
+use frokost_engine::{Amount, CallerId, Clock, SchoolId};
 use frokost_net::Bundle;
 use frokost_persistence::{Records, SealingKey};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use engine_link::EngineLink;
+use identifier::IdentifyBy;
 use limits::Limits;
 use mail::MailSetup;
 pub use password::hash as hash_password;
 use payment::PaymentProvider;
-
-/// Open pages that are looked after at once.
-const MOST_WATCHED: usize = 2_000;
 
 /// What a portal is set up with.
 pub struct Setup {
@@ -60,15 +60,22 @@ pub struct Setup {
     pub holder: Holder,
     /// The least that can be paid in.
     pub min_top_up: Amount,
+    /// What identifies a pupil besides the card.
+    pub identify_by: IdentifyBy,
     /// Characters of a card number.
     pub card_length: usize,
     /// How mails leave.
     pub mail: MailSetup,
     /// Where pictures of pupils are kept.
     pub pictures: PathBuf,
+    /// What tills are called.
+    pub till_names: TillNames,
     /// Is there a proxy of ours in front, whose word about addresses counts?
     pub behind_proxy: bool,
 }
+
+/// What a till is called and at which school it stands, for people to read.
+pub type TillNames = Arc<dyn Fn(CallerId) -> Option<(String, SchoolId)> + Send + Sync>;
 
 /// Who holds the families' money; stated where it is paid in (quick guide, item 13).
 #[derive(Debug, Clone)]
@@ -89,8 +96,8 @@ pub(crate) struct Inner {
     pub(crate) hashing: password::Hashing,
     pub(crate) limits: Limits,
     pub(crate) mail: mail::Transport,
-    /// How many pages may be looked after at once.
-    pub(crate) watching: Arc<Semaphore>,
+    /// Places for pages that are looked after.
+    pub(crate) watching: limits::Watching,
     /// How many pictures may be drawn at once.
     pub(crate) drawing: Semaphore,
     stopping: AtomicBool,
@@ -125,10 +132,10 @@ pub async fn serve(
     let portal = Portal(Arc::new(Inner {
         setup,
         engine,
-        hashing: password::Hashing::new(),
+        hashing: password::Hashing::new()?,
         limits: Limits::new(),
         mail,
-        watching: Arc::new(Semaphore::new(MOST_WATCHED)),
+        watching: limits::Watching::default(),
         drawing: Semaphore::new(1),
         stopping: AtomicBool::new(false),
     }));

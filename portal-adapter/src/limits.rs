@@ -1,8 +1,10 @@
 //! How often something may be tried: by address, and by address and what is tried together. Never by what is tried alone, so that
 //! nobody can lock somebody else out.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
@@ -134,6 +136,48 @@ impl FromRequestParts<Portal> for Visitor {
     }
 }
 
+/// Open pages that are looked after at once, of everybody and of one login.
+const MOST_WATCHED: usize = 2_000;
+const MOST_WATCHED_BY_ONE: usize = 10;
+
+/// Who has pages open that are looked after, and how many.
+#[derive(Clone, Default)]
+pub(crate) struct Watching(Arc<Mutex<HashMap<String, usize>>>);
+
+/// A place, for as long as it is held.
+pub(crate) struct Watched {
+    all: Watching,
+    login: String,
+}
+
+impl Watching {
+    /// A place for a login, if there is one left.
+    pub(crate) fn place(&self, login: &str) -> Option<Watched> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.values().sum::<usize>() >= MOST_WATCHED {
+            return None;
+        }
+        let count = open.entry(login.to_owned()).or_default();
+        if *count >= MOST_WATCHED_BY_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Watched { all: self.clone(), login: login.to_owned() })
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut open = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.login) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.login);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +204,18 @@ mod tests {
         assert_eq!(from("2001:db8:1:2::1"), from("2001:db8:1:2:ffff::9"));
         assert_ne!(from("2001:db8:1:2::1"), from("2001:db8:1:3::1"));
         assert_eq!(from("::ffff:192.0.2.1"), from("192.0.2.1"));
+    }
+
+    #[test]
+    fn one_login_cannot_take_every_place() {
+        let watching = Watching::default();
+        let held: Vec<Watched> = (0..100).map_while(|_| watching.place("mor@example.dk")).collect();
+        assert_eq!(held.len(), MOST_WATCHED_BY_ONE);
+        assert!(watching.place("far@example.dk").is_some());
+        drop(held);
+        assert!(watching.place("mor@example.dk").is_some());
+        assert!(watching.0.lock().unwrap().is_empty(), "who is gone is remembered");
+        let many: Vec<Watched> = (0..3_000).map_while(|n| watching.place(&n.to_string())).collect();
+        assert_eq!(many.len(), MOST_WATCHED);
     }
 }

@@ -50,7 +50,10 @@ pub(crate) async fn deliver(portal: Portal) {
 /// Writes a letter and sends it, unless there is nothing to say.
 async fn send(portal: &Portal, letter: &Letter) -> Result<(), String> {
     match letters::write(portal, letter).await.map_err(|error| error.to_string())? {
-        Some(text) => portal.mail.send(&letter.to, &text).await,
+        Some(text) => {
+            let named = format!("{}/{}/{}", letter.number, letter.to, text.subject);
+            portal.mail.send(&named, &letter.to, &text).await
+        }
         None => Ok(()),
     }
 }

@@ -1,5 +1,7 @@
-//! Passwords: argon2id, hashed away from the threads that serve requests, and never more than two at once, so that a hundred
-//! parents logging in take neither two gigabytes nor the tills' processor.
+//! Passwords: argon2id, hashed by a thread of its own that gives way to everybody else, and one at a time, so that a hundred parents logging
+//! in take neither two gigabytes nor the tills' processor.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
@@ -45,34 +47,67 @@ pub(crate) fn problems(password: &str, again: &str, about: &[&str], w: &Words) -
     [first, (password != again).then_some(w.password_differs)]
 }
 
-/// Checks passwords, a few at a time.
+/// Threads that hash. Two cores are what such a machine has, and one of them is the tills'.
+const THREADS: usize = 1;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Hashes passwords on threads of its own, which the system lets run when nobody else wants to: a sale never waits for a log in.
 pub(crate) struct Hashing {
+    jobs: std::sync::mpsc::Sender<Job>,
+    /// So many jobs may be with the threads; who comes later waits outside.
     places: Semaphore,
     /// What an unknown user's password is held against, so that an unknown user takes as long as a known one.
     nobody: String,
 }
 
 impl Hashing {
-    pub(crate) fn new() -> Hashing {
-        Hashing { places: Semaphore::new(2), nobody: hash("nobody has this password") }
+    /// # Errors
+    /// If a thread cannot be started.
+    pub(crate) fn new() -> std::io::Result<Hashing> {
+        let (jobs, waiting) = std::sync::mpsc::channel::<Job>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..THREADS {
+            let waiting = Arc::clone(&waiting);
+            std::thread::Builder::new().name("passwords".to_owned()).spawn(move || work(&waiting))?;
+        }
+        Ok(Hashing { jobs, places: Semaphore::new(THREADS), nobody: hash("nobody has this password") })
     }
 
     /// The hash of a new password.
     pub(crate) async fn make(&self, password: String) -> Result<String, PortalError> {
-        let _place = self.places.acquire().await.map_err(|error| PortalError::Internal(error.to_string()))?;
-        let made = tokio::task::spawn_blocking(move || hash(&password)).await;
-        made.map_err(|error| PortalError::Internal(error.to_string()))
+        self.done(move || hash(&password))
+            .await
+            .ok_or_else(|| PortalError::Internal("no password can be hashed".to_owned()))
     }
 
     /// Is it the password behind `stored`? Takes as long, and says no, if nothing is stored.
     pub(crate) async fn check(&self, password: String, stored: Option<String>) -> bool {
-        let Ok(_place) = self.places.acquire().await else { return false };
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.nobody.clone());
-        let checked = tokio::task::spawn_blocking(move || {
+        let check = move || {
             PasswordHash::new(&stored).is_ok_and(|hash| argon().verify_password(password.as_bytes(), &hash).is_ok())
-        });
-        checked.await.unwrap_or(false) && known
+        };
+        self.done(check).await.unwrap_or(false) && known
+    }
+
+    async fn done<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _place = self.places.acquire().await.ok()?;
+        let (done, result) = tokio::sync::oneshot::channel();
+        // Whoever asked may have gone away.
+        self.jobs.send(Box::new(move || drop(done.send(work())))).ok()?;
+        result.await.ok()
+    }
+}
+
+/// Does jobs for as long as somebody can ask for some.
+fn work(waiting: &Mutex<std::sync::mpsc::Receiver<Job>>) {
+    // The lowest there is; of this thread alone. Where it is not allowed, hashing is only less polite.
+    let _ = rustix::process::nice(19);
+    loop {
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        job();
     }
 }
 
@@ -98,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_right() {
-        let hashing = Hashing::new();
+        let hashing = Hashing::new().unwrap();
         let stored = hash("hemmelig frokost");
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert!(hashing.check("hemmelig frokost".into(), Some(stored.clone())).await);

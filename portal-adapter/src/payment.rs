@@ -46,7 +46,7 @@ pub enum PaymentState {
     },
     /// It will not be paid.
     Refused {
-        /// `refused`, `expired` or `cancelled`.
+        /// `refused`, `expired`, `no_cover`, `blocked`, `cancelled`, or `refunded` where the money went back.
         why: String,
     },
 }
@@ -63,6 +63,9 @@ pub enum ProviderError {
     /// It knows no such card.
     #[error("it knows no saved card of that name")]
     UnknownCard,
+    /// There is nothing to give back.
+    #[error("the payment is not paid, so nothing can be given back")]
+    NothingPaid,
     /// A callback that is not the provider's.
     #[error("the signature is wrong")]
     Forged,
@@ -80,6 +83,12 @@ pub trait PaymentProvider: Send + Sync {
 
     /// Charges a saved card, without the parent. The answer comes later, by callback and query.
     async fn charge(&self, saved_card: &str, payment: &NewPayment) -> Result<String, ProviderError>;
+
+    /// Closes a window that nobody has paid in. Whether somebody has after all, a query says.
+    async fn cancel(&self, session: &str) -> Result<(), ProviderError>;
+
+    /// Gives a payment back to the card it came from, the whole of it. Twice is once.
+    async fn refund(&self, session: &str) -> Result<(), ProviderError>;
 
     /// Which payment a callback is about, if it is really the provider's.
     ///

@@ -1,15 +1,15 @@
-//! What parents type about themselves: is it in form, and do CPR and card number belong together? Knowing both is the proof that
-//! somebody may manage an account (quick guide, item 11). What is wrong with the proof is never said in parts.
+//! What parents type about themselves: is it in form, and do CPR number (or birth date) and card number belong together? Knowing both is
+//! the proof that somebody may manage an account (quick guide, item 11). What is wrong with the proof is never said in parts.
 
 use frokost_engine::{AccountId, CardNumber};
 
 use crate::Portal;
-use crate::cpr::{Cpr, NotACpr};
 use crate::error::PortalError;
+use crate::identifier::{Identifier, NotAnIdentifier};
 use crate::session::blocking;
 use crate::words::Words;
 
-/// What comes of a CPR number and a card number.
+/// What comes of an identifier and a card number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Typed {
     /// Both lead to this account.
@@ -19,25 +19,42 @@ pub(crate) enum Typed {
 }
 
 /// Do they lead to the same account? Both are looked up, whatever comes of the first.
-pub(crate) async fn of_account(portal: &Portal, cpr: &Cpr, card: CardNumber) -> Result<Typed, PortalError> {
-    let (records, lookup) = (portal.setup.records.clone(), portal.setup.key.lookup("cpr", cpr.digits()));
-    let by_cpr = blocking(move || records.account_of_cpr(&lookup)).await?;
+pub(crate) async fn of_account(
+    portal: &Portal,
+    identifier: &Identifier,
+    card: CardNumber,
+) -> Result<Typed, PortalError> {
     let by_card = portal.engine.card(card).await?.map(|view| view.account);
-    Ok(match (by_cpr, by_card) {
+    let by_identifier = match identifier {
+        Identifier::Cpr(cpr) => {
+            let (records, lookup) = (portal.setup.records.clone(), portal.setup.key.lookup("cpr", cpr.digits()));
+            blocking(move || records.account_of_cpr(&lookup)).await?
+        }
+        // A birthday leads to nobody in particular: it is held against the pupil's whose card it is.
+        Identifier::BirthDate(date) => {
+            let kept = kept(portal, by_card.unwrap_or(AccountId(0)))?;
+            by_card.filter(|_| kept.is_some_and(|kept| kept.birth_date() == *date))
+        }
+    };
+    Ok(match (by_identifier, by_card) {
         (Some(account), Some(same)) if account == same => Typed::Proved(account),
         _ => Typed::Wrong,
     })
 }
 
-pub(crate) fn cpr(text: &str) -> Result<Cpr, NotACpr> {
-    text.parse()
+/// The identifier that is kept of an account's pupil.
+pub(crate) fn kept(portal: &Portal, account: AccountId) -> Result<Option<Identifier>, PortalError> {
+    let internal = |error: &dyn std::fmt::Display| PortalError::Internal(error.to_string());
+    let pupil = portal.setup.records.pupil(account).map_err(|error| internal(&error))?;
+    let Some(pupil) = pupil else { return Ok(None) };
+    let place = format!("pupil/{}/cpr", account.0);
+    let plain = portal.setup.key.open(&place, &pupil.cpr_sealed).map_err(|error| internal(&error))?;
+    Ok(Identifier::from_plain(&plain))
 }
 
-pub(crate) fn cpr_problem(why: NotACpr, w: &Words) -> &'static str {
-    match why {
-        NotACpr::Length => w.cpr_wrong_length,
-        NotACpr::Date => w.cpr_wrong_date,
-    }
+/// What was typed as one, or what is wrong with it.
+pub(crate) fn identifier(portal: &Portal, text: &str) -> Result<Identifier, NotAnIdentifier> {
+    portal.setup.identify_by.read(text)
 }
 
 /// A card number as it is printed: spaces and lower case are mended, the length has to be right.

@@ -28,13 +28,17 @@ use frokost_persistence::records::Pupil;
 use serde::Deserialize;
 
 use crate::Portal;
-use crate::cpr::Cpr;
 use crate::error::PortalError;
 use crate::payment;
 use crate::picture;
+use crate::proof;
 use crate::session::{Parent, cookie};
+use crate::views;
 use crate::views::{AccountLink, Frame, ParentBar};
 use crate::words::Language;
+
+/// Where the payment provider calls.
+const CALLBACK: &str = "/betaling/tilbagekald";
 
 /// The table of addresses.
 pub(crate) fn table(portal: Portal) -> Router {
@@ -67,6 +71,7 @@ pub(crate) fn table(portal: Portal) -> Router {
         .route("/konto/{account}/overfoer", get(money_out::transfer_form).post(money_out::transfer))
         .route("/konto/{account}/kontoudtog", get(statement::show))
         .route("/konto/{account}/kontoudtog.csv", get(statement::csv))
+        .route("/konto/{account}/kontoudtog.pdf", get(statement::pdf))
         .route("/konto/{account}/live", get(statement::live))
         .route("/konto/{account}/bruger", get(details::show).post(details::save))
         .route("/konto/{account}/bruger/mail", post(details::change_mail))
@@ -84,7 +89,7 @@ pub(crate) fn table(portal: Portal) -> Router {
         .fallback(|| async { PortalError::NotFound })
         .layer(middleware::from_fn(same_site_only))
         // The provider's own call comes from elsewhere by design; its signature is what counts.
-        .route("/betaling/tilbagekald", post(payment::orders::callback))
+        .route(CALLBACK, post(payment::orders::callback))
         .layer(DefaultBodyLimit::max(16 * 1024))
         .layer(middleware::from_fn_with_state(portal.clone(), headers))
         .with_state(portal)
@@ -101,7 +106,13 @@ async fn same_site_only(request: Request, next: Next) -> Response {
 
 /// What every answer says to the browser about itself.
 async fn headers(State(portal): State<Portal>, request: Request, next: Next) -> Response {
+    let for_people = request.uri().path() != CALLBACK;
     let mut response = next.run(request).await;
+    // What the framework refuses it says in English and without a page.
+    let bare = response.headers().get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if for_people && bare && response.status().is_client_error() {
+        response = views::problem(response.status());
+    }
     let headers = response.headers_mut();
     // A form may lead on to the payment window, and nowhere else.
     let policy = format!(
@@ -138,7 +149,7 @@ struct Back {
 async fn language(Path(language): Path<String>, Query(back): Query<Back>) -> Response {
     let language = Language::from_code(&language);
     // Only a path of ours: nobody is led elsewhere by a link to us.
-    let sound = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
+    let sound = |c: char| c.is_ascii_alphanumeric() || "/-_?=".contains(c);
     let to = if back.til.starts_with('/') && !back.til.starts_with("//") && back.til.chars().all(sound) {
         back.til
     } else {
@@ -193,17 +204,9 @@ fn pupil_name(portal: &Portal, number: u64) -> Result<String, PortalError> {
     }
 }
 
-/// The date of a CPR number; the rest never leaves the records.
-fn masked_cpr(portal: &Portal, account: AccountId) -> Result<String, PortalError> {
-    let internal = |error: &dyn std::fmt::Display| PortalError::Internal(error.to_string());
-    let pupil = match pupil_of(portal, account.0) {
-        Ok(pupil) => pupil,
-        Err(PortalError::NotFound) => return Ok(String::new()),
-        Err(error) => return Err(error),
-    };
-    let place = format!("pupil/{}/cpr", account.0);
-    let digits = portal.setup.key.open(&place, &pupil.cpr_sealed).map_err(|error| internal(&error))?;
-    digits.parse::<Cpr>().map(|cpr| cpr.masked()).map_err(|error| internal(&error))
+/// What identifies an account's pupil, as it is shown; the rest of a CPR number never leaves the records.
+fn identifier_of(portal: &Portal, account: AccountId) -> Result<String, PortalError> {
+    Ok(proof::kept(portal, account)?.map(|identifier| identifier.shown()).unwrap_or_default())
 }
 
 /// One of the parent's accounts, as it is now.

@@ -58,7 +58,8 @@ pub(crate) struct Account {
     pub(crate) frame: Frame,
     pub(crate) bar: AccountLink,
     pub(crate) form_token: String,
-    pub(crate) cpr: String,
+    pub(crate) identifier_label: &'static str,
+    pub(crate) identifier: String,
     pub(crate) school: String,
     pub(crate) balance: String,
     pub(crate) card: Option<String>,
@@ -109,6 +110,7 @@ pub(crate) struct Relations {
     pub(crate) frame: Frame,
     pub(crate) bar: AccountLink,
     pub(crate) form_token: String,
+    pub(crate) how: &'static str,
     pub(crate) own: AccountLink,
     pub(crate) present: Vec<AccountLink>,
     pub(crate) pending: Vec<AccountLink>,
@@ -122,7 +124,8 @@ pub(crate) struct Details {
     pub(crate) frame: Frame,
     pub(crate) bar: AccountLink,
     pub(crate) form_token: String,
-    pub(crate) cpr: String,
+    pub(crate) identifier_label: &'static str,
+    pub(crate) identifier: String,
     pub(crate) login_mail: String,
     pub(crate) balance: String,
     pub(crate) card: Option<String>,
@@ -363,6 +366,24 @@ pub(crate) fn problem(status: StatusCode) -> Response {
             "503",
             "Systemet svarer ikke lige nu. Pengene er i god behold. Prøv igen om et øjeblik.",
             "The system does not answer right now. The money is safe. Try again in a moment.",
+        ),
+        StatusCode::TOO_MANY_REQUESTS => (
+            "429",
+            "Der er for mange på én gang. Vent lidt, og prøv igen.",
+            "There are too many at once. Wait a little and try again.",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            "413",
+            "Det, du sendte, fylder for meget. Et billede må fylde 5 MB.",
+            "What you sent is too large. A picture may have 5 MB.",
+        ),
+        StatusCode::BAD_REQUEST
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        | StatusCode::UNPROCESSABLE_ENTITY => (
+            "400",
+            "Det, du sendte, kan ikke læses. Gå tilbage, opdater siden og prøv igen. Der er ikke sket noget.",
+            "What you sent cannot be read. Go back, reload the page and try again. Nothing has happened.",
         ),
         _ => (
             "500",

@@ -105,8 +105,9 @@ words! { Words, DANISH, ENGLISH, ALL:
     text: "Tekst", "Text";
     amount: "Beløb", "Amount";
     balance_after: "Saldo efter", "Balance after";
-    posting_purchase: "Køb, kasse", "Purchase, till";
-    posting_refund: "Retur, kasse", "Refund, till";
+    posting_purchase: "Køb,", "Purchase,";
+    posting_refund: "Retur,", "Refund,";
+    posting_till: "kasse", "till";
     posting_top_up: "Indbetaling, ordre", "Payment, order";
     posting_by_hand: "Indbetaling på skolen", "Paid in at the school";
     posting_opening: "Overført saldo", "Balance brought forward";
@@ -140,6 +141,10 @@ words! { Words, DANISH, ENGLISH, ALL:
         "The payment has been received. The money will be on the card in a moment.";
     order_started: "Vi venter på svar fra betalingsvinduet. Er pengene trukket, kommer de på kortet af sig selv.",
         "We are waiting for the payment window. If the money was taken, it will be on the card by itself.";
+    order_returning: "Betalingen er modtaget, men kontoen kan ikke tage imod den. Pengene føres tilbage til betalingskortet.",
+        "The payment has come in, but the account cannot take it. The money goes back to the payment card.";
+    order_returned: "Kontoen kunne ikke tage imod betalingen. Pengene er ført tilbage til betalingskortet.",
+        "The account could not take the payment. The money has gone back to the payment card.";
     order_failed: "Betalingen blev ikke gennemført. Der er ikke trukket penge.",
         "The payment was not carried out. No money was taken.";
     order_failed_refused: "Kortet blev afvist af banken. Prøv et andet kort.", "The bank refused the card. Try another card.";
@@ -163,6 +168,9 @@ words! { Words, DANISH, ENGLISH, ALL:
     optional: "valgfrit", "optional";
     card_number_where: "Kortnummer findes trykt på kortet. Store og små bogstaver og mellemrum er lige meget.",
         "The card number is printed on the card. Upper or lower case and spaces do not matter.";
+    birth_date: "Fødselsdato", "Birth date";
+    birth_date_how: "Dag, måned og år, for eksempel 31-01-2014", "Day, month and year, for instance 31-01-2014";
+    birth_date_wrong: "Skriv fødselsdatoen som 31-01-2014.", "Write the birth date as 31-01-2014.";
     cpr_how: "Ti cifre, med eller uden bindestreg", "Ten digits, with or without a hyphen";
     cpr_wrong_length: "Et CPR-nummer har ti cifre.", "A CPR number has ten digits.";
     cpr_wrong_date: "De første seks cifre er ikke en dato. Se efter på sundhedskortet.",
@@ -176,6 +184,8 @@ words! { Words, DANISH, ENGLISH, ALL:
         "A telephone number has eight digits, perhaps with + and a country code.";
     card_wrong: "Ugyldigt Kortnummer. Se efter på kortet.", "Invalid card number. Look at the card.";
     card_taken: "Kortet hører til en anden konto. Spørg skolens sekretær.", "The card belongs to another account. Ask the school's secretary.";
+    proof_wrong_birth_date: "Kortnummer og fødselsdato passer ikke sammen, kortet er ukendt, eller kontoen har allerede en bruger. Se efter på kortet, eller spørg skolens sekretær.",
+        "Card number and birth date do not match, the card is unknown, or the account has a user already. Look at the card, or ask the school's secretary.";
     proof_wrong: "Kortnummer og CPR-nummer passer ikke sammen, kortet er ukendt, eller kontoen har allerede en bruger. Se efter på kortet, eller spørg skolens sekretær.",
         "Card number and CPR number do not match, the card is unknown, or the account has a user already. Look at the card, or ask the school's secretary.";
     too_many: "Der er prøvet for mange gange. Vent lidt, og prøv igen.", "That was tried too often. Wait a little, and try again.";
@@ -211,6 +221,8 @@ words! { Words, DANISH, ENGLISH, ALL:
     relations_about: "Administrer flere konti med samme login.", "Manage several accounts with one login.";
     relation_new: "Ny tilknytning", "New relation";
     relations_now: "Nuværende tilknytninger", "Present relations";
+    relation_how_birth_date: "Angiv fødselsdato og kortnummer for den bruger, du ønsker at tilføje en tilknytning til.",
+        "Type the birth date and card number of the user you want to add.";
     relation_how: "Angiv CPR-nummer og kortnummer for den bruger, du ønsker at tilføje en tilknytning til.",
         "Type the CPR number and card number of the user you want to add.";
     add: "Tilføj", "Add";
@@ -220,6 +232,7 @@ words! { Words, DANISH, ENGLISH, ALL:
     relation_delete: "Slet tilknytning", "Delete relation";
     relation_own: "Din egen konto", "Your own account";
     relation_known: "Kontoen er allerede tilknyttet.", "The account is related already.";
+    relation_proof_wrong_birth_date: "Fødselsdato og kortnummer passer ikke sammen. Se efter på kortet.", "Birth date and card number do not match. Look at the card.";
     relation_proof_wrong: "CPR-nummer og kortnummer passer ikke sammen. Se efter på kortet.", "CPR number and card number do not match. Look at the card.";
     relation_revoked: "Tilknytningen er fjernet. Pengene er, hvor de var.", "The relation is removed. The money is where it was.";
     revoke_about: "Fjern tilknytningen for", "Remove the relation of";
@@ -277,6 +290,8 @@ words! { Words, DANISH, ENGLISH, ALL:
     state_started: "Venter på betaling", "Waiting for payment";
     state_paid: "Betalt, på vej til kortet", "Paid, on its way to the card";
     state_credited: "På kortet", "On the card";
+    state_returning: "På vej tilbage til betalingskortet", "On its way back to the payment card";
+    state_returned: "Ført tilbage til betalingskortet", "Gone back to the payment card";
     state_failed: "Ikke gennemført", "Not carried out";
     kind_pay_in: "Indbetaling", "Payment";
     kind_agreement: "Oprettelse af auto-optank", "Setting up auto top-up";
@@ -310,6 +325,9 @@ words! { Words, DANISH, ENGLISH, ALL:
     refusal_closed: "Kontoen er lukket.", "The account is closed.";
     refusal_other: "Systemet siger nej. Kontakt support.", "The system refuses. Ask support.";
     download_csv: "Hent som regneark (CSV)", "Download as a spreadsheet (CSV)";
+    download_pdf: "Hent som PDF", "Download as a PDF";
+    page: "Side", "Page";
+    month: "Måned", "Month";
     print_hint: "Udskriv siden for en kopi på papir.", "Print the page for a copy on paper.";
     live: "Siden følger med, mens den er åben.", "The page follows along while it is open.";
     support: "Support", "Support";
@@ -342,12 +360,13 @@ words! { Letters, DANISH_LETTERS, ENGLISH_LETTERS, ALL_LETTERS:
     changed_about: "Adgangskoden til din konto er skiftet, og du er logget ud alle steder. Var det ikke dig, så nulstil den straks.",
         "The password of your account was changed, and you are logged out everywhere. If this was not you, reset it at once.";
     relation_subject: "En ny bruger har adgang til kontoen", "A new user has access to the account";
-    relation_about: "En bruger har med CPR-nummer og kortnummer tilføjet en konto, som du også administrerer. Er det i orden, skal du ikke gøre noget. Ellers fjern adgangen med linket inden for et døgn.",
-        "A user has added an account that you manage, too, with its CPR number and card number. If that is all right, do nothing. Otherwise take the access away with the link within a day.";
+    relation_about: "En bruger, der kender kortnummeret, har tilføjet en konto, som du også administrerer. Er det i orden, skal du ikke gøre noget. Ellers fjern adgangen med linket inden for et døgn.",
+        "A user who knows the card number has added an account that you manage, too. If that is all right, do nothing. Otherwise take the access away with the link within a day.";
     relation_link: "Fjern adgangen", "Take the access away";
     receipt_subject: "Kvittering for indbetaling", "Receipt for a payment";
     receipt_about: "Betalingen er gennemført, og pengene er på kortet.", "The payment is done, and the money is on the card.";
     holder: "Pengene opbevares af", "The money is held by";
+    returned_subject: "Din indbetaling er ført tilbage", "Your payment has gone back";
     charge_subject: "Automatisk optankning mislykkedes", "Automatic top-up failed";
     payout_subject: "Anmodning om udbetaling", "A pay-out was asked for";
     payout_about: "Der er bedt om en udbetaling fra kontoen. Beløbet er trukket fra saldoen.", "A pay-out was asked for. The amount has left the balance.";

@@ -10,6 +10,7 @@ use frokost_engine::{AccountId, Amount, Command, Outcome, Query, SchoolId};
 use frokost_loadtest::run::Cast;
 use frokost_loadtest::{Cards, Plan, Report, Shape};
 use frokost_persistence::records::{Login, School};
+use frokost_portal::identifier::{Identifier, IdentifyBy};
 use tokio::sync::watch;
 
 use crate::cli::{DemoArgs, SettingsArgs};
@@ -99,6 +100,7 @@ async fn play(node: &Node, args: &DemoArgs) -> anyhow::Result<Option<Report>> {
     println!("\nThe portal is at {}", node.public_url);
     println!("  log in as      {PARENT}");
     println!("  password       {PASSWORD}");
+    println!("  mails are in   {}", node.settings.mail_setup().maildir.join("new").display());
     println!("  a child's card {}", child.card.map(|card| card.to_string()).unwrap_or_default());
     println!("Sell something to it from another terminal:");
     println!(
@@ -125,7 +127,9 @@ async fn make_school(node: &Node, args: &DemoArgs, operator: &Arc<Operator>) -> 
     }
     records.put_school(&School { number: SCHOOL.0, name: SCHOOL_NAME.to_owned() })?;
     let key = sealing_key(&node.settings, records)?;
-    let pupils = (0..args.pupils).map(pupil).collect::<anyhow::Result<Vec<_>>>()?;
+    let pupils = (0..args.pupils)
+        .map(|number| pupil(number, node.settings.portal.identify_by))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let taken = take_in(records, &key, Arc::clone(operator), SCHOOL, &pupils, || {}).await?;
     if let Some(Taken::Refused(why)) = taken.iter().find(|taken| matches!(taken, Taken::Refused(_))) {
         anyhow::bail!("the demo's school cannot be made in {}: {why}", args.data.display());
@@ -162,7 +166,7 @@ async fn make_school(node: &Node, args: &DemoArgs, operator: &Arc<Operator>) -> 
 }
 
 /// A made-up pupil: always the same for the same number.
-fn pupil(number: u32) -> anyhow::Result<NewPupil> {
+fn pupil(number: u32, by: IdentifyBy) -> anyhow::Result<NewPupil> {
     const FIRST: [&str; 20] = [
         "Alma", "Noah", "Ida", "Oscar", "Clara", "Carl", "Freja", "Malthe", "Ella", "Emil", "Agnes", "August", "Luna",
         "Oliver", "Sofia", "Arthur", "Karla", "Valdemar", "Nora", "Aksel",
@@ -188,12 +192,16 @@ fn pupil(number: u32) -> anyhow::Result<NewPupil> {
     let name = format!("{} {}", at(&FIRST, number), at(&LAST, number / 20 + number));
     let (day, month, year) = (number % 28 + 1, number / 28 % 12 + 1, number / 336 % 8 + 8);
     let cpr = format!("{day:02}{month:02}{year:02}{}", 5000 + number % 1000 + number / 2688 % 3 * 1000);
+    let cpr = IdentifyBy::Cpr.read(&cpr).with_context(|| format!("the made-up CPR number of pupil {number}"))?;
     let card = format!("{:014}", 10_000_000_000_000_u64 + u64::from(number) * 7_919);
     // The two children have enough for the day; of the others some have little.
     let kroner = if number < 2 { 250 } else { i64::from(number * 37 % 260) };
     Ok(NewPupil {
         name,
-        cpr: cpr.parse().with_context(|| format!("the made-up CPR number of pupil {number}"))?,
+        identifier: match by {
+            IdentifyBy::Cpr => cpr,
+            IdentifyBy::BirthDate => Identifier::BirthDate(cpr.birth_date()),
+        },
         card: card.parse()?,
         balance: Amount::from_kroner(kroner),
     })
@@ -243,8 +251,8 @@ mod tests {
 
     #[test]
     fn every_made_up_pupil_can_exist_and_is_alone() {
-        let pupils: Vec<NewPupil> = (0..10_000).map(|n| pupil(n).unwrap()).collect();
-        let cprs: HashSet<_> = pupils.iter().map(|pupil| pupil.cpr.clone()).collect();
+        let pupils: Vec<NewPupil> = (0..10_000).map(|n| pupil(n, IdentifyBy::Cpr).unwrap()).collect();
+        let cprs: HashSet<_> = pupils.iter().map(|pupil| pupil.identifier.clone()).collect();
         let cards: HashSet<_> = pupils.iter().map(|pupil| pupil.card).collect();
         assert_eq!((cprs.len(), cards.len()), (pupils.len(), pupils.len()));
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use frokost_engine::{Amount, CardNumber, SchoolId};
 use frokost_persistence::Records;
 use frokost_persistence::records::School;
-use frokost_portal::cpr::Cpr;
+use frokost_portal::identifier::{Identifier, IdentifyBy};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::ImportArgs;
@@ -30,8 +30,8 @@ struct BadLine {
 pub(crate) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     let text = std::fs::read(&args.file).with_context(|| format!("the list {}", args.file.display()))?;
-    let (lines, mut bad) =
-        read_list(&text, settings.portal.card_length).with_context(|| format!("the list {}", args.file.display()))?;
+    let (lines, mut bad) = read_list(&text, settings.portal.card_length, settings.portal.identify_by)
+        .with_context(|| format!("the list {}", args.file.display()))?;
 
     let folder = DataFolder::make(&settings.data)?;
     let records = folder.records()?;
@@ -92,7 +92,7 @@ fn progress(length: usize) -> ProgressBar {
 type Lines = Vec<(u64, NewPupil)>;
 
 /// The good lines with their numbers, and the bad ones.
-fn read_list(bytes: &[u8], card_length: usize) -> anyhow::Result<(Lines, Vec<BadLine>)> {
+fn read_list(bytes: &[u8], card_length: usize, by: IdentifyBy) -> anyhow::Result<(Lines, Vec<BadLine>)> {
     let text = std::str::from_utf8(bytes).context("it is not UTF-8; save it as 'CSV UTF-8'")?;
     let text = text.trim_start_matches('\u{feff}');
     let header = text.lines().next().unwrap_or_default();
@@ -106,12 +106,17 @@ fn read_list(bytes: &[u8], card_length: usize) -> anyhow::Result<(Lines, Vec<Bad
         column(names).with_context(|| format!("the first line names no column {wanted}"))
     };
     let name_column = required(&["name", "navn"])?;
-    let cpr_column = required(&["cpr", "cpr-nummer"])?;
+    let identifier_column = required(match by {
+        IdentifyBy::Cpr => &["cpr", "cpr-nummer"],
+        IdentifyBy::BirthDate => &["birth date", "fødselsdato"],
+    })?;
     let card_column = required(&["card", "kort", "kortnummer"])?;
     let balance_column = column(&["balance", "saldo"]);
 
     let (mut good, mut bad): (Lines, Vec<BadLine>) = (Vec::new(), Vec::new());
-    let (mut cards, mut cprs): (HashMap<CardNumber, u64>, HashMap<Cpr, u64>) = (HashMap::new(), HashMap::new());
+    let mut cards: HashMap<CardNumber, u64> = HashMap::new();
+    // A CPR number is one pupil's; a birthday is shared by several names.
+    let mut known: HashMap<(Identifier, String), u64> = HashMap::new();
     for row in reader.records() {
         let row = match row {
             Ok(row) => row,
@@ -124,19 +129,29 @@ fn read_list(bytes: &[u8], card_length: usize) -> anyhow::Result<(Lines, Vec<Bad
         let line = row.position().map_or(0, csv::Position::line);
         let field = |column: usize| row.get(column).unwrap_or_default();
         let balance = balance_column.map(field).unwrap_or_default();
-        match read_pupil(field(name_column), field(cpr_column), field(card_column), balance, card_length) {
+        match read_pupil(field(name_column), field(identifier_column), field(card_column), balance, card_length, by) {
             Err(why) => bad.push(BadLine { line, why }),
             Ok(pupil) => {
-                let twice = match (cards.get(&pupil.card), cprs.get(&pupil.cpr)) {
+                let name = match by {
+                    IdentifyBy::Cpr => String::new(),
+                    IdentifyBy::BirthDate => pupil.name.to_lowercase(),
+                };
+                let who = (pupil.identifier.clone(), name);
+                let twice = match (cards.get(&pupil.card), known.get(&who)) {
                     (Some(first), _) => Some(format!("the card is on line {first}, too")),
-                    (None, Some(first)) => Some(format!("the CPR number is on line {first}, too")),
+                    (None, Some(first)) if by == IdentifyBy::Cpr => {
+                        Some(format!("the CPR number is on line {first}, too"))
+                    }
+                    (None, Some(first)) => Some(format!(
+                        "name and birth date are on line {first}, too; if they are two pupils, give one another name"
+                    )),
                     (None, None) => None,
                 };
                 match twice {
                     Some(why) => bad.push(BadLine { line, why }),
                     None => {
                         cards.insert(pupil.card, line);
-                        cprs.insert(pupil.cpr.clone(), line);
+                        known.insert(who, line);
                         good.push((line, pupil));
                     }
                 }
@@ -148,11 +163,18 @@ fn read_list(bytes: &[u8], card_length: usize) -> anyhow::Result<(Lines, Vec<Bad
 
 /// One line's pupil, or what is wrong with it. Messages never repeat what stands in a cell: it may be a CPR number in the
 /// wrong column.
-fn read_pupil(name: &str, cpr: &str, card: &str, balance: &str, card_length: usize) -> Result<NewPupil, String> {
+fn read_pupil(
+    name: &str,
+    identifier: &str,
+    card: &str,
+    balance: &str,
+    card_length: usize,
+    by: IdentifyBy,
+) -> Result<NewPupil, String> {
     if name.is_empty() || name.chars().count() > 200 {
         return Err("the name is missing, or longer than 200 characters".to_owned());
     }
-    let cpr = cpr.parse::<Cpr>().map_err(|error| format!("the CPR number is wrong: {error}"))?;
+    let identifier = by.read(identifier).map_err(|error| error.to_string())?;
     let number = card.parse::<CardNumber>().map_err(|error| format!("the card number is wrong: {error}"))?;
     if number.as_str().len() != card_length {
         return Err(format!("the card number has {} characters, not {card_length}", number.as_str().len()));
@@ -164,7 +186,7 @@ fn read_pupil(name: &str, cpr: &str, card: &str, balance: &str, card_length: usi
     if balance < Amount::ZERO || balance > Amount::from_kroner(10_000) {
         return Err(format!("the balance {balance} is not between 0 and 10.000 kr."));
     }
-    Ok(NewPupil { name: name.to_owned(), cpr, card: number, balance })
+    Ok(NewPupil { name: name.to_owned(), identifier, card: number, balance })
 }
 
 #[cfg(test)]
@@ -185,7 +207,7 @@ mod tests {
             Ha;0101105130;12345678901240;-1\n\
             In;0101105131\n\
             Jo;0101105132;1234 5678 abcd 41;1.000\n";
-        let (good, bad) = read_list(list.as_bytes(), 14).unwrap();
+        let (good, bad) = read_list(list.as_bytes(), 14, IdentifyBy::Cpr).unwrap();
         let names: Vec<&str> = good.iter().map(|(_, pupil)| pupil.name.as_str()).collect();
         assert_eq!(names, ["Anna Ås", "Bo", "Jo"]);
         assert_eq!(good[0].1.balance, Amount::from_ore(10_050));
@@ -198,9 +220,24 @@ mod tests {
     }
 
     #[test]
+    fn a_school_without_cpr_numbers_has_birth_dates() {
+        let list = "Navn;Fødselsdato;Kortnummer\n\
+            Anna Ås;01-02-2014;12345678901234\n\
+            Bo Ås;1.2.2014;12345678901235\n\
+            anna ås;1-2-2014;12345678901236\n\
+            Cy;31-02-2014;12345678901237\n\
+            Di;010214-5123;12345678901238\n";
+        let (good, bad) = read_list(list.as_bytes(), 14, IdentifyBy::BirthDate).unwrap();
+        assert_eq!(good.len(), 2, "twins are two pupils");
+        assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [4, 5, 6]);
+        assert!(bad[0].why.contains("line 2"), "{bad:?}");
+        assert!(read_list(b"navn;cpr;kort\n", 14, IdentifyBy::BirthDate).is_err());
+    }
+
+    #[test]
     fn a_list_without_its_columns_is_refused() {
-        let why = read_list(b"Fornavn,CPR\n", 14).unwrap_err().to_string();
+        let why = read_list(b"Fornavn,CPR\n", 14, IdentifyBy::Cpr).unwrap_err().to_string();
         assert!(why.contains("name or navn") && !why.contains("Fornavn,CPR"), "{why}");
-        assert!(read_list(&[0xff, 0xfe, 0x00], 14).is_err());
+        assert!(read_list(&[0xff, 0xfe, 0x00], 14, IdentifyBy::Cpr).is_err());
     }
 }

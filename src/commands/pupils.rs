@@ -9,7 +9,7 @@ use frokost_engine::command::Source;
 use frokost_engine::{AccountId, Amount, CardNumber, Command, OrderNumber, Outcome, Query, Rejection, SchoolId};
 use frokost_persistence::records::{Pupil, RecordsError};
 use frokost_persistence::{Records, SealingKey};
-use frokost_portal::cpr::Cpr;
+use frokost_portal::identifier::Identifier;
 use tokio::sync::Semaphore;
 
 use crate::cli::Lang;
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct NewPupil {
     pub(crate) name: String,
-    pub(crate) cpr: Cpr,
+    pub(crate) identifier: Identifier,
     pub(crate) card: CardNumber,
     pub(crate) balance: Amount,
 }
@@ -56,7 +56,7 @@ pub(crate) async fn take_in(
     let mut accounts: Vec<(usize, AccountId, bool)> = Vec::new();
     let mut fresh: Vec<(usize, Pupil)> = Vec::new();
     for (index, pupil) in pupils.iter().enumerate() {
-        let lookup = key.lookup("cpr", pupil.cpr.digits());
+        let lookup = pupil.identifier.lookup(key, school.0, &pupil.name);
         match records.account_of_cpr(&lookup)? {
             Some(account) => {
                 let known = records.pupil(account)?.context("a CPR number leads to no pupil")?;
@@ -92,7 +92,7 @@ pub(crate) async fn take_in(
     let digits: HashMap<&str, &str> = new
         .iter()
         .zip(&indexes)
-        .filter_map(|(record, index)| Some((record.cpr_lookup.as_str(), pupils.get(*index)?.cpr.digits())))
+        .filter_map(|(record, index)| Some((record.cpr_lookup.as_str(), pupils.get(*index)?.identifier.plain())))
         .collect();
     let digits: HashMap<String, String> = digits.into_iter().map(|(l, d)| (l.to_owned(), d.to_owned())).collect();
     if !new.is_empty() {

@@ -2,18 +2,18 @@
 //! set aside, never removed.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use frokost_engine::journal::{Journal, Shard};
 use frokost_engine::{Clock, Lsn};
 use frokost_persistence::records::Line;
 use frokost_persistence::{FileJournal, SledJournal};
 use indicatif::ProgressBar;
 
-use crate::backup::{check, private_file, private_folder};
+use crate::backup::{check, copy_files, private_folder};
 use crate::cli::RestoreArgs;
 use crate::data_folder::DataFolder;
 use crate::node::SystemClock;
@@ -22,6 +22,10 @@ use crate::store::mirror_of;
 
 /// What is made from the journal, and is made anew with it.
 const BOOKS: [&str; 5] = ["journal", "journal.head", "journal.files", "statements", "snapshots"];
+/// Kinds of numbers that others than the records know.
+const NUMBERED_OUTSIDE: [&str; 2] = ["order", "payout"];
+/// More than can have been given out since the backup.
+const NUMBERS_LEFT_OUT: u64 = 1_000_000;
 /// Records that are written at once.
 const RUN: usize = 512;
 
@@ -133,7 +137,7 @@ fn set_aside(data: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
-/// Names, logins, orders and certificates of a backup, where there are none.
+/// Names, logins, orders, certificates and pictures of a backup, where there are none.
 fn restore_people(backup: &Path, folder: &DataFolder) -> anyhow::Result<()> {
     let records = folder.records()?;
     if records.export()?.is_empty() {
@@ -144,23 +148,20 @@ fn restore_people(backup: &Path, folder: &DataFolder) -> anyhow::Result<()> {
             lines.push(line.with_context(|| format!("records.jsonl, line {}", n + 1))?);
         }
         records.import(lines)?;
+        // The provider, the bank and the journal know numbers that were given out after the backup was made.
+        records.change(|change| {
+            NUMBERED_OUTSIDE.iter().try_for_each(|kind| change.skip_numbers(kind, NUMBERS_LEFT_OUT))
+        })?;
     } else {
         println!("the records that are there stay as they are");
     }
-    let pki = folder.path().join("pki");
-    if pki.exists() {
-        println!("the certificates that are there stay as they are");
-        return Ok(());
-    }
-    private_folder(&pki)?;
-    for entry in fs::read_dir(backup.join("pki"))? {
-        let entry = entry?;
-        if !entry.file_type()?.is_file() {
-            bail!("{} is not a file", entry.path().display());
+    for (name, what) in [("pki", "certificates"), ("pictures", "pictures")] {
+        let (from, to) = (backup.join(name), folder.path().join(name));
+        if to.exists() {
+            println!("the {what} that are there stay as they are");
+        } else {
+            copy_files(&from, &to)?;
         }
-        let mut file = private_file(&pki.join(entry.file_name()))?;
-        file.write_all(&fs::read(entry.path())?)?;
-        file.sync_all()?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 // English; with JAVASCRIPT=off without any script. Mails are read from the maildir.
 
 import assert from "node:assert/strict";
+import { readPdf } from "./pdf.mjs";
 import { CARD, MAILDIR, PASSWORD, PORTAL, JAVASCRIPT, accessible, linkIn, mailTo, main, page, payWith, picture, saldo, sell, soon, step, walk } from "./steps.mjs";
 
 const { CPR, CARD_TWO, CPR_TWO, CARD_THREE, CPR_THREE, CARD_NEW, MONEY } = process.env;
@@ -288,6 +289,13 @@ await walk(async () => {
     assert.ok(text.startsWith("\ufeff"), "a Danish spreadsheet would not see that it is UTF-8");
     assert.equal(text.trim().split("\n").length, rows + 1);
     assert.match(text, /;-610,00;40,00/);
+    const answer = await page.request.get(new URL(await page.getByRole("link", { name: /PDF/ }).getAttribute("href"), PORTAL).href);
+    assert.equal(answer.headers()["content-type"], "application/pdf");
+    const pdf = readPdf(await answer.body());
+    assert.match(pdf.info, /Tagged: +yes/);
+    assert.match(pdf.info, new RegExp(`Title: +${say("Kontoudtog", "Statement")} – Anna Holm`));
+    assert.match(pdf.text, new RegExp(`-${kroner("610,00")} kr\\. +${kroner("40,00")} kr\\.`));
+    assert.match(pdf.text, /canteen-1, Sct\. Ib/, "which till and which school");
     assert.match(sell(5), /Ny saldo 45,00 kr\./);
     if (JAVASCRIPT === "off") await page.reload();
     await soon("the sale on the open statement", async () => await page.locator("tbody tr").count() === rows + 1);

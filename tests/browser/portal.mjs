@@ -58,7 +58,7 @@ await walk(async () => {
     await page.getByRole("navigation", { name: "Menu" }).getByRole("link", { name: "Kontoudtog" }).click();
     const rows = await page.locator("tbody tr").allInnerTexts();
     assert.equal(rows.length, 2);
-    assert.match(rows[0], /Køb, kasse \d+\s+-25,50 kr\.\s+74,50 kr\./);
+    assert.match(rows[0], /Køb, canteen-1, Sct\. Ib\s+-25,50 kr\.\s+74,50 kr\./);
     assert.match(rows[1], /Overført saldo\s+100,00 kr\.\s+100,00 kr\./);
     await accessible();
   });

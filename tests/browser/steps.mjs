@@ -53,13 +53,22 @@ export async function picture(name, options = {}) {
   if (PICTURES) await page.screenshot({ path: join(PICTURES, `${name}.png`), ...options });
 }
 
-/** What axe finds on the page that is shown. The page's policy allows no scripts of others, so it is run from outside; without
- * JavaScript it cannot run. */
+/** What axe finds on the page that is shown: as it is, and in the dark on a small phone, where nothing may stick out either. The page's
+ * policy allows no scripts of others, so axe is run from outside; without JavaScript it cannot run. */
 export async function accessible() {
   if (JAVASCRIPT === "off") return;
-  const found = await page.evaluate(`${axe}; axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] })
-    .then((r) => r.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.target).join(" ")))`);
-  assert.deepEqual(found, [], `axe at ${page.url()}`);
+  const size = page.viewportSize();
+  for (const [colorScheme, width] of [["light", size.width], ["dark", 360]]) {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize({ width, height: size.height });
+    const found = await page.evaluate(`${axe}; axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] })
+      .then((r) => r.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.target).join(" ")))`);
+    assert.deepEqual(found, [], `axe at ${page.url()}, ${colorScheme}, ${width} px`);
+    const wide = await page.evaluate("document.documentElement.scrollWidth");
+    assert.ok(wide <= width, `${page.url()} is ${wide} px wide on ${width} px`);
+  }
+  await page.emulateMedia({ colorScheme: null });
+  await page.setViewportSize(size);
 }
 
 export function sell(kroner, card = CARD) {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -149,6 +150,8 @@ pub struct Server {
     pub portal: String,
     pub metrics: String,
     pub ready: String,
+    /// What it has logged so far.
+    pub log: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -165,9 +168,12 @@ impl Server {
         }
         let word = |after: &str| ready.split(after).nth(1).unwrap().split([' ', ',', ';']).next().unwrap().to_owned();
         // Its log has to go somewhere, or it would stop at a full pipe.
-        let log = process.stderr.take().unwrap();
+        let stderr = process.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let keeping = Arc::clone(&log);
         std::thread::spawn(move || {
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                keeping.lock().unwrap().push_str(&format!("{line}\n"));
                 if std::env::var_os("SHOW_LOG").is_some() {
                     eprintln!("{line}");
                 }
@@ -179,6 +185,7 @@ impl Server {
             metrics: word("metrics on "),
             process,
             ready,
+            log,
         })
     }
 

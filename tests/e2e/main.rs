@@ -11,12 +11,16 @@
 )]
 
 mod bad_input;
+mod browser;
 mod crash;
 mod faults;
 mod installation;
 mod load;
 mod loop_disk;
+mod mail;
+mod mail_server;
 mod newcomer;
+mod payments;
 mod portal;
 mod portal_access;
 mod rush;

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use crate::installation::*;
+use crate::mail_server::MailServer;
 
 /// Is there a browser with all it needs?
 fn has_browser() -> bool {
@@ -56,14 +57,35 @@ fn a_parent_logs_in_pays_in_and_blocks_the_card() {
     walk("portal.mjs", &home, &server, &[("MAIL", "mor@example.dk"), ("PASSWORD", "smørrebrød og sild")]);
 }
 
-/// Section by section, in both languages, and without JavaScript; then the books are verified, and no CPR number is to be found in any file.
+#[test]
+fn a_parent_without_a_mouse_pays_in_and_blocks_the_card() {
+    if !has_browser() {
+        return;
+    }
+    let home = Installation::new();
+    home.import(3, 100);
+    add_parent(&home, "mor@example.dk", "1,2");
+    home.enrol("canteen-1");
+    let server = home.serve();
+    walk("keyboard.mjs", &home, &server, &[("MAIL", "mor@example.dk"), ("PASSWORD", "smørrebrød og sild")]);
+}
+
+/// Section by section, in both languages, and without JavaScript, with mails over SMTP; then the books are verified, and no CPR number is to be found in any file.
 #[test]
 fn a_parent_walks_the_quick_guide() {
     if !has_browser() {
         return;
     }
-    for (language, javascript) in [("da", "on"), ("en", "off")] {
-        let home = Installation::new();
+    for (language, javascript) in [("da", "on"), ("en", "on"), ("en", "off")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut home = Installation::new();
+        // The last one's mails go the long way.
+        let mails = (javascript == "off").then(|| MailServer::start(&folder.path().join("box"), 0, 0)).flatten();
+        let mut maildir = home.data().join("mail");
+        if let Some(mails) = &mails {
+            home = home.with("MAIL__SMTP", &mails.url());
+            maildir = folder.path().join("box");
+        }
         home.import(3, 100);
         add_parent(&home, "far@example.dk", "2");
         home.enrol("canteen-1");
@@ -73,6 +95,7 @@ fn a_parent_walks_the_quick_guide() {
             ("LANGUAGE", language),
             ("JAVASCRIPT", javascript),
             ("PICTURES", pictures.as_str()),
+            ("MAILDIR", lossy(&maildir)),
             ("MONEY", "1"),
             ("CPR", &cpr(1)),
             ("CARD_TWO", &card(2)),

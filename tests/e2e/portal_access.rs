@@ -4,63 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::StatusCode;
+use reqwest::header::LOCATION;
 
+use crate::browser::{Browser, PASSWORD, two_parents};
 use crate::installation::*;
-
-const PASSWORD: &str = "smørrebrød og sild";
-
-/// A browser that keeps one cookie and follows nothing.
-struct Browser {
-    client: Client,
-    portal: String,
-    cookie: String,
-    token: String,
-}
-
-impl Browser {
-    fn new(server: &Server) -> Browser {
-        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Browser { client, portal: server.portal.clone(), cookie: String::new(), token: String::new() }
-    }
-
-    async fn logged_in(server: &Server, mail: &str, account: u64) -> Browser {
-        let mut browser = Browser::new(server);
-        let answer = browser.post("/log-paa", &[("mail", mail), ("password", PASSWORD)]).await;
-        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
-        let cookie = answer.headers()[SET_COOKIE].to_str().unwrap();
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
-        browser.cookie = cookie.split(';').next().unwrap().to_owned();
-        let page = browser.get(&format!("/konto/{account}")).await.text().await.unwrap();
-        browser.token = page.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-        browser
-    }
-
-    async fn get(&self, path: &str) -> Response {
-        self.client.get(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie).send().await.unwrap()
-    }
-
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Response {
-        let request = self.client.post(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie);
-        request.form(form).send().await.unwrap()
-    }
-
-    fn hidden(page: &str, name: &str) -> String {
-        let after = page.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap_or_else(|| panic!("no {name}"));
-        after.split('"').next().unwrap().to_owned()
-    }
-}
-
-fn two_parents() -> Installation {
-    let home = Installation::new();
-    home.import(2, 500);
-    let password = home.write("password", &format!("{PASSWORD}\n"));
-    for (mail, account) in [("mor@example.dk", "1"), ("far@example.dk", "2")] {
-        home.must(&["parent", "add", mail, "--name", "X", "--accounts", account, "--password-file", lossy(&password)]);
-    }
-    home
-}
 
 /// Every address there is, as the table of routes has it.
 fn routes() -> BTreeSet<String> {

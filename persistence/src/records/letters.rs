@@ -31,6 +31,11 @@ pub enum Matter {
         /// The order.
         order: u64,
     },
+    /// A payment could not be credited and went back to the card.
+    PaymentReturned {
+        /// The order.
+        order: u64,
+    },
     /// An automatic top-up failed.
     ChargeFailed {
         /// The account.

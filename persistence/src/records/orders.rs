@@ -18,6 +18,10 @@ pub enum OrderState {
     Credited,
     /// The provider refused or the parent gave up.
     Failed,
+    /// Paid, and the account cannot take it: the provider is asked to give it back. It can no longer be credited.
+    Returning,
+    /// The provider has given it back.
+    Returned,
 }
 
 /// A payment order.
@@ -99,7 +103,7 @@ impl Records {
         self.get(&keys::order(number))
     }
 
-    /// The orders that are not settled: started, or paid and not credited.
+    /// The orders that are not settled: started, paid and not credited, or not yet given back.
     ///
     /// # Errors
     /// [`RecordsError`].
@@ -186,7 +190,10 @@ impl Records {
 
 impl Change<'_> {
     /// An order, and what leads to it.
-    pub(super) fn put_order(&mut self, order: &Order) -> Result<(), RecordsError> {
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn put_order(&mut self, order: &Order) -> Result<(), RecordsError> {
         let number = OrderNumber(order.number);
         self.put(&keys::order(number), order)?;
         self.put(&format!("{}{:020}", keys::orders_of(AccountId(order.account)), order.number), &order.number)?;
@@ -194,8 +201,10 @@ impl Change<'_> {
             self.put(&keys::payment(session), &order.number)?;
         }
         match order.state {
-            OrderState::Started | OrderState::Paid => self.put(&keys::open_order(number), &order.number),
-            OrderState::Credited | OrderState::Failed => {
+            OrderState::Started | OrderState::Paid | OrderState::Returning => {
+                self.put(&keys::open_order(number), &order.number)
+            }
+            OrderState::Credited | OrderState::Failed | OrderState::Returned => {
                 self.remove(&keys::open_order(number));
                 Ok(())
             }

@@ -123,6 +123,15 @@ async fn draft(portal: &Portal, letter: &Letter, language: Language) -> Result<O
                 .fact(w.amount, show(order.amount_ore))
                 .fact(l.holder, format!("{} (CVR {})", portal.setup.holder.name, portal.setup.holder.cvr))
         }
+        Matter::PaymentReturned { order } => {
+            let (records, number) = (portal.setup.records.clone(), OrderNumber(*order));
+            let Some(order) = blocking(move || records.order(number)).await? else { return Ok(None) };
+            Draft::new(l.returned_subject, &[w.order_returned])
+                .fact(w.account, name(order.account)?)
+                .fact(w.order, order.number.to_string())
+                .fact(w.amount, show(order.amount_ore))
+                .link(w.support, url("/support"))
+        }
         Matter::ChargeFailed { account, why } => Draft::new(l.charge_subject, &[w.trouble(why)])
             .fact(w.account, name(*account)?)
             .link(w.auto_top_up, url(&format!("/konto/{account}/auto-optank"))),

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
+use crate::session::digest;
+
 /// A mail, written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Text {
@@ -66,9 +68,11 @@ impl Transport {
         Ok(Transport { from, way })
     }
 
-    pub(crate) async fn send(&self, to: &str, text: &Text) -> Result<(), String> {
+    /// Sends a mail. `letter` names it: sent again because the answer was lost, it is the same to a mail server that looks.
+    pub(crate) async fn send(&self, letter: &str, to: &str, text: &Text) -> Result<(), String> {
+        let id = format!("<{}@{}>", digest(letter).get(..32).unwrap_or_default(), self.from.email.domain());
         let to: Mailbox = to.parse().map_err(|error| format!("the address cannot be used: {error}"))?;
-        let mut builder = Message::builder().from(self.from.clone()).to(to).subject(&text.subject);
+        let mut builder = Message::builder().message_id(Some(id)).from(self.from.clone()).to(to).subject(&text.subject);
         if let Some(Ok(reply_to)) = text.reply_to.as_ref().map(|address| address.parse()) {
             builder = builder.reply_to(reply_to);
         }

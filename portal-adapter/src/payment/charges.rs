@@ -72,7 +72,7 @@ async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
     };
     match order.state {
         OrderState::Started if order.session.is_none() => {}
-        OrderState::Started | OrderState::Paid => {
+        OrderState::Started | OrderState::Paid | OrderState::Returning => {
             return orders::settle(portal, OrderNumber(order.number)).await.map(drop);
         }
         // The report was lost.
@@ -80,7 +80,7 @@ async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
             let why = order.refusal.as_deref().unwrap_or("refused");
             return failed(portal, wish.account, wish.attempt.0, why).await;
         }
-        OrderState::Credited => return Ok(()),
+        OrderState::Credited | OrderState::Returned => return Ok(()),
     }
     let payment = NewPayment {
         order: OrderNumber(order.number),
@@ -115,9 +115,12 @@ async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
             failed(portal, wish.account, wish.attempt.0, "blocked").await
         }
         // Nothing is known: it is asked again, under the same number.
-        Err(error @ (ProviderError::Unreachable(_) | ProviderError::UnknownSession(_) | ProviderError::Forged)) => {
-            Err(PortalError::Provider(error.to_string()))
-        }
+        Err(
+            error @ (ProviderError::Unreachable(_)
+            | ProviderError::UnknownSession(_)
+            | ProviderError::NothingPaid
+            | ProviderError::Forged),
+        ) => Err(PortalError::Provider(error.to_string())),
     }
 }
 

@@ -24,6 +24,9 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// A window that was left is given up after this long. Until then money that was taken is found and credited.
 const GIVE_UP_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
+/// Windows of one account that may be open; each is asked about until it is settled.
+const MOST_OPEN: usize = 50;
+
 /// What a parent orders.
 pub(crate) struct Wanted<'a> {
     pub(crate) account: AccountId,
@@ -41,6 +44,14 @@ pub(crate) async fn start(portal: &Portal, parent: &Parent, wanted: Wanted<'_>) 
     let key = once::key(parent, form);
     let (records, mail, receipt_to) =
         (portal.setup.records.clone(), parent.login.mail.clone(), receipt_to.trim().to_owned());
+    let open = {
+        let records = records.clone();
+        blocking(move || records.orders_of(account)).await?
+    };
+    let open = open.iter().filter(|order| order.state == OrderState::Started).count();
+    if open >= MOST_OPEN {
+        return Err(PortalError::TooMany);
+    }
     let order = blocking(move || {
         records.order_once(&key, |number| Order {
             number: number.0,
@@ -114,11 +125,23 @@ pub(crate) async fn settle(portal: &Portal, number: OrderNumber) -> Result<Optio
     if order.state == OrderState::Paid {
         order = credit(portal, order).await?;
     }
+    if order.state == OrderState::Returning {
+        order = give_back(portal, order).await?;
+    }
     Ok(Some(order))
 }
 
 async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalError> {
-    let Some(session) = order.session.clone() else { return Ok(order) };
+    let too_old = portal.setup.clock.now().0.saturating_sub(order.at_ms) >= GIVE_UP_AFTER_MS;
+    let Some(session) = order.session.clone() else {
+        // No window was ever opened for it, or nobody was sent there.
+        return match (order.state, order.purpose, too_old) {
+            (OrderState::Started, Purpose::PayIn | Purpose::Agreement, true) => {
+                advance(portal, &order, OrderState::Started, OrderState::Failed, Some("cancelled".to_owned())).await
+            }
+            _ => Ok(order),
+        };
+    };
     let state = match portal.setup.provider.query(&session).await {
         Ok(state) => state,
         Err(error) => {
@@ -145,12 +168,13 @@ async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalErro
         }
         PaymentState::Refused { .. } | PaymentState::Waiting if order.state == OrderState::Failed => return Ok(order),
         PaymentState::Refused { why } => (OrderState::Failed, Some(why)),
+        PaymentState::Waiting if !too_old => return Ok(order),
         PaymentState::Waiting => {
-            let age = portal.setup.clock.now().0.saturating_sub(order.at_ms);
-            if age < GIVE_UP_AFTER_MS {
-                return Ok(order);
+            // From now on nobody can pay in that window; if somebody just has, the next query says so.
+            if let Err(error) = portal.setup.provider.cancel(&session).await {
+                tracing::warn!(order = order.number, %error, "a payment window that was left cannot be closed");
             }
-            (OrderState::Failed, Some("cancelled".to_owned()))
+            return Ok(order);
         }
     };
     let order = advance(portal, &order, order.state, next, refusal).await?;
@@ -202,8 +226,11 @@ async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
         order: OrderNumber(order.number),
         amount: Amount::from_ore(order.amount_ore),
         source: match order.purpose {
-            Purpose::PayIn | Purpose::Agreement => Source::Provider,
-            Purpose::Automatic { .. } => Source::Automatic,
+            Purpose::Automatic { attempt } if is_open(portal, AccountId(order.account), attempt).await? => {
+                Source::Automatic
+            }
+            // Money of an attempt that was ended meanwhile must not end the one that is open now.
+            Purpose::PayIn | Purpose::Agreement | Purpose::Automatic { .. } => Source::Provider,
         },
     };
     match portal.engine.command(command).await? {
@@ -212,6 +239,13 @@ async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
             let order = advance(portal, &order, OrderState::Paid, OrderState::Credited, None).await?;
             send_receipt(portal, &order).await?;
             Ok(order)
+        }
+        // It never can be. From here on it is not credited any more, whatever becomes of the account.
+        Outcome::Rejected(
+            why @ (Rejection::UnknownAccount | Rejection::AccountClosed | Rejection::AmountTooLarge { .. }),
+        ) => {
+            tracing::error!(order = order.number, ?why, "a payment cannot be credited; it is given back");
+            advance(portal, &order, OrderState::Paid, OrderState::Returning, None).await
         }
         other @ (Outcome::Rejected(_)
         | Outcome::View(_)
@@ -226,6 +260,37 @@ async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
             Ok(order)
         }
     }
+}
+
+/// Is this the attempt the engine waits for?
+async fn is_open(portal: &Portal, account: AccountId, attempt: u32) -> Result<bool, PortalError> {
+    let wishes = portal.engine.wishes(AccountId(account.0.saturating_sub(1))).await?;
+    Ok(wishes.first().is_some_and(|wish| wish.account == account && wish.attempt.0 == attempt))
+}
+
+/// Sends a payment back to the card it came from, and tells whoever paid.
+async fn give_back(portal: &Portal, order: Order) -> Result<Order, PortalError> {
+    let Some(session) = order.session.clone() else { return Ok(order) };
+    if let Err(error) = portal.setup.provider.refund(&session).await {
+        tracing::error!(order = order.number, %error, "a payment cannot be given back now; it is tried again");
+        return Ok(order);
+    }
+    let (records, number) = (portal.setup.records.clone(), OrderNumber(order.number));
+    let returned = blocking(move || {
+        records.change(|change| {
+            let Some(mut order) = records.order(number)? else { return Ok(None) };
+            if order.state != OrderState::Returning {
+                return Ok(Some(order));
+            }
+            order.state = OrderState::Returned;
+            change.put_order(&order)?;
+            let language = records.login(&order.login)?.map(|login| login.language).unwrap_or_default();
+            change.post(&order.login, &language, Matter::PaymentReturned { order: order.number })?;
+            Ok(Some(order))
+        })
+    })
+    .await?;
+    returned.ok_or(PortalError::NotFound)
 }
 
 /// Once for an order, whoever settles it.

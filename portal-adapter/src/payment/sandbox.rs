@@ -1,5 +1,6 @@
 //! The sandbox: a payment provider of our own for demonstrations and tests, with its own window on its own address. It keeps its
-//! payments in a file, calls back with a signature, and lets test cards go through, be refused or be expired. No real money.
+//! payments in a file, calls back with a signature (once, twice, late or never), and lets test cards go through, be refused or be
+//! expired. No real money.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,6 +38,24 @@ pub const SECURE_CARD: &str = "4000002500003155";
 /// Cards that go through in the window and not when they are charged later: what becomes of such a charge.
 const LATER: [(&str, &str); 3] =
     [("4000000000000341", "blocked"), ("4000000000000077", "no_cover"), ("4000000000000085", "expired")];
+/// How long a late callback takes: longer than the shop waits before it asks.
+const LATE: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// How the shop is called when something has happened to a payment. Real providers do all of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Callbacks {
+    /// At once.
+    #[default]
+    Once,
+    /// Twice, at once.
+    Twice,
+    /// When the shop has long found out by asking.
+    Late,
+    /// Not at all.
+    Never,
+}
+
 /// How long the bank takes to answer a charge without its holder.
 const CHARGED_AFTER: std::time::Duration = std::time::Duration::from_millis(300);
 
@@ -49,6 +68,7 @@ struct Inner {
     secret: Vec<u8>,
     origin: String,
     clock: Arc<dyn Clock>,
+    callbacks: Callbacks,
     book: Mutex<Book>,
     caller: reqwest::Client,
 }
@@ -77,11 +97,11 @@ struct Payment {
 }
 
 impl Sandbox {
-    /// A sandbox that keeps its payments in `file` and whose window is reached at `origin`.
+    /// A sandbox that keeps its payments in `file`, whose window is reached at `origin`, and that calls back like `callbacks` says.
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn open(file: &Path, origin: String, clock: Arc<dyn Clock>) -> std::io::Result<Sandbox> {
+    pub fn open(file: &Path, origin: String, clock: Arc<dyn Clock>, callbacks: Callbacks) -> std::io::Result<Sandbox> {
         let book = match fs::read(file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(std::io::Error::other)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Book::default(),
@@ -94,7 +114,15 @@ impl Sandbox {
             .no_proxy()
             .build()
             .map_err(std::io::Error::other)?;
-        Ok(Sandbox(Arc::new(Inner { file: file.to_owned(), secret, origin, clock, book: Mutex::new(book), caller })))
+        Ok(Sandbox(Arc::new(Inner {
+            file: file.to_owned(),
+            secret,
+            origin,
+            clock,
+            callbacks,
+            book: Mutex::new(book),
+            caller,
+        })))
     }
 
     /// Serves the window until `stop` is ready.
@@ -211,8 +239,27 @@ impl Sandbox {
         hex(&mac.finalize().into_bytes())
     }
 
-    /// Calls the shop. If it does not listen, it will find out by asking.
+    /// Calls the shop the way it is set.
     async fn call_back(&self, session: &str, payment: &Payment) {
+        match self.0.callbacks {
+            Callbacks::Never => {}
+            Callbacks::Once => self.call(session, payment).await,
+            Callbacks::Twice => {
+                self.call(session, payment).await;
+                self.call(session, payment).await;
+            }
+            Callbacks::Late => {
+                let (sandbox, session, payment) = (self.clone(), session.to_owned(), payment.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(LATE).await;
+                    sandbox.call(&session, &payment).await;
+                });
+            }
+        }
+    }
+
+    /// Calls the shop. If it does not listen, it will find out by asking.
+    async fn call(&self, session: &str, payment: &Payment) {
         let signature = self.sign(session);
         let call = self.0.caller.post(&payment.callback_url).header("x-signature", signature).body(session.to_owned());
         if let Err(error) = call.send().await {
@@ -253,6 +300,22 @@ impl PaymentProvider for Sandbox {
         Ok(session)
     }
 
+    async fn cancel(&self, session: &str) -> Result<(), ProviderError> {
+        self.decide(session, "cancelled", "").map(drop)
+    }
+
+    async fn refund(&self, session: &str) -> Result<(), ProviderError> {
+        let mut book = self.book();
+        let unknown = || ProviderError::UnknownSession(session.to_owned());
+        let payment = book.payments.get_mut(session).ok_or_else(unknown)?;
+        match payment.state.as_str() {
+            "paid" => "refunded".clone_into(&mut payment.state),
+            "refunded" => return Ok(()),
+            _ => return Err(ProviderError::NothingPaid),
+        }
+        self.keep(&book)
+    }
+
     fn read_callback(&self, body: &str, signature: &str) -> Result<String, ProviderError> {
         // Signing both again makes the comparison take the same time wherever they differ.
         if self.sign(&self.sign(body)) == self.sign(signature) {
@@ -290,6 +353,7 @@ fn page(payment: &Payment, problem: Option<&'static str>) -> Response {
         "no_cover" => Some("Der er ikke dækning på kortet. Der er ikke trukket penge."),
         "expired" => Some("Kortet er udløbet. Der er ikke trukket penge."),
         "cancelled" => Some("Betalingen blev afbrudt."),
+        "refunded" => Some("Beløbet er ført tilbage til kortet."),
         _ => Some("Kortet blev afvist af banken. Der er ikke trukket penge."),
     };
     let page = WindowPage {
@@ -422,7 +486,8 @@ mod tests {
     }
 
     fn sandbox(folder: &Path) -> Sandbox {
-        Sandbox::open(&folder.join("sandbox.json"), "http://127.0.0.1:1".to_owned(), Arc::new(Noon)).unwrap()
+        let origin = "http://127.0.0.1:1".to_owned();
+        Sandbox::open(&folder.join("sandbox.json"), origin, Arc::new(Noon), Callbacks::Once).unwrap()
     }
 
     fn payment(order: u64, save_card: bool) -> NewPayment {
@@ -492,6 +557,26 @@ mod tests {
         assert!(matches!(provider.query(&later).await, Ok(PaymentState::Paid { .. })));
         assert_eq!(provider.charge(&card, &payment(8, false)).await.unwrap(), later, "charged once");
         assert!(matches!(provider.charge("other", &payment(9, false)).await, Err(ProviderError::UnknownCard)));
+    }
+
+    #[tokio::test]
+    async fn what_was_paid_can_be_given_back_once_and_a_closed_window_cannot_be_paid_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let provider = sandbox(folder.path());
+        let paid = provider.open(&payment(7, false)).await.unwrap().session;
+        assert!(matches!(provider.refund(&paid).await, Err(ProviderError::NothingPaid)));
+        provider.decide(&paid, "paid", "").unwrap();
+        provider.cancel(&paid).await.unwrap();
+        assert!(matches!(provider.query(&paid).await, Ok(PaymentState::Paid { .. })), "too late to cancel");
+        provider.refund(&paid).await.unwrap();
+        provider.refund(&paid).await.unwrap();
+        let refunded = PaymentState::Refused { why: "refunded".to_owned() };
+        assert_eq!(sandbox(folder.path()).query(&paid).await.unwrap(), refunded, "or it would be credited");
+        let left = provider.open(&payment(8, false)).await.unwrap().session;
+        provider.cancel(&left).await.unwrap();
+        provider.decide(&left, "paid", "").unwrap();
+        assert_eq!(provider.query(&left).await.unwrap(), PaymentState::Refused { why: "cancelled".to_owned() });
+        assert!(matches!(provider.refund("nothing").await, Err(ProviderError::UnknownSession(_))));
     }
 
     #[test]

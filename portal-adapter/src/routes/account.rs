@@ -11,7 +11,7 @@ use crate::Portal;
 use crate::error::PortalError;
 use crate::money;
 use crate::picture;
-use crate::routes::{account_of, masked_cpr, parent_frame, see};
+use crate::routes::{account_of, identifier_of, parent_frame, see};
 use crate::session::Parent;
 use crate::views;
 
@@ -42,7 +42,8 @@ pub(super) async fn show(
     let school = portal.setup.records.school(SchoolId(view.school.0)).map_err(|error| internal(&error))?;
     let page = views::Account {
         form_token: parent.session.form_token.clone(),
-        cpr: masked_cpr(&portal, view.account)?,
+        identifier_label: portal.setup.identify_by.words(frame.w).label,
+        identifier: identifier_of(&portal, view.account)?,
         school: school.map_or_else(|| view.school.to_string(), |school| school.name),
         balance: money::amount(view.balance, frame.language),
         card: view.card.map(|card| card.to_string()),

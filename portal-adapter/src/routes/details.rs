@@ -17,7 +17,7 @@ use crate::money;
 use crate::password;
 use crate::picture;
 use crate::proof;
-use crate::routes::{TokenForm, account_of, bare_frame, forgotten, masked_cpr, parent_frame, pupil_of, see};
+use crate::routes::{TokenForm, account_of, bare_frame, forgotten, identifier_of, parent_frame, pupil_of, see};
 use crate::session::{Parent, blocking};
 use crate::tickets;
 use crate::views::{self, Field, any_problem};
@@ -113,7 +113,8 @@ async fn page(
     let wrong = said.problem.is_some() || [&fields, &mail, &password].iter().any(|fields| any_problem(fields));
     let page = views::Details {
         form_token: parent.session.form_token.clone(),
-        cpr: masked_cpr(portal, view.account)?,
+        identifier_label: portal.setup.identify_by.words(frame.w).label,
+        identifier: identifier_of(portal, view.account)?,
         login_mail: parent.login.mail.clone(),
         balance: money::amount(view.balance, frame.language),
         card: view.card.map(|card| card.to_string()),

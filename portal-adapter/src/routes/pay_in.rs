@@ -110,6 +110,8 @@ pub(super) async fn order(
         (OrderState::Credited, _) => (w.order_credited, "good"),
         (OrderState::Paid, _) => (w.order_paid, "waiting"),
         (OrderState::Started, _) => (w.order_started, "waiting"),
+        (OrderState::Returning, _) => (w.order_returning, "waiting"),
+        (OrderState::Returned, _) => (w.order_returned, "problem"),
         (OrderState::Failed, Some("refused")) => (w.order_failed_refused, "problem"),
         (OrderState::Failed, Some("expired")) => (w.order_failed_expired, "problem"),
         (OrderState::Failed, Some("no_cover")) => (w.order_failed_no_cover, "problem"),
@@ -156,6 +158,8 @@ pub(super) async fn orders_of(
             OrderState::Paid => w.state_paid,
             OrderState::Credited => w.state_credited,
             OrderState::Failed => w.state_failed,
+            OrderState::Returning => w.state_returning,
+            OrderState::Returned => w.state_returned,
         },
     });
     let rows = rows.collect();

@@ -45,17 +45,31 @@ fn page(
     let status =
         if problem.is_some() || any_problem(&fields) { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let form_token = parent.session.form_token.clone();
-    Ok(views::show_with(status, &views::Relations { frame, bar, form_token, own, present, pending, fields, problem }))
+    Ok(views::show_with(
+        status,
+        &views::Relations {
+            how: portal.setup.identify_by.words(frame.w).relation_how,
+            frame,
+            bar,
+            form_token,
+            own,
+            present,
+            pending,
+            fields,
+            problem,
+        },
+    ))
 }
 
 fn fields(portal: &Portal, entry: &Entry, w: &'static crate::words::Words, judged: bool) -> Vec<Field> {
     let check = |problem: Option<&'static str>| problem.filter(|_| judged);
     let card = proof::card(&entry.card, portal.setup.card_length);
+    let identifier = portal.setup.identify_by.words(w);
     vec![
-        Field::new("cpr", w.cpr, &entry.cpr)
+        Field::new("cpr", identifier.label, &entry.cpr)
             .numeric()
-            .hint(w.cpr_how)
-            .problem(check(proof::cpr(&entry.cpr).err().map(|why| proof::cpr_problem(why, w)))),
+            .hint(identifier.hint)
+            .problem(check(proof::identifier(portal, &entry.cpr).err().map(|why| why.words(w)))),
         Field::new("card", w.card_number, &entry.card)
             .hint(w.card_number_where)
             .problem(check(card.is_none().then_some(w.card_wrong))),
@@ -86,16 +100,25 @@ pub(super) async fn add(
     parent.account(number)?;
     let w = super::language_of(&headers).words();
     let fields = fields(&portal, &entry, w, true);
-    let (Ok(cpr), Some(card), false) =
-        (proof::cpr(&entry.cpr), proof::card(&entry.card, portal.setup.card_length), any_problem(&fields))
-    else {
+    let (Ok(identifier), Some(card), false) = (
+        proof::identifier(&portal, &entry.cpr),
+        proof::card(&entry.card, portal.setup.card_length),
+        any_problem(&fields),
+    ) else {
         return page(&portal, &headers, &parent, number, fields, None);
     };
     if portal.limits.proof(visitor, card.as_str()).is_err() {
         return page(&portal, &headers, &parent, number, fields, Some(w.too_many));
     }
-    let Typed::Proved(account) = proof::of_account(&portal, &cpr, card).await? else {
-        return page(&portal, &headers, &parent, number, fields, Some(w.relation_proof_wrong));
+    let Typed::Proved(account) = proof::of_account(&portal, &identifier, card).await? else {
+        return page(
+            &portal,
+            &headers,
+            &parent,
+            number,
+            fields,
+            Some(portal.setup.identify_by.words(w).relation_proof_wrong),
+        );
     };
     if parent.login.accounts.contains(&account.0) {
         return page(&portal, &headers, &parent, number, fields, Some(w.relation_known));

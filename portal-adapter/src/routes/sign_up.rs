@@ -44,6 +44,7 @@ pub(super) struct Entry {
 fn fields(portal: &Portal, entry: &Entry, w: &'static Words, judged: bool) -> Vec<Field> {
     let check = |problem: Option<&'static str>| problem.filter(|_| judged);
     let card = proof::card(&entry.card, portal.setup.card_length);
+    let identifier = portal.setup.identify_by.words(w);
     vec![
         Field::new("name", w.pupil_name, &entry.name).of_kind("text", "name").problem(check(proof::needed(
             &entry.name,
@@ -53,10 +54,10 @@ fn fields(portal: &Portal, entry: &Entry, w: &'static Words, judged: bool) -> Ve
         Field::new("address", w.address, &entry.address)
             .of_kind("text", "street-address")
             .problem(check(proof::needed(&entry.address, 120, w))),
-        Field::new("cpr", w.cpr, &entry.cpr)
+        Field::new("cpr", identifier.label, &entry.cpr)
             .numeric()
-            .hint(w.cpr_how)
-            .problem(check(proof::cpr(&entry.cpr).err().map(|why| proof::cpr_problem(why, w)))),
+            .hint(identifier.hint)
+            .problem(check(proof::identifier(portal, &entry.cpr).err().map(|why| why.words(w)))),
         Field::new("postcode", w.postcode, &entry.postcode)
             .of_kind("text", "postal-code")
             .numeric()
@@ -98,22 +99,25 @@ pub(super) async fn start(
 ) -> Result<Response, PortalError> {
     let language = language_of(&headers);
     let w = language.words();
+    let wrong = portal.setup.identify_by.words(w).proof_wrong;
     let fields = fields(&portal, &entry, w, true);
-    let (Ok(cpr), Some(card), false) =
-        (proof::cpr(&entry.cpr), proof::card(&entry.card, portal.setup.card_length), any_problem(&fields))
-    else {
+    let (Ok(identifier), Some(card), false) = (
+        proof::identifier(&portal, &entry.cpr),
+        proof::card(&entry.card, portal.setup.card_length),
+        any_problem(&fields),
+    ) else {
         return Ok(page(&headers, fields, None));
     };
     let slow = portal.limits.proof(visitor, card.as_str()).and(portal.limits.mail(visitor, &entry.mail));
     if slow.is_err() {
         return Ok(page(&headers, fields, Some(w.too_many)));
     }
-    let Typed::Proved(account) = proof::of_account(&portal, &cpr, card).await? else {
-        return Ok(page(&headers, fields, Some(w.proof_wrong)));
+    let Typed::Proved(account) = proof::of_account(&portal, &identifier, card).await? else {
+        return Ok(page(&headers, fields, Some(wrong)));
     };
     let records = portal.setup.records.clone();
     if !blocking(move || records.logins_on(account)).await?.is_empty() {
-        return Ok(page(&headers, fields, Some(w.proof_wrong)));
+        return Ok(page(&headers, fields, Some(wrong)));
     }
     let secret = secret()?;
     let sign_up = SignUp {

@@ -1,6 +1,5 @@
-//! The statement of a month: as a page that follows along, and as a spreadsheet.
+//! The statement of a month: as a page that follows along, as a spreadsheet, and as a PDF.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
@@ -10,15 +9,15 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use frokost_engine::command::Source;
 use frokost_engine::time::Month;
-use frokost_engine::{AccountId, Amount, Entry, Record};
+use frokost_engine::{AccountId, Amount, CallerId, Entry, Record};
 use serde::Deserialize;
 
 use crate::Portal;
-use crate::engine_link::EngineGone;
 use crate::error::PortalError;
 use crate::money;
+use crate::pdf::{self, Sheet};
 use crate::routes::{account_of, parent_frame};
-use crate::session::Parent;
+use crate::session::{Parent, blocking};
 use crate::views::{self, MonthLink, Posting};
 use crate::words::Language;
 
@@ -40,7 +39,10 @@ pub(super) async fn show(
     Query(choice): Query<Choice>,
 ) -> Result<Response, PortalError> {
     let account = parent.account(number)?;
-    let path = format!("/konto/{number}/kontoudtog");
+    let path = match choice.maaned {
+        Some(month) => format!("/konto/{number}/kontoudtog?maaned={month}"),
+        None => format!("/konto/{number}/kontoudtog"),
+    };
     let (frame, bar) = parent_frame(&portal, &headers, &parent, number, "kontoudtog", path)?;
     let view = account_of(&portal, &parent, number).await?;
     let chosen = choice.maaned.and_then(Month::from_number);
@@ -62,7 +64,7 @@ pub(super) async fn show(
         month: money::month(month, language),
         month_number: month.number(),
         live: month == this_month,
-        postings: postings.iter().rev().map(|record| posting(record, language)).collect(),
+        postings: postings.iter().rev().map(|record| posting(&portal, record, language)).collect(),
         frame,
         bar,
     };
@@ -87,7 +89,7 @@ pub(super) async fn csv(
     let failed = |error: csv::Error| PortalError::Internal(error.to_string());
     sheet.write_record([w.date, w.text, w.amount, w.balance_after]).map_err(failed)?;
     for record in postings.iter().rev() {
-        let row = posting(record, language);
+        let row = posting(&portal, record, language);
         // A text that a spreadsheet would take for a formula stays a text.
         let text = if row.text.starts_with(['=', '+', '-', '@']) { format!("'{}", row.text) } else { row.text };
         let danish = Language::Danish;
@@ -99,6 +101,40 @@ pub(super) async fn csv(
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)], bytes).into_response())
 }
 
+/// A month as a PDF, for printing and for keeping; a screen reader can read it.
+pub(super) async fn pdf(
+    State(portal): State<Portal>,
+    parent: Parent,
+    headers: HeaderMap,
+    Path(number): Path<u64>,
+    Query(choice): Query<Choice>,
+) -> Result<Response, PortalError> {
+    let account = parent.account(number)?;
+    let month = choice.maaned.and_then(Month::from_number).ok_or(PortalError::NotFound)?;
+    let view = account_of(&portal, &parent, number).await?;
+    let (_, postings) = portal.engine.statement(account, month).await?;
+    let language = super::language_of(&headers);
+    let w = language.words();
+    let name = super::pupil_name(&portal, number)?;
+    let mut facts = vec![(w.account, number.to_string())];
+    facts.extend(view.card.map(|card| (w.card_number, card.to_string())));
+    facts.push((w.month, money::month(month, language)));
+    let holder = &portal.setup.holder;
+    let sheet = Sheet {
+        language: language.code(),
+        title: format!("{} – {name}", w.statement),
+        facts,
+        columns: [w.date, w.text, w.amount, w.balance_after],
+        rows: postings.iter().rev().map(|record| posting(&portal, record, language)).collect(),
+        foot: format!("{}, CVR {}", holder.name, holder.cvr),
+        page: w.page,
+    };
+    let _drawing = portal.drawing.acquire().await.map_err(|error| PortalError::Internal(error.to_string()))?;
+    let bytes = blocking(move || pdf::statement(&sheet)).await?;
+    let name = format!("attachment; filename=\"kontoudtog-{number}-{}.pdf\"", month.number());
+    Ok(([(CONTENT_TYPE, "application/pdf".to_owned()), (CONTENT_DISPOSITION, name)], bytes).into_response())
+}
+
 /// Says whenever the balance has changed, for as long as the page is open: a number of no meaning that is another one then.
 pub(super) async fn live(
     State(portal): State<Portal>,
@@ -106,9 +142,7 @@ pub(super) async fn live(
     Path(number): Path<u64>,
 ) -> Result<Response, PortalError> {
     let account = parent.account(number)?;
-    let place = Arc::clone(&portal.watching)
-        .try_acquire_owned()
-        .map_err(|_| PortalError::Engine(EngineGone("too many watch".to_owned())))?;
+    let place = portal.watching.place(&parent.login.mail).ok_or(PortalError::TooMany)?;
     let mut last = None;
     let until = tokio::time::Instant::now() + WATCHED_FOR;
     let changes = async_stream(
@@ -148,11 +182,23 @@ fn async_stream(
     })
 }
 
-fn posting(record: &Record, language: Language) -> Posting {
+/// Which till it was, and at which school.
+fn till(portal: &Portal, caller: CallerId, language: Language) -> String {
+    let Some((name, school)) = (portal.setup.till_names)(caller) else {
+        return format!("{} {caller}", language.words().posting_till);
+    };
+    // A page without the school's name is better than none.
+    match portal.setup.records.school(school) {
+        Ok(Some(school)) => format!("{name}, {}", school.name),
+        Ok(None) | Err(_) => name,
+    }
+}
+
+fn posting(portal: &Portal, record: &Record, language: Language) -> Posting {
     let w = language.words();
     let text = match record.entry {
-        Entry::Purchased { .. } => format!("{} {}", w.posting_purchase, record.key.caller),
-        Entry::Refunded { sale, .. } => format!("{} {}", w.posting_refund, sale.caller),
+        Entry::Purchased { .. } => format!("{} {}", w.posting_purchase, till(portal, record.key.caller, language)),
+        Entry::Refunded { sale, .. } => format!("{} {}", w.posting_refund, till(portal, sale.caller, language)),
         Entry::ToppedUp { order, source: Source::Provider, .. } => format!("{} {order}", w.posting_top_up),
         Entry::ToppedUp { source: Source::Counter, .. } => w.posting_by_hand.to_owned(),
         Entry::ToppedUp { source: Source::Opening, .. } => w.posting_opening.to_owned(),

@@ -1,0 +1,99 @@
+//! A browser without a screen: asks for pages, keeps one cookie, follows nothing.
+
+use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::{Client, Response, StatusCode};
+
+use crate::installation::*;
+
+pub const PASSWORD: &str = "smørrebrød og sild";
+
+pub struct Browser {
+    client: Client,
+    portal: String,
+    pub cookie: String,
+    /// The session's, which every form carries.
+    pub token: String,
+}
+
+impl Browser {
+    pub fn new(server: &Server) -> Browser {
+        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Browser { client, portal: server.portal.clone(), cookie: String::new(), token: String::new() }
+    }
+
+    pub async fn logged_in(server: &Server, mail: &str, account: u64) -> Browser {
+        let mut browser = Browser::new(server);
+        let answer = browser.post("/log-paa", &[("mail", mail), ("password", PASSWORD)]).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        let cookie = answer.headers()[SET_COOKIE].to_str().unwrap();
+        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
+        browser.cookie = cookie.split(';').next().unwrap().to_owned();
+        let page = browser.get(&format!("/konto/{account}")).await.text().await.unwrap();
+        browser.token = page.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        browser
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.client.get(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie).send().await.unwrap()
+    }
+
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Response {
+        let request = self.client.post(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie);
+        request.form(form).send().await.unwrap()
+    }
+
+    /// Pays into an account up to the provider's window, and pays there. Returns the number of the order; nobody comes back to the shop.
+    pub async fn pay_in(&self, account: u64, kroner: &str, card: &str) -> String {
+        let window = self.open_window(account, kroner).await;
+        self.pay(&window, card).await;
+        window.order
+    }
+
+    pub async fn open_window(&self, account: u64, kroner: &str) -> PaymentWindow {
+        let page = self.get(&format!("/konto/{account}/indbetal")).await.text().await.unwrap();
+        let form = Browser::hidden(&page, "form");
+        let fields = [
+            ("token", self.token.as_str()),
+            ("form", &form),
+            ("amount", kroner),
+            ("consent", "yes"),
+            ("receipt", "kvittering@example.dk"),
+        ];
+        let answer = self.post(&format!("/konto/{account}/indbetal"), &fields).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{}", answer.text().await.unwrap());
+        let url = answer.headers()[LOCATION].to_str().unwrap().to_owned();
+        let list = self.get(&format!("/konto/{account}/betalinger")).await.text().await.unwrap();
+        let order = list.split("/ordre/").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        PaymentWindow { url, order }
+    }
+
+    pub async fn pay(&self, window: &PaymentWindow, card: &str) {
+        let fields = [("number", card), ("expiry", "12/39"), ("check", "123"), ("do", "pay")];
+        let answer = self.client.post(&window.url).form(&fields).send().await.unwrap();
+        let page = answer.text().await.unwrap();
+        assert!(page.contains("Betalingen er gennemført."), "{page}");
+    }
+
+    /// A hidden field of a page's form.
+    pub fn hidden(page: &str, name: &str) -> String {
+        let after = page.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap_or_else(|| panic!("no {name}"));
+        after.split('"').next().unwrap().to_owned()
+    }
+}
+
+/// A window of the payment provider that is open.
+pub struct PaymentWindow {
+    pub url: String,
+    pub order: String,
+}
+
+/// Two families with an account and 500 kr. each.
+pub fn two_parents() -> Installation {
+    let home = Installation::new();
+    home.import(2, 500);
+    let password = home.write("password", &format!("{PASSWORD}\n"));
+    for (mail, account) in [("mor@example.dk", "1"), ("far@example.dk", "2")] {
+        home.must(&["parent", "add", mail, "--name", "X", "--accounts", account, "--password-file", lossy(&password)]);
+    }
+    home
+}

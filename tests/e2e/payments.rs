@@ -1,0 +1,152 @@
+//! Payments from the window to the account. What could go wrong: a provider that calls twice, late or never; money that no account can take;
+//! a school that has no CPR numbers; numbers that are given out twice after a restore.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::browser::{Browser, two_parents};
+use crate::installation::*;
+
+const GOOD_CARD: &str = "4111111111111111";
+
+/// Waits until an account is shown with this text.
+async fn shows(home: &Installation, account: &str, text: &str) {
+    let begin = Instant::now();
+    loop {
+        let shown = home.must(&["account", "show", account]);
+        if shown.contains(text) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(15), "it never shows {text}: {shown}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// How many mails with this subject have come.
+fn mails(home: &Installation, subject: &str) -> usize {
+    let folder = home.data().join("mail/new");
+    let files = std::fs::read_dir(folder).map(|files| files.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    files.iter().filter(|file| std::fs::read_to_string(file.path()).unwrap().contains(subject)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_providers_callback_does_the_money_comes_once() {
+    for (callbacks, afterwards) in [("once", 0), ("twice", 1), ("late", 10), ("never", 0)] {
+        let home = two_parents().with("PAYMENT__SANDBOX_CALLBACKS", callbacks);
+        let server = home.serve();
+        let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
+        let order = browser.pay_in(1, "300", GOOD_CARD).await;
+        shows(&home, "1", "balance       800,00 kr.").await;
+        // What comes after that must change nothing.
+        tokio::time::sleep(Duration::from_secs(afterwards)).await;
+        let page = browser.get(&format!("/ordre/{order}")).await.text().await.unwrap();
+        assert!(page.contains("Pengene er på kortet nu"), "{callbacks}: {page}");
+        assert_eq!(home.must(&["account", "statement", "1"]).matches("300,00").count(), 1, "{callbacks}");
+        assert!(home.must(&["account", "show", "1"]).contains("balance       800,00 kr."), "{callbacks}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(mails(&home, "Kvittering for indbetaling"), 1, "{callbacks}");
+        assert_eq!(server.stop(), 0);
+        assert!(home.must(&["verify"]).ends_with("everything holds\n"), "{callbacks}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+}
+
+/// The books are put back to before the account was opened, as after a disaster that took the mirror, too: the provider has money for an account
+/// that nobody knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_that_no_account_can_take_goes_back_to_the_card() {
+    // Served at the same address after a restart.
+    let sandbox = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let home =
+        Installation::new().with("PAYMENT__SANDBOX_CALLBACKS", "never").with("PAYMENT__SANDBOX_LISTEN", &sandbox);
+    home.import(1, 500);
+    let books = ["journal", "journal.head", "mirror", "snapshots", "statements"];
+    let before = home.path("before");
+    std::fs::create_dir(&before).unwrap();
+    for name in books.iter().filter(|name| home.data().join(name).exists()) {
+        copy(&home.data().join(name), &before.join(name));
+    }
+    home.import(2, 500);
+    let password = home.write("password", &format!("{}\n", crate::browser::PASSWORD));
+    home.must(&[
+        "parent",
+        "add",
+        "mor@example.dk",
+        "--name",
+        "X",
+        "--accounts",
+        "1,2",
+        "--password-file",
+        lossy(&password),
+    ]);
+    let server = home.serve();
+    let browser = Browser::logged_in(&server, "mor@example.dk", 2).await;
+    let window = browser.open_window(2, "300").await;
+    assert_eq!(server.stop(), 0);
+    for name in books {
+        drop(std::fs::remove_dir_all(home.data().join(name)));
+        drop(std::fs::remove_file(home.data().join(name)));
+        if before.join(name).exists() {
+            copy(&before.join(name), &home.data().join(name));
+        }
+    }
+    let server = home.serve();
+    browser.pay(&window, GOOD_CARD).await;
+    let begin = Instant::now();
+    let returned = || std::fs::read_to_string(home.data().join("sandbox.json")).unwrap().contains("\"refunded\"");
+    while !returned() {
+        assert!(begin.elapsed() < Duration::from_secs(15), "the money never goes back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    while mails(&home, "Din indbetaling er") == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(20), "nobody is told");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(server.stop(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_school_without_cpr_numbers_uses_birth_dates() {
+    let home = Installation::new().with("PORTAL__IDENTIFY_BY", "birth_date");
+    let list = home.write(
+        "list.csv",
+        &format!("navn;fødselsdato;kortnummer;saldo\nAnna;01-02-2014;{};100\nBo;01-02-2014;{};100\n", card(1), card(2)),
+    );
+    home.must(&["import", lossy(&list), "--school-name", "Sct. Ib"]);
+    // Again it is the same two.
+    assert!(home.must(&["import", lossy(&list)]).contains("0 pupils taken in, 0 completed, 2 unchanged"));
+    let server = home.serve();
+    let browser = Browser::new(&server);
+    let page = browser.get("/opret").await.text().await.unwrap();
+    assert!(page.contains("Fødselsdato") && !page.contains("CPR"), "{page}");
+    let sign_up = async |date: &str, card: &str| {
+        let fields = [
+            ("name", "Anna"),
+            ("address", "Testvej 1"),
+            ("cpr", date),
+            ("postcode", "5000"),
+            ("city", "Odense"),
+            ("mail", "mor@example.dk"),
+            ("card", card),
+        ];
+        browser.post("/opret", &fields).await
+    };
+    for (date, card, says) in [
+        ("31-02-2014", card(1), "Skriv fødselsdatoen som 31-01-2014"),
+        ("02-02-2014", card(1), "Kortnummer og fødselsdato passer ikke sammen"),
+        ("01-02-2014", card(3), "Kortnummer og fødselsdato passer ikke sammen"),
+    ] {
+        let answer = sign_up(date, &card).await;
+        assert_eq!(answer.status(), reqwest::StatusCode::UNPROCESSABLE_ENTITY);
+        let page = answer.text().await.unwrap();
+        assert!(page.contains(says), "{page}");
+    }
+    // The card decides which of the two who share the day it is.
+    assert_eq!(sign_up("1.2.2014", &card(2)).await.status(), reqwest::StatusCode::SEE_OTHER);
+    assert_eq!(server.stop(), 0);
+    assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+}
