@@ -338,21 +338,30 @@ pub(crate) struct LoadArgs {
     /// The server's address; as in the settings if left out.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) server: Option<SocketAddr>,
-    /// How many tills. They are enrolled in the data folder as load-1, load-2 and so on.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) tills: u32,
+    /// A scenario: the name of one that comes with the program (see --list) or a TOML file.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["rate", "in_flight", "seconds", "min", "max"])]
+    pub(crate) scenario: Option<String>,
+    /// List the scenarios that come with the program.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Multiply every rate of the scenario by this.
+    #[arg(long, value_name = "FACTOR", requires = "scenario")]
+    pub(crate) scale: Option<f64>,
+    /// How many tills [default: 16, or the scenario's]. They are enrolled in the data folder as load-1, load-2 and so on.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) tills: Option<u32>,
     /// Open model: sales per second, all tills together, whether or not earlier ones are answered.
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "in_flight")]
     pub(crate) rate: Option<f64>,
     /// Closed loop: sales in flight on each till [default: 1].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) in_flight: Option<u32>,
-    /// How long to measure, in seconds.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) seconds: u64,
-    /// How long to warm up before, in seconds.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3600))]
-    pub(crate) warm_up: u64,
+    /// How long to measure, in seconds [default: 10].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: Option<u64>,
+    /// How long to warm up before, in seconds [default: 2, or the scenario's].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) warm_up: Option<u64>,
     /// The n-th card buys 1/n^EXPONENT as often as the first; uniform if left out.
     #[arg(long, value_name = "EXPONENT")]
     pub(crate) zipf: Option<f64>,
@@ -362,15 +371,24 @@ pub(crate) struct LoadArgs {
     /// The most a sale costs, in kroner.
     #[arg(long, default_value = "0,05")]
     pub(crate) max: Amount,
-    /// Makes the choices: the same seed, the same plan.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// Makes the choices: the same seed, the same plan [default: 1, or the scenario's].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// A threshold, for instance 'p99<20ms'; may be given several times. If one does not hold the exit code is 3.
     #[arg(long, value_name = "THRESHOLD")]
     pub(crate) expect: Vec<Expectation>,
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Write the report as JSON into a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write the report as one HTML page with pictures.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Hold the run against an earlier one, written with --out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,11 @@
 //! The committer: one thread that owns the journal. It takes whatever has queued while the last flush ran as one group,
-//! appends it, and only then lets the group's answers go. A failed flush is final: no retry, no further answer.
+//! appends it, and only then hands the group's answers to the releaser. A failed flush is final: no retry, no further answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::amount::Amount;
 use crate::engine::Fatal;
@@ -14,6 +14,7 @@ use crate::id::{AccountId, Lsn, PersonId, RequestKey};
 use crate::journal::{AppendError, Claim, Journal};
 use crate::outcome::Outcome;
 use crate::pending::Pending;
+use crate::releaser::Release;
 use crate::text::Text;
 use crate::time::Timestamp;
 use crate::watchdog::Busy;
@@ -64,7 +65,8 @@ pub(crate) struct Committer {
     pub(crate) claim: Claim,
     pub(crate) queue: Receiver<Item>,
     pub(crate) group_limit: usize,
-    pub(crate) key_memory_ms: u64,
+    /// Where answers go when what they rest on is durable.
+    pub(crate) releases: mpsc::UnboundedSender<Release>,
     pub(crate) durable: watch::Sender<Lsn>,
     pub(crate) projector: SyncSender<Arc<[Record]>>,
     pub(crate) wishes: Arc<Wishes>,
@@ -85,7 +87,7 @@ impl Committer {
         let mut head = self.claim.head;
         let meter = Meter::new();
         let mut records: Vec<Record> = Vec::new();
-        let mut answers: Vec<(Outcome, Timestamp, Pending)> = Vec::new();
+        let mut answers: Release = Vec::new();
         let mut barriers: Vec<oneshot::Sender<()>> = Vec::new();
         let mut truncate = None;
         let mut stopped = false;
@@ -126,9 +128,8 @@ impl Committer {
                 self.publish(&records);
                 records.clear();
             }
-            for (outcome, at, pending) in answers.drain(..) {
-                meter.answer(&outcome);
-                pending.settle(at, outcome, self.key_memory_ms);
+            if !answers.is_empty() {
+                drop(self.releases.send(std::mem::take(&mut answers)));
             }
             for tell in barriers.drain(..) {
                 // Whoever asked may have gone; nothing to do then.
@@ -169,7 +170,7 @@ impl Committer {
     }
 
     /// The journal failed: say so once, answer nobody, and swallow what still comes until everyone is gone.
-    fn give_up(self, error: AppendError, answers: Vec<(Outcome, Timestamp, Pending)>) {
+    fn give_up(self, error: AppendError, answers: Release) {
         (self.on_fatal)(Fatal::Journal(error));
         for (_, _, pending) in answers {
             pending.silence();
@@ -186,8 +187,6 @@ impl Committer {
 
 /// Counters, looked up once.
 struct Meter {
-    approved: metrics::Counter,
-    viewed: metrics::Counter,
     groups: metrics::Counter,
     records: metrics::Counter,
 }
@@ -195,8 +194,6 @@ struct Meter {
 impl Meter {
     fn new() -> Meter {
         Meter {
-            approved: metrics::counter!("frokost_answers_total", "outcome" => "approved"),
-            viewed: metrics::counter!("frokost_answers_total", "outcome" => "view"),
             groups: metrics::counter!("frokost_journal_groups_total"),
             records: metrics::counter!("frokost_journal_records_total"),
         }
@@ -205,14 +202,5 @@ impl Meter {
     fn group(&self, records: usize) {
         self.groups.increment(1);
         self.records.increment(records as u64);
-    }
-
-    fn answer(&self, outcome: &Outcome) {
-        match outcome {
-            Outcome::Approved(_) => self.approved.increment(1),
-            Outcome::View(_) => self.viewed.increment(1),
-            Outcome::Rejected(why) => metrics::counter!("frokost_answers_total", "outcome" => why.name()).increment(1),
-            Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => {}
-        }
     }
 }

@@ -27,6 +27,7 @@ use crate::pending::SharedWindow;
 use crate::permits::Permits;
 use crate::projector::Projector;
 use crate::recovery::{Recovered, ready};
+use crate::releaser::release;
 use crate::rules::Rules;
 use crate::snapshot::Snapshots;
 use crate::snapshotter::Snapshotter;
@@ -193,6 +194,7 @@ impl Engine {
         let kept = Arc::new(AtomicU64::new(projection.durable_watermark().0));
 
         let (queue, items) = mpsc::channel();
+        let (releases, released) = tokio::sync::mpsc::unbounded_channel();
         let (groups, projector_queue) = mpsc::sync_channel(1024);
         let (durable, durable_now) = watch::channel(claim.head);
         let (projected, projected_now) = watch::channel(projection.watermark());
@@ -220,13 +222,14 @@ impl Engine {
             claim,
             queue: items,
             group_limit: config.group_limit,
-            key_memory_ms: config.rules.key_memory_ms,
+            releases,
             durable,
             projector: groups,
             wishes,
             busy: Arc::clone(&busy),
             on_fatal: Arc::clone(&on_fatal),
         };
+        tokio::spawn(release(released, config.rules.key_memory_ms, Arc::clone(&on_fatal)));
         let projector = Projector {
             projection,
             reader: Arc::clone(&reader),

@@ -32,6 +32,7 @@ pub mod permits;
 mod projector;
 mod recovery;
 pub mod rejection;
+mod releaser;
 pub mod rules;
 pub mod snapshot;
 mod snapshotter;

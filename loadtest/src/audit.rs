@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use frokost_engine::audit::Auditor;
 use frokost_engine::{AccountId, CallerId, CardNumber, Entry, Lsn};
 use frokost_net::{Client, ClientError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::till::{Log, Told};
 
 /// What the audit came to.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Audit {
     /// How many records the journal has.
     pub records: u64,
@@ -121,6 +121,9 @@ pub(crate) async fn audit(
         }
     }
     for log in logs {
+        for sequence in &log.contradictions {
+            audit.find(format!("sale {}-{sequence} was asked for twice and answered in two ways", log.caller));
+        }
         let times = seen.get(&log.caller).map(Vec::as_slice).unwrap_or_default();
         for (n, (sale, times)) in log.sales.iter().zip(times).enumerate() {
             match (sale.told, times) {

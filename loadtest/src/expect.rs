@@ -83,7 +83,7 @@ mod tests {
         assert!(!expect("p99<20ms").holds(&stats), "nothing measured meets nothing");
         let yes = Outcome::Approved(Receipt { lsn: Lsn(1), balance: Amount::ZERO });
         for millis in 1..=100 {
-            stats.decided(&yes, Duration::from_millis(millis));
+            stats.decided(&yes, Duration::from_millis(millis), Duration::from_millis(1));
         }
         assert!(expect("p50<51ms").holds(&stats));
         assert!(!expect("p50 < 50ms").holds(&stats));

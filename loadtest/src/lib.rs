@@ -3,14 +3,17 @@
 
 pub mod audit;
 pub mod expect;
+mod html;
+mod own_cost;
 mod pacer;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod stats;
 mod till;
 
 pub use expect::Expectation;
-pub use plan::{Cards, Plan, Shape};
+pub use plan::{Cards, Plan, Shape, Stage};
 pub use report::Report;
 pub use run::{LoadError, run};

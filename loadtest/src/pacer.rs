@@ -1,32 +1,50 @@
 //! The pacer: a thread of its own that says when a sale is due, in the open model. Timers of the async runtime are a millisecond
-//! coarse, which is more than a sale takes; a sleeping thread is late by some tens of microseconds, and that is measured, too.
+//! coarse, which is more than a sale takes; a sleeping thread is late by some tens of microseconds, and how late it was is reported.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::plan::Schedule;
 use crate::till::Hours;
 
 /// The longest the pacer sleeps before it looks whether it shall stop.
 const NAP: Duration = Duration::from_millis(50);
+/// Said later than this, a sale was not planned when it should have been.
+const LATE: Duration = Duration::from_millis(10);
 
-/// Starts a pacer: the n-th sale is due n/rate after opening, at the tills in turn.
+/// What became of the plan.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Sales that were planned within the measured time.
+    pub(crate) planned: AtomicU64,
+    /// Those of them that were said too late.
+    pub(crate) late: AtomicU64,
+    /// Was it cut short?
+    pub(crate) cut: AtomicBool,
+}
+
+/// Starts a pacer: tells the tills in turn when the schedule says so.
 pub(crate) fn start(
-    rate: f64,
+    schedule: Schedule,
     hours: Hours,
     tills: Vec<mpsc::UnboundedSender<Instant>>,
+    pace: Arc<Pace>,
     stop: watch::Receiver<bool>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let pace = move || {
-        for (n, till) in (0u64..).zip(tills.iter().cycle()) {
-            let due = hours.open + after(n, rate);
+    let run = move || {
+        for (after, till) in schedule.zip(tills.iter().cycle()) {
+            let due = hours.open + after;
             if due >= hours.close {
                 return;
             }
             loop {
                 if *stop.borrow() {
+                    pace.cut.store(true, Ordering::Relaxed);
                     return;
                 }
                 let left = due.saturating_duration_since(Instant::now());
@@ -35,14 +53,13 @@ pub(crate) fn start(
                 }
                 std::thread::sleep(left.min(NAP));
             }
+            if due >= hours.measure {
+                pace.planned.fetch_add(1, Ordering::Relaxed);
+                pace.late.fetch_add(u64::from(due.elapsed() > LATE), Ordering::Relaxed);
+            }
             // A till that is gone sells no more; the report counts what was answered.
             let _ = till.send(due);
         }
     };
-    std::thread::Builder::new().name("frokost-pacer".to_owned()).spawn(pace)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "2^52 sales are not planned")]
-fn after(n: u64, rate: f64) -> Duration {
-    Duration::from_secs_f64(n as f64 / rate)
+    std::thread::Builder::new().name("frokost-pacer".to_owned()).spawn(run)
 }

@@ -5,19 +5,101 @@ use std::time::Duration;
 use frokost_engine::{Amount, CardNumber};
 
 /// How sales are spread over time.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
-    /// Open model: sales happen when they are due, whether or not earlier ones are answered, as pupils do. All tills
-    /// together, per second.
+    /// Open model: sales happen when they are due, whether or not earlier ones are answered, as pupils do.
     Open {
-        /// Sales per second.
-        rate: f64,
+        /// One after the other.
+        stages: Vec<Stage>,
     },
     /// Closed loop: every till keeps this many sales in flight, and sends the next when one is answered.
     Closed {
         /// In flight on each till.
         in_flight: usize,
+        /// How long.
+        duration: Duration,
     },
+}
+
+/// A part of an open run: so many sales per second, all tills together, rising or falling evenly.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stage {
+    /// How long.
+    pub duration: Duration,
+    /// Sales per second at its beginning.
+    pub from: f64,
+    /// And at its end.
+    pub to: f64,
+}
+
+impl Shape {
+    /// The same rate all the time.
+    #[must_use]
+    pub fn steady(rate: f64, duration: Duration) -> Shape {
+        Shape::Open { stages: vec![Stage { duration, from: rate, to: rate }] }
+    }
+
+    /// How long it lasts.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        match self {
+            Shape::Open { stages } => stages.iter().map(|stage| stage.duration).sum(),
+            Shape::Closed { duration, .. } => *duration,
+        }
+    }
+}
+
+/// When sales are due, from the beginning on: the warm-up at the first stage's rate, then the stages.
+#[derive(Debug, Clone)]
+pub(crate) struct Schedule {
+    stages: std::vec::IntoIter<Stage>,
+    now: Option<Stage>,
+    /// When the present stage began, in seconds.
+    begun: f64,
+    /// Sales of the present stage so far; the first of it may be due a fraction of a sale after its beginning.
+    sales: f64,
+}
+
+impl Schedule {
+    pub(crate) fn new(stages: &[Stage], warm_up: Duration) -> Schedule {
+        let first = stages.first().map(|stage| Stage { duration: warm_up, from: stage.from, to: stage.from });
+        let all: Vec<Stage> =
+            first.into_iter().filter(|stage| !stage.duration.is_zero()).chain(stages.iter().copied()).collect();
+        let mut stages = all.into_iter();
+        let now = stages.next();
+        Schedule { stages, now, begun: 0.0, sales: 0.0 }
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        loop {
+            let stage = self.now?;
+            let seconds = stage.duration.as_secs_f64();
+            let whole = (stage.from + stage.to) / 2.0 * seconds;
+            if self.sales < whole {
+                let at = stage.due(self.sales);
+                self.sales += 1.0;
+                return Some(Duration::from_secs_f64(self.begun + at));
+            }
+            self.sales -= whole;
+            self.begun += seconds;
+            self.now = self.stages.next();
+        }
+    }
+}
+
+impl Stage {
+    /// When the `n`-th sale of it is due, in seconds from its beginning: until t there are `from * t + slope * t^2 / 2`.
+    fn due(&self, n: f64) -> f64 {
+        let slope = (self.to - self.from) / self.duration.as_secs_f64();
+        if slope.abs() < 1e-9 {
+            return n / self.from;
+        }
+        (-self.from + (self.from * self.from + 2.0 * slope * n).max(0.0).sqrt()) / slope
+    }
 }
 
 /// Which cards buy how often.
@@ -30,21 +112,27 @@ pub enum Cards {
         /// 0 is uniform, 1 the usual choice.
         exponent: f64,
     },
+    /// All sales are one card's.
+    One,
 }
 
 /// A run.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// What it is called.
+    pub name: String,
     /// How sales are spread over time.
     pub shape: Shape,
-    /// How long it is measured.
-    pub duration: Duration,
     /// How long it runs before it is measured.
     pub warm_up: Duration,
     /// Which cards buy how often.
     pub cards: Cards,
     /// The least and the most a sale costs.
     pub price: (Amount, Amount),
+    /// How likely a sale is to be asked for twice, 0 to 1.
+    pub resend: f64,
+    /// How often every till loses its connection.
+    pub break_every: Option<Duration>,
     /// Makes the choices.
     pub seed: u64,
 }
@@ -54,18 +142,20 @@ pub(crate) struct Chooser {
     random: fastrand::Rng,
     /// For Zipf: the sum of the weights up to each card.
     weights: std::sync::Arc<[f64]>,
+    one: bool,
     price: (Amount, Amount),
 }
 
 impl Chooser {
     pub(crate) fn new(plan: &Plan, till: u64, weights: std::sync::Arc<[f64]>) -> Chooser {
         let random = fastrand::Rng::with_seed(plan.seed.wrapping_mul(1_000_003).wrapping_add(till));
-        Chooser { random, weights, price: plan.price }
+        Chooser { random, weights, one: plan.cards == Cards::One, price: plan.price }
     }
 
     /// The next sale.
     pub(crate) fn next(&mut self, cards: &[CardNumber]) -> Option<(CardNumber, Amount)> {
         let index = match self.weights.last() {
+            _ if self.one => 0,
             Some(total) => {
                 let point = self.random.f64() * total;
                 self.weights.partition_point(|sum| *sum <= point).min(cards.len().saturating_sub(1))
@@ -75,13 +165,18 @@ impl Chooser {
         let price = self.random.i64(self.price.0.ore()..=self.price.1.ore());
         Some((*cards.get(index)?, Amount::from_ore(price)))
     }
+
+    /// A number from 0 to 1.
+    pub(crate) fn random(&mut self) -> f64 {
+        self.random.f64()
+    }
 }
 
-/// The running sums of Zipf's weights; empty for uniform.
+/// The running sums of Zipf's weights; empty for the others.
 #[expect(clippy::cast_precision_loss, reason = "a million cards are far below 2^52")]
 pub(crate) fn weights(cards: Cards, count: usize) -> std::sync::Arc<[f64]> {
     match cards {
-        Cards::Uniform => std::sync::Arc::from([]),
+        Cards::Uniform | Cards::One => std::sync::Arc::from([]),
         Cards::Zipf { exponent } => {
             let mut sum = 0.0;
             (1..=count)
@@ -100,11 +195,13 @@ mod tests {
 
     fn plan(cards: Cards) -> Plan {
         Plan {
-            shape: Shape::Closed { in_flight: 1 },
-            duration: Duration::from_secs(1),
+            name: "test".to_owned(),
+            shape: Shape::Closed { in_flight: 1, duration: Duration::from_secs(1) },
             warm_up: Duration::ZERO,
             cards,
             price: (Amount::from_kroner(10), Amount::from_kroner(40)),
+            resend: 0.0,
+            break_every: None,
             seed: 7,
         }
     }
@@ -129,10 +226,28 @@ mod tests {
         // The weights of 1/n over 100 cards sum to 5.187: the first gets about 19 % of them.
         assert!((3500..4300).contains(&zipf[0]), "{}", zipf[0]);
         assert!(zipf[0] > zipf[9] * 7, "{} {}", zipf[0], zipf[9]);
+        assert_eq!(counts(Cards::One)[0], 20_000);
     }
 
     #[test]
     fn the_same_seed_makes_the_same_plan() {
         assert_eq!(counts(Cards::Uniform), counts(Cards::Uniform));
+    }
+
+    #[test]
+    fn ramps_and_bursts_are_due_when_the_rate_says_so() {
+        let stage = |seconds, from, to| Stage { duration: Duration::from_secs(seconds), from, to };
+        let stages = [stage(10, 0.0, 100.0), stage(5, 100.0, 100.0), stage(1, 1_000.0, 1_000.0), stage(4, 50.0, 0.0)];
+        let due: Vec<f64> = Schedule::new(&stages, Duration::ZERO).map(|at| at.as_secs_f64()).collect();
+        assert!(due.is_sorted());
+        let between = |from: f64, to: f64| due.iter().filter(|at| (from..to).contains(*at)).count();
+        // A ramp has half of what its end would have; the second half of it three quarters.
+        assert!((498..=502).contains(&between(0.0, 10.0)), "{}", between(0.0, 10.0));
+        assert!((373..=377).contains(&between(5.0, 10.0)), "{}", between(5.0, 10.0));
+        assert!((498..=502).contains(&between(10.0, 15.0)));
+        assert!((998..=1_002).contains(&between(15.0, 16.0)));
+        assert!((98..=102).contains(&between(16.0, 20.1)));
+        let warmed = Schedule::new(&[stage(1, 10.0, 10.0)], Duration::from_secs(2)).count();
+        assert_eq!(warmed, 30);
     }
 }

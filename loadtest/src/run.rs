@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use frokost_engine::{CardNumber, Lsn};
@@ -12,11 +13,12 @@ use tokio::time::Instant;
 
 use crate::audit;
 use crate::expect::Expectation;
-use crate::pacer;
-use crate::plan::{Chooser, Plan, Shape, weights};
-use crate::report::Report;
+use crate::own_cost::OwnCost;
+use crate::pacer::{self, Pace};
+use crate::plan::{Chooser, Plan, Schedule, Shape, weights};
+use crate::report::{Report, Second};
 use crate::stats::{Board, Stats};
-use crate::till::{Hours, Till};
+use crate::till::{Brief, Hours, Till, Work};
 
 /// Who takes part.
 #[derive(Debug)]
@@ -66,6 +68,9 @@ pub enum Progress<'a> {
     },
 }
 
+/// Connections that are being made at once.
+const CONNECTING: usize = 32;
+
 /// Runs a plan. `stop` ends it early, and it is reported all the same.
 ///
 /// # Errors
@@ -83,65 +88,94 @@ pub async fn run(
         return Err(LoadError::NoCards);
     }
     let board = Arc::new(Board::default());
-    let dialer = Dialer::towards(cast.server)?;
-    let mut tills = Vec::with_capacity(cast.tills.len());
-    for bundle in cast.tills {
-        tills.push(Arc::new(Till::connect(&dialer, cast.server, bundle, Arc::clone(&board)).await?));
-        progress(Progress::Connected(tills.len()));
-    }
+    let tills = connect(cast.server, cast.tills, plan, &cards, &board, &mut progress).await?;
 
     let open = Instant::now() + Duration::from_millis(50);
     let measure = open + plan.warm_up;
-    let hours = Hours { open, measure, close: measure + plan.duration };
-    let weights = weights(plan.cards, cards.len());
+    let hours = Hours { open, measure, close: measure + plan.shape.duration() };
+    let own = OwnCost::begin();
+    let pace = Arc::new(Pace::default());
     let mut selling = tokio::task::JoinSet::new();
     let mut due = Vec::new();
-    for (number, till) in (0u64..).zip(&tills) {
-        till.measure_from(hours.measure);
-        let chooser = Chooser::new(plan, number, Arc::clone(&weights));
-        let (till, cards) = (Arc::clone(till), Arc::clone(&cards));
-        match plan.shape {
+    for till in tills {
+        let work = match &plan.shape {
             Shape::Open { .. } => {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 due.push(sender);
-                selling.spawn(till.sell_when_due(receiver, chooser, cards));
+                Work::Due(receiver)
             }
-            Shape::Closed { in_flight } => {
-                selling.spawn(till.sell_in_loops(in_flight, hours, chooser, cards, stop.clone()));
-            }
-        }
+            Shape::Closed { in_flight, .. } => Work::Loops(*in_flight),
+        };
+        selling.spawn(till.sell(work, hours, stop.clone()));
     }
-    if let Shape::Open { rate } = plan.shape {
-        pacer::start(rate, hours, due, stop.clone()).map_err(|error| LoadError::Till(error.to_string()))?;
+    if let Shape::Open { stages } = &plan.shape {
+        let schedule = Schedule::new(stages, plan.warm_up);
+        pacer::start(schedule, hours, due, Arc::clone(&pace), stop.clone())
+            .map_err(|error| LoadError::Till(error.to_string()))?;
     }
 
+    let mut seconds = Vec::new();
     if !plan.warm_up.is_zero() {
-        watch_until(hours.measure, open, true, &board, &stop, &mut progress).await;
+        watch_until(hours.measure, open, true, &board, &stop, &mut progress, &mut seconds).await;
     }
-    watch_until(hours.close, open, false, &board, &stop, &mut progress).await;
-    // The rate is of what was planned within this time; answers that come after it still count, and their latency says so.
+    watch_until(hours.close, open, false, &board, &stop, &mut progress, &mut seconds).await;
+    // The rate is of what was planned and answered within this time. Answers that come after it have their latency counted, and no more:
+    // who gets behind and catches up when it is over has not kept the rate.
+    let in_time = board.total().answered();
     let elapsed =
         Instant::now().min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
+    let own_share = own.share();
+    let mut logs = Vec::with_capacity(selling.len());
     while let Some(ended) = selling.join_next().await {
-        ended.map_err(|error| LoadError::Till(error.to_string()))?;
+        logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
     }
     let stats = board.total();
-
-    let mut logs = Vec::with_capacity(tills.len());
-    for till in tills {
-        till.close().await;
-        let till = Arc::into_inner(till).ok_or_else(|| LoadError::Till("it is still selling".to_owned()))?;
-        logs.push(till.into_log());
-    }
     let audit = audit::audit(&operator, &logs, |at, of| progress(Progress::Audit { at, of })).await?;
     operator.close().await;
 
-    let mut report = Report::new(&stats, elapsed, plan.shape, audit);
+    let mut report = Report::new(plan, &stats, in_time, elapsed, audit);
     report.tills = logs.len();
     report.cards = cards.len();
-    report.seed = plan.seed;
-    report.expectations = expectations.iter().map(|e| (e.to_string(), e.holds(&stats))).collect();
+    report.seconds = seconds;
+    report.own_cpu_share = own_share;
+    if let Shape::Open { .. } = plan.shape {
+        let planned = pace.planned.load(Ordering::Relaxed);
+        report.plan(planned, pace.late.load(Ordering::Relaxed), pace.cut.load(Ordering::Relaxed));
+    }
+    report.expectations.extend(expectations.iter().map(|e| (e.to_string(), e.holds(&stats))));
     Ok(report)
+}
+
+/// Connects every till, many at once.
+async fn connect(
+    server: SocketAddr,
+    bundles: Vec<Bundle>,
+    plan: &Plan,
+    cards: &Arc<[CardNumber]>,
+    board: &Arc<Board>,
+    progress: &mut impl FnMut(Progress<'_>),
+) -> Result<Vec<Till>, LoadError> {
+    let dialer = Dialer::towards(server)?;
+    let weights = weights(plan.cards, cards.len());
+    let mut tills = Vec::with_capacity(bundles.len());
+    let mut waiting = bundles.into_iter().enumerate();
+    let mut connecting = tokio::task::JoinSet::new();
+    loop {
+        while connecting.len() < CONNECTING
+            && let Some((number, bundle)) = waiting.next()
+        {
+            let chooser = Chooser::new(plan, number as u64, Arc::clone(&weights));
+            let (dialer, plan) = (dialer.clone(), plan.clone());
+            let (cards, board) = (Arc::clone(cards), Arc::clone(board));
+            connecting.spawn(async move {
+                let brief = Brief { number, plan: &plan, chooser, cards, board };
+                Till::connect(&dialer, server, bundle, brief).await
+            });
+        }
+        let Some(connected) = connecting.join_next().await else { return Ok(tills) };
+        tills.push(connected.map_err(|error| LoadError::Till(error.to_string()))??);
+        progress(Progress::Connected(tills.len()));
+    }
 }
 
 async fn watch_until(
@@ -151,8 +185,10 @@ async fn watch_until(
     board: &Board,
     stop: &watch::Receiver<bool>,
     progress: &mut impl FnMut(Progress<'_>),
+    seconds: &mut Vec<Second>,
 ) {
     let mut stop = stop.clone();
+    let mut last = Instant::now();
     loop {
         let next = (Instant::now() + Duration::from_secs(1)).min(until);
         let stopped = tokio::select! {
@@ -161,6 +197,8 @@ async fn watch_until(
         };
         let stats = board.look();
         progress(Progress::Second { warming_up, elapsed: open.elapsed(), stats: &stats });
+        seconds.push(Second::of(&stats, open.elapsed(), last.elapsed(), warming_up));
+        last = Instant::now();
         if stopped || Instant::now() >= until {
             return;
         }

@@ -16,12 +16,20 @@ const LONGEST_NS: u64 = 60_000_000_000;
 pub struct Stats {
     /// Latencies in nanoseconds, three digits exact.
     pub latency: Histogram<u64>,
+    /// The same from the moment a sale was sent: what the server took, without the wait for those before.
+    pub raw: Histogram<u64>,
+    /// Latencies of those that were refused.
+    pub refused_latency: Histogram<u64>,
     /// How many sales were answered with a yes.
     pub approved: u64,
     /// How many were refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// How many were sent again because the answer was `Busy`, `Unavailable` or lost.
     pub resent: u64,
+    /// How many connections were lost on purpose.
+    pub broken: u64,
+    /// How many of the sales that were asked for twice on purpose had both answers.
+    pub repeated: u64,
     /// How many sales never had an answer, however often they were sent; their time until then is among the latencies.
     pub given_up: u64,
     /// Errors of the connection, by message.
@@ -30,19 +38,34 @@ pub struct Stats {
 
 impl Default for Stats {
     fn default() -> Stats {
-        let latency = Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are sound");
-        Stats { latency, approved: 0, refused: BTreeMap::new(), given_up: 0, resent: 0, errors: BTreeMap::new() }
+        let histogram = || Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are sound");
+        Stats {
+            latency: histogram(),
+            raw: histogram(),
+            refused_latency: histogram(),
+            approved: 0,
+            refused: BTreeMap::new(),
+            given_up: 0,
+            resent: 0,
+            repeated: 0,
+            broken: 0,
+            errors: BTreeMap::new(),
+        }
     }
 }
 
 impl Stats {
     /// Counts a sale that was decided.
-    pub fn decided(&mut self, outcome: &Outcome, latency: Duration) {
+    pub fn decided(&mut self, outcome: &Outcome, latency: Duration, raw: Duration) {
         match outcome {
             Outcome::Approved(_) => self.approved += 1,
-            Outcome::Rejected(why) => *self.refused.entry(why.name()).or_default() += 1,
+            Outcome::Rejected(why) => {
+                *self.refused.entry(why.name()).or_default() += 1;
+                self.refused_latency.saturating_record(nanos(latency));
+            }
             Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => return,
         }
+        self.raw.saturating_record(nanos(raw));
         self.took(latency);
     }
 
@@ -53,7 +76,29 @@ impl Stats {
     }
 
     fn took(&mut self, latency: Duration) {
-        self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NS));
+        self.latency.saturating_record(nanos(latency));
+    }
+
+    /// Adds what another has counted.
+    pub fn add(&mut self, other: &Stats) {
+        for (to, from) in [
+            (&mut self.latency, &other.latency),
+            (&mut self.raw, &other.raw),
+            (&mut self.refused_latency, &other.refused_latency),
+        ] {
+            to.add(from).expect("all have the same bounds");
+        }
+        self.approved += other.approved;
+        self.resent += other.resent;
+        self.repeated += other.repeated;
+        self.broken += other.broken;
+        self.given_up += other.given_up;
+        for (why, count) in &other.refused {
+            *self.refused.entry(why).or_default() += count;
+        }
+        for (error, count) in &other.errors {
+            *self.errors.entry(error.clone()).or_default() += count;
+        }
     }
 
     /// How many sales were decided.
@@ -63,30 +108,49 @@ impl Stats {
     }
 }
 
-/// Where all tills count: what was planned within the measured time, and what came since the last look.
+fn nanos(latency: Duration) -> u64 {
+    u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NS)
+}
+
+/// Tills share so many seats: one for all would have them wait for each other, one for each would take a megabyte a till.
+const SEATS: usize = 8;
+
+/// Where all tills count: what came since the last look, and what was planned within the measured time.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
+    seats: [Seat; SEATS],
+}
+
+#[derive(Debug, Default)]
+struct Seat {
     window: Mutex<Stats>,
     total: Mutex<Stats>,
 }
 
 impl Board {
-    /// Counts something about a sale; `measured` says that it was planned after the warm-up.
-    pub(crate) fn count(&self, measured: bool, with: impl Fn(&mut Stats)) {
-        with(&mut lock(&self.window));
-        if measured {
-            with(&mut lock(&self.total));
-        }
+    /// Where the till with that number counts: the window, and the total of what was planned after the warm-up.
+    pub(crate) fn seat(&self, till: usize) -> (MutexGuard<'_, Stats>, MutexGuard<'_, Stats>) {
+        let [first, ..] = &self.seats;
+        let seat = self.seats.get(till % SEATS).unwrap_or(first);
+        (lock(&seat.window), lock(&seat.total))
     }
 
     /// What came since the last look.
     pub(crate) fn look(&self) -> Stats {
-        std::mem::take(&mut *lock(&self.window))
+        let mut all = Stats::default();
+        for seat in &self.seats {
+            all.add(&std::mem::take(&mut *lock(&seat.window)));
+        }
+        all
     }
 
     /// What was planned within the measured time.
     pub(crate) fn total(&self) -> Stats {
-        lock(&self.total).clone()
+        let mut all = Stats::default();
+        for seat in &self.seats {
+            all.add(&lock(&seat.total));
+        }
+        all
     }
 }
 

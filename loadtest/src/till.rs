@@ -1,22 +1,30 @@
-//! One till: connects, sells according to plan, asks again when it has no answer, and remembers what it was told for the audit.
+//! One till in one task: sells according to plan, asks again when it has no answer, comes back when its connection breaks, and remembers
+//! what it was told for the audit.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use frokost_engine::{Amount, CallerId, CardNumber, Command, Lsn, Outcome, Sequence};
 use frokost_net::client::Dialer;
-use frokost_net::{Bundle, Client};
-use std::net::SocketAddr;
+use frokost_net::conversation::{Asker, Listener};
+use frokost_net::wire::{Request, Response};
+use frokost_net::{Bundle, ClientError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::plan::Chooser;
-use crate::stats::Board;
+use crate::plan::{Chooser, Plan};
+use crate::stats::{Board, Stats};
 
 /// How often a sale without an answer is sent again.
 const TRIES: u32 = 50;
 /// How long to wait before.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Longer than anything the server lets a request wait.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a till tries to come back.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a till was told about one sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +48,8 @@ pub(crate) struct Log {
     pub(crate) caller: CallerId,
     pub(crate) first: u64,
     pub(crate) sales: Vec<Sale>,
+    /// Sales that were asked for twice and answered in two ways.
+    pub(crate) contradictions: Vec<u64>,
 }
 
 /// When a run begins and ends.
@@ -51,17 +61,53 @@ pub(crate) struct Hours {
     pub(crate) close: Instant,
 }
 
+/// Where a till's sales come from.
+pub(crate) enum Work {
+    /// The pacer says when one is due.
+    Due(mpsc::UnboundedReceiver<Instant>),
+    /// So many are kept in flight.
+    Loops(usize),
+}
+
+/// A sale that is on its way.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    sale: usize,
+    planned: Instant,
+    sent: Instant,
+    tries: u32,
+    /// The second of two that ask for the same: it must be answered like the first, and is not counted.
+    repeat: bool,
+}
+
 pub(crate) struct Till {
-    client: Client,
+    number: usize,
     dialer: Dialer,
     server: SocketAddr,
     bundle: Bundle,
     board: Arc<Board>,
-    /// Set when the run begins.
-    measure_from: std::sync::OnceLock<Instant>,
-    log: Mutex<Log>,
-    /// A connection that is being made anew, shared by all sales that wait for it.
-    renewed: tokio::sync::Mutex<Option<Client>>,
+    asker: Asker,
+    listener: Listener,
+    log: Log,
+    chooser: Chooser,
+    cards: Arc<[CardNumber]>,
+    flights: HashMap<u64, Flight>,
+    next_tag: u64,
+    /// When to ask again for what, in order.
+    again: VecDeque<(Instant, u64)>,
+    resend: f64,
+    /// When the connection is next to be lost on purpose.
+    breaks: Option<(Duration, Instant)>,
+    measure: Instant,
+}
+
+/// What a till is to do.
+pub(crate) struct Brief<'a> {
+    pub(crate) number: usize,
+    pub(crate) plan: &'a Plan,
+    pub(crate) chooser: Chooser,
+    pub(crate) cards: Arc<[CardNumber]>,
+    pub(crate) board: Arc<Board>,
 }
 
 impl Till {
@@ -69,140 +115,235 @@ impl Till {
         dialer: &Dialer,
         server: SocketAddr,
         bundle: Bundle,
-        board: Arc<Board>,
-    ) -> Result<Till, frokost_net::ClientError> {
-        let (client, welcome) = dialer.connect(server, &bundle).await?;
-        // Above every number an earlier run of the same till can have used.
-        let first = welcome.now.0 << 16;
-        let log = Mutex::new(Log { caller: welcome.caller, first, sales: Vec::new() });
+        brief: Brief<'_>,
+    ) -> Result<Till, ClientError> {
+        let (asker, listener, welcome) = dialer.converse(server, &bundle).await?;
+        let Brief { number, plan, chooser, cards, board } = brief;
+        let log = Log {
+            caller: welcome.caller,
+            // Above every number an earlier run of the same till can have used.
+            first: welcome.now.0 << 16,
+            sales: Vec::new(),
+            contradictions: Vec::new(),
+        };
+        let now = Instant::now();
         Ok(Till {
-            client,
+            number,
             dialer: dialer.clone(),
             server,
             bundle,
             board,
-            measure_from: std::sync::OnceLock::new(),
+            asker,
+            listener,
             log,
-            renewed: tokio::sync::Mutex::new(None),
+            chooser,
+            cards,
+            flights: HashMap::new(),
+            next_tag: 0,
+            again: VecDeque::new(),
+            resend: plan.resend,
+            breaks: plan.break_every.map(|every| (every, now + every)),
+            measure: now,
         })
     }
 
-    /// Open model: sells whenever `due` says so, and waits for the last answers.
-    pub(crate) async fn sell_when_due(
-        self: Arc<Till>,
-        mut due: mpsc::UnboundedReceiver<Instant>,
-        mut chooser: Chooser,
-        cards: Arc<[CardNumber]>,
-    ) {
-        let mut selling = tokio::task::JoinSet::new();
-        while let Some(planned) = due.recv().await {
-            let Some((card, amount)) = chooser.next(&cards) else { break };
-            let sequence = self.begin(card, amount);
-            let till = Arc::clone(&self);
-            selling.spawn(async move { till.finish(sequence, card, amount, planned).await });
-            while selling.try_join_next().is_some() {}
+    /// Sells until there is no more work and everything is answered or given up.
+    pub(crate) async fn sell(mut self, mut work: Work, hours: Hours, stop: watch::Receiver<bool>) -> Log {
+        self.measure = hours.measure;
+        if let Some((every, next)) = &mut self.breaks {
+            // Not all of them in the same moment.
+            *next = hours.open + every.mul_f64(self.chooser.random());
         }
-        selling.join_all().await;
-    }
-
-    /// Closed loop: keeps so many sales in flight until the hours are over or `stop` says so.
-    pub(crate) async fn sell_in_loops(
-        self: Arc<Till>,
-        in_flight: usize,
-        hours: Hours,
-        chooser: Chooser,
-        cards: Arc<[CardNumber]>,
-        stop: watch::Receiver<bool>,
-    ) {
-        let chooser = Arc::new(Mutex::new(chooser));
-        let mut loops = tokio::task::JoinSet::new();
-        for _ in 0..in_flight {
-            let (till, cards, stop, chooser) =
-                (Arc::clone(&self), Arc::clone(&cards), stop.clone(), Arc::clone(&chooser));
-            loops.spawn(async move {
-                tokio::time::sleep_until(hours.open).await;
-                while Instant::now() < hours.close && !*stop.borrow() {
-                    let next = chooser.lock().unwrap_or_else(PoisonError::into_inner).next(&cards);
-                    let Some((card, amount)) = next else { return };
-                    let sequence = till.begin(card, amount);
-                    till.finish(sequence, card, amount, Instant::now()).await;
+        tokio::time::sleep_until(hours.open).await;
+        let (mut due, mut answers) = (Vec::new(), Vec::new());
+        let mut no_more = false;
+        loop {
+            if let Work::Loops(most) = work {
+                no_more = Instant::now() >= hours.close || *stop.borrow();
+                while !no_more && self.flights.len() < most {
+                    no_more = !self.begin(Instant::now());
                 }
-            });
+            }
+            if no_more && self.flights.is_empty() {
+                self.asker.close();
+                return self.log;
+            }
+            if self.asker.send().await.is_err() {
+                self.come_back(None).await;
+                continue;
+            }
+            let wake = self.next_wake();
+            tokio::select! {
+                heard = self.listener.hear(&mut answers) => match heard {
+                    Ok(()) => self.take(&mut answers),
+                    Err(error) => self.come_back(Some(error)).await,
+                },
+                many = next_due(&mut work, &mut due), if !no_more => {
+                    no_more = many == 0;
+                    for planned in due.drain(..) {
+                        no_more |= !self.begin(planned);
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => self.after_a_while().await,
+            }
         }
-        loops.join_all().await;
     }
 
-    /// Says from when on sales are measured.
-    pub(crate) fn measure_from(&self, from: Instant) {
-        let _ = self.measure_from.set(from);
+    /// Begins a sale; false if nobody can buy.
+    fn begin(&mut self, planned: Instant) -> bool {
+        let Some((card, amount)) = self.chooser.next(&self.cards) else { return false };
+        self.log.sales.push(Sale { card, amount, told: Told::Nothing });
+        let sale = self.log.sales.len() - 1;
+        let twice = self.resend > 0.0 && self.chooser.random() < self.resend;
+        for repeat in [false, true].into_iter().take(1 + usize::from(twice)) {
+            let tag = self.next_tag;
+            self.next_tag += 1;
+            self.flights.insert(tag, Flight { sale, planned, sent: Instant::now(), tries: 0, repeat });
+            self.ask(tag, sale);
+        }
+        true
     }
 
-    pub(crate) fn into_log(self) -> Log {
-        self.log.into_inner().unwrap_or_else(PoisonError::into_inner)
+    fn ask(&mut self, tag: u64, sale: usize) {
+        let Some(Sale { card, amount, .. }) = self.log.sales.get(sale).copied() else { return };
+        let asked = Command::Purchase { card, amount }.into();
+        self.asker.ask(tag, &Request::Command { sequence: Sequence(self.log.first + sale as u64), asked });
     }
 
-    pub(crate) async fn close(&self) {
-        self.client.close().await;
-    }
-
-    /// Gives a sale its number and writes it down.
-    fn begin(&self, card: CardNumber, amount: Amount) -> Sequence {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.sales.push(Sale { card, amount, told: Told::Nothing });
-        Sequence(log.first + log.sales.len() as u64 - 1)
-    }
-
-    async fn finish(&self, sequence: Sequence, card: CardNumber, amount: Amount, planned: Instant) {
-        let command = Command::Purchase { card, amount };
-        let measured = self.measure_from.get().is_some_and(|from| planned >= *from);
-        let mut client = match self.client.ended() {
-            None => self.client.clone(),
-            Some(_) => self.renew().await.unwrap_or_else(|| self.client.clone()),
-        };
-        for _ in 0..TRIES {
-            match client.command(sequence, command).await {
-                Ok(outcome @ (Outcome::Approved(_) | Outcome::Rejected(_))) => {
-                    let latency = planned.elapsed();
-                    self.told(sequence, &outcome);
-                    self.board.count(measured, |stats| stats.decided(&outcome, latency));
-                    return;
+    fn take(&mut self, answers: &mut Vec<(u64, Response)>) {
+        let now = Instant::now();
+        let measure = self.measure;
+        let (mut window, mut total) = self.board.seat(self.number);
+        for (tag, response) in answers.drain(..) {
+            let Response::Outcome(outcome) = response else { continue };
+            let mut count = |planned: Instant, with: &dyn Fn(&mut Stats)| {
+                with(&mut window);
+                if planned >= measure {
+                    with(&mut total);
                 }
-                Ok(Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_)) => {}
-                Err(error) => {
-                    self.board.count(measured, |stats| *stats.errors.entry(error.to_string()).or_default() += 1);
-                    if let Some(renewed) = self.renew().await {
-                        client = renewed;
+            };
+            match outcome {
+                Outcome::Approved(_) | Outcome::Rejected(_) => {
+                    let Some(flight) = self.flights.remove(&tag) else { continue };
+                    let told = match outcome {
+                        Outcome::Approved(receipt) => Told::Approved(receipt.lsn),
+                        Outcome::Rejected(_)
+                        | Outcome::View(_)
+                        | Outcome::Busy
+                        | Outcome::OutOfSpace
+                        | Outcome::Unavailable => Told::Refused,
+                    };
+                    if let Some(sale) = self.log.sales.get_mut(flight.sale) {
+                        if sale.told != Told::Nothing && sale.told != told {
+                            self.log.contradictions.push(self.log.first + flight.sale as u64);
+                        }
+                        sale.told = told;
+                    }
+                    if flight.repeat {
+                        count(flight.planned, &|stats| stats.repeated += 1);
+                    } else {
+                        let (latency, raw) = (now - flight.planned, now - flight.sent);
+                        count(flight.planned, &|stats| stats.decided(&outcome, latency, raw));
+                    }
+                }
+                Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => {
+                    let Some(flight) = self.flights.get_mut(&tag) else { continue };
+                    flight.tries += 1;
+                    let (planned, tries) = (flight.planned, flight.tries);
+                    if tries > TRIES {
+                        self.flights.remove(&tag);
+                        count(planned, &|stats| stats.abandoned(now - planned));
+                    } else {
+                        count(planned, &|stats| stats.resent += 1);
+                        self.again.push_back((now + PAUSE, tag));
                     }
                 }
             }
-            self.board.count(measured, |stats| stats.resent += 1);
+        }
+    }
+
+    /// When there will be something to do even if nothing comes.
+    fn next_wake(&self) -> Instant {
+        let again = self.again.front().map(|(at, _)| *at);
+        let breaks = self.breaks.map(|(_, at)| at);
+        let latest = Instant::now() + Duration::from_secs(1);
+        again.into_iter().chain(breaks).min().unwrap_or(latest).min(latest)
+    }
+
+    async fn after_a_while(&mut self) {
+        let now = Instant::now();
+        if let Some((every, next)) = &mut self.breaks
+            && *next <= now
+        {
+            *next = now + *every;
+            self.asker.close();
+            {
+                let (mut window, mut total) = self.board.seat(self.number);
+                window.broken += 1;
+                total.broken += 1;
+            }
+            return self.come_back(None).await;
+        }
+        while let Some((at, tag)) = self.again.front().copied()
+            && at <= now
+        {
+            self.again.pop_front();
+            if let Some(flight) = self.flights.get(&tag).copied() {
+                self.ask(tag, flight.sale);
+            }
+        }
+        if self.flights.values().any(|flight| now - flight.sent > ANSWER_WITHIN + PAUSE * flight.tries) {
+            self.come_back(Some(ClientError::TimedOut)).await;
+        }
+    }
+
+    /// Connects again and asks again for everything that is open; what cannot be had in time is given up.
+    async fn come_back(&mut self, error: Option<ClientError>) {
+        let begin = Instant::now();
+        let mut error = error;
+        loop {
+            if let Some(error) = error.take() {
+                let (mut window, mut total) = self.board.seat(self.number);
+                for stats in [&mut *window, &mut *total] {
+                    *stats.errors.entry(error.to_string()).or_default() += 1;
+                }
+            }
+            match self.dialer.converse(self.server, &self.bundle).await {
+                Ok((asker, listener, _)) => {
+                    (self.asker, self.listener) = (asker, listener);
+                    break;
+                }
+                Err(_) if begin.elapsed() > BACK_WITHIN => {
+                    let (mut window, mut total) = self.board.seat(self.number);
+                    for (_, flight) in self.flights.drain() {
+                        window.abandoned(flight.planned.elapsed());
+                        total.abandoned(flight.planned.elapsed());
+                    }
+                    return;
+                }
+                Err(again) => error = Some(again),
+            }
             tokio::time::sleep(PAUSE).await;
         }
-        let after = planned.elapsed();
-        self.board.count(measured, |stats| stats.abandoned(after));
-    }
-
-    fn told(&self, sequence: Sequence, outcome: &Outcome) {
-        let told = match outcome {
-            Outcome::Approved(receipt) => Told::Approved(receipt.lsn),
-            Outcome::Rejected(_) => Told::Refused,
-            Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => Told::Nothing,
-        };
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = usize::try_from(sequence.0 - log.first).unwrap_or(usize::MAX);
-        if let Some(sale) = log.sales.get_mut(index) {
-            sale.told = told;
+        self.again.clear();
+        let open: Vec<(u64, usize)> = self.flights.iter().map(|(tag, flight)| (*tag, flight.sale)).collect();
+        let (mut window, mut total) = self.board.seat(self.number);
+        window.resent += open.len() as u64;
+        total.resent += open.len() as u64;
+        drop((window, total));
+        for (tag, sale) in open {
+            if let Some(flight) = self.flights.get_mut(&tag) {
+                flight.sent = Instant::now();
+            }
+            self.ask(tag, sale);
         }
     }
+}
 
-    /// A connection that works, if one can be had; made once for everyone who waits.
-    async fn renew(&self) -> Option<Client> {
-        let mut renewed = self.renewed.lock().await;
-        if let Some(client) = renewed.as_ref().filter(|client| client.ended().is_none()) {
-            return Some(client.clone());
-        }
-        let (client, _) = self.dialer.connect(self.server, &self.bundle).await.ok()?;
-        *renewed = Some(client.clone());
-        Some(client)
+/// The sales that are due by now; waits for the first. None when the pacer has ended.
+async fn next_due(work: &mut Work, due: &mut Vec<Instant>) -> usize {
+    match work {
+        Work::Due(receiver) => receiver.recv_many(due, 256).await,
+        Work::Loops(_) => std::future::pending().await,
     }
 }

@@ -114,6 +114,25 @@ impl Dialer {
     /// # Errors
     /// [`ClientError`] that says what is wrong: no server, an untrusted one, or one that refuses us.
     pub async fn connect(&self, server: SocketAddr, bundle: &Bundle) -> Result<(Client, Welcome), ClientError> {
+        let (connection, send, receive) = self.open(server, bundle).await?;
+        let (outgoing, to_write) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared { waiting: Mutex::default() });
+        tokio::spawn(write(send, to_write));
+        tokio::spawn(read(receive, connection.clone(), server, Arc::clone(&shared)));
+        let client = Client { connection, own: None, shared, outgoing };
+        // A certificate that the server refuses shows only now: the client's half of the handshake succeeds before.
+        match client.ask(&Request::Hello).await? {
+            Response::Welcome(welcome) => Ok((client, welcome)),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// A connection and its one stream.
+    pub(crate) async fn open(
+        &self,
+        server: SocketAddr,
+        bundle: &Bundle,
+    ) -> Result<(Connection, SendStream, RecvStream), ClientError> {
         let config = client_config(bundle)?;
         let connecting = self
             .endpoint
@@ -125,16 +144,7 @@ impl Dialer {
             Err(_) => return Err(ClientError::NoServer(server)),
         };
         let (send, receive) = connection.open_bi().await.map_err(|error| explain(server, &error))?;
-        let (outgoing, to_write) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { waiting: Mutex::default() });
-        tokio::spawn(write(send, to_write));
-        tokio::spawn(read(receive, connection.clone(), server, Arc::clone(&shared)));
-        let client = Client { connection, own: None, shared, outgoing };
-        // A certificate that the server refuses shows only now: the client's half of the handshake succeeds before.
-        match client.ask(&Request::Hello).await? {
-            Response::Welcome(welcome) => Ok((client, welcome)),
-            _ => Err(ClientError::Confused),
-        }
+        Ok((connection, send, receive))
     }
 }
 
@@ -351,7 +361,7 @@ async fn read(mut receive: RecvStream, connection: Connection, server: SocketAdd
     waiting.answers.clear();
 }
 
-fn reset_reason(why: VarInt) -> String {
+pub(crate) fn reset_reason(why: VarInt) -> String {
     let reason = match u32::try_from(why.into_inner()) {
         Ok(code::MALFORMED) => "it could not read what we sent",
         Ok(code::TOO_LARGE) => "we sent something too large",
@@ -362,7 +372,7 @@ fn reset_reason(why: VarInt) -> String {
     format!("{reason} (code {why})")
 }
 
-fn explain(address: SocketAddr, error: &ConnectionError) -> ClientError {
+pub(crate) fn explain(address: SocketAddr, error: &ConnectionError) -> ClientError {
     match error {
         ConnectionError::TimedOut => ClientError::NoServer(address),
         ConnectionError::TransportError(transport) => ClientError::Untrusted { address, why: transport.to_string() },

@@ -3,6 +3,7 @@
 //! It carries requests in and answers out. It decides nothing about money and stores nothing but a till's own outbox.
 
 pub mod client;
+pub mod conversation;
 pub mod enrol;
 pub mod identity;
 pub mod outbox;

@@ -180,16 +180,18 @@ async fn write(
             return;
         }
         let mut written = 0;
+        // In this order, without throwing dice each time: what is rare first, so that it is not kept waiting.
         tokio::select! {
+            biased;
+            Some((tag, response)) = others.recv() => {
+                response.encode(tag, &mut out);
+                written = 1;
+            }
             many = outcomes.recv_many(&mut batch, MANY) => {
                 for (tag, outcome) in batch.drain(..) {
                     encode_outcome(&outcome, tag, &mut out);
                 }
                 written = many;
-            }
-            Some((tag, response)) = others.recv() => {
-                response.encode(tag, &mut out);
-                written = 1;
             }
             fault = &mut faulted, if !finishing => match fault {
                 Ok(error) => {

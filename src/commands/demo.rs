@@ -227,11 +227,13 @@ async fn lunch_rush(node: &Node, args: &DemoArgs) -> anyhow::Result<Report> {
         operator: node.core.operator.clone(),
     };
     let plan = Plan {
-        shape: Shape::Open { rate: f64::from(args.rate) },
-        duration: Duration::from_secs(args.seconds),
+        name: "lunch".to_owned(),
+        shape: Shape::steady(f64::from(args.rate), Duration::from_secs(args.seconds)),
         warm_up: Duration::ZERO,
         cards: Cards::Zipf { exponent: 0.3 },
         price: (Amount::from_kroner(8), Amount::from_kroner(34)),
+        resend: 0.0,
+        break_every: None,
         seed: node.core.engine.durable().0,
     };
     println!("lunch: {} tills, {} sales/s planned, {} s", args.tills, args.rate, args.seconds);

@@ -55,7 +55,7 @@ impl Live {
 
 /// One second's rate, latency, and what was said.
 fn second(stats: &Stats) -> String {
-    let latency = Latency::of(stats);
+    let latency = Latency::of(&stats.latency);
     let mut line = format!(
         "{:>6} sales/s  p50 {}  p99 {}  approved {}",
         stats.answered(),

@@ -1,12 +1,14 @@
 //! `frokost load`: many tills against a running server, then the audit.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use frokost_engine::{Role, SchoolId};
 use frokost_loadtest::run::Cast;
-use frokost_loadtest::{Cards, Plan, Shape};
+use frokost_loadtest::scenario::{BUILT_IN, Scenario};
+use frokost_loadtest::{Cards, Expectation, Plan, Report, Shape};
 use frokost_net::{Authority, Bundle, Identity};
 use tokio::sync::watch;
 
@@ -18,14 +20,31 @@ use crate::exit;
 use crate::node::loopback_of;
 use crate::settings::Settings;
 
+/// What a run without a scenario does where nothing is said.
+const TILLS: u32 = 16;
+const SECONDS: u64 = 10;
+const WARM_UP: u64 = 2;
+
 pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
+    if args.list {
+        for (_, text) in BUILT_IN {
+            let scenario = Scenario::read(text)?;
+            println!("{:<14} {}", scenario.name, scenario.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let settings = Settings::read(&args.settings, &[])?;
-    let plan = plan(&args)?;
+    let (plan, tills, expectations) = plan(&args)?;
+    // Before anything is measured: a file that cannot be read or written is said now.
+    let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
+    for file in args.html.iter().chain(&args.out) {
+        std::fs::write(file, "").with_context(|| format!("{} cannot be written", file.display()))?;
+    }
     let folder = DataFolder::existing(&settings.data)?;
     let authority = folder.authority()?;
     let cast = Cast {
         server: args.server.or(folder.serving_at()).unwrap_or(loopback_of(settings.tills.listen)),
-        tills: till_bundles(&authority, "load", args.tills, SchoolId(0))?,
+        tills: till_bundles(&authority, "load", tills, SchoolId(0))?,
         operator: folder.own_bundle(&authority, "operator", Role::Operator)?,
     };
     // Ctrl-C ends the run early; it is audited and reported all the same.
@@ -38,13 +57,25 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     let live = Live::new();
     let tills = cast.tills.len();
     let report =
-        frokost_loadtest::run(cast, &plan, &args.expect, stopped, |progress| live.show(&progress, tills)).await;
+        frokost_loadtest::run(cast, &plan, &expectations, stopped, |progress| live.show(&progress, tills)).await;
     live.end();
     let report = report?;
+    let json = serde_json::to_string_pretty(&report)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("{json}");
     } else {
         print!("{report}");
+        if let Some(before) = &baseline {
+            print!("{}", report.against(before));
+        }
+    }
+    if let Some(file) = &args.out {
+        std::fs::write(file, json).with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    if let Some(file) = &args.html {
+        let page =
+            report.html(baseline.as_ref()).map_err(|why| anyhow::anyhow!("the report cannot be drawn: {why}"))?;
+        std::fs::write(file, page).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     Ok(if !report.audit.sound() {
         ExitCode::from(exit::UNSOUND)
@@ -55,20 +86,57 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
+fn read_baseline(file: &Path) -> anyhow::Result<Report> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("the baseline {}", file.display()))?;
+    let report: Report = serde_json::from_str(&text)
+        .with_context(|| format!("{} is no report of this version; write one with --out", file.display()))?;
+    Ok(report)
+}
+
+/// What is to be done, by how many tills, and what is expected of it.
+fn plan(args: &LoadArgs) -> anyhow::Result<(Plan, u32, Vec<Expectation>)> {
+    let (mut plan, tills, mut expectations) = match &args.scenario {
+        Some(name) => {
+            let scenario = scenario(name)?;
+            let plan = scenario.plan(args.scale.unwrap_or(1.0)).with_context(|| format!("the scenario {name}"))?;
+            (plan, scenario.tills, scenario.expectations()?)
+        }
+        None => (flags(args)?, TILLS, Vec::new()),
+    };
+    if let Some(exponent) = args.zipf {
+        anyhow::ensure!((0.0..=10.0).contains(&exponent), "--zipf {exponent} is not between 0 and 10");
+        plan.cards = Cards::Zipf { exponent };
+    }
+    if let Some(seed) = args.seed {
+        plan.seed = seed;
+    }
+    if let Some(warm_up) = args.warm_up {
+        plan.warm_up = Duration::from_secs(warm_up);
+    }
+    expectations.extend(args.expect.iter().cloned());
+    Ok((plan, args.tills.unwrap_or(tills), expectations))
+}
+
+/// One that comes with the program, or a file.
+fn scenario(name: &str) -> anyhow::Result<Scenario> {
+    if let Some(scenario) = Scenario::built_in(name) {
+        return Ok(scenario);
+    }
+    let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    let text = std::fs::read_to_string(name).with_context(|| {
+        format!("'{name}' is neither a file nor one of the scenarios {}; see `frokost load --list`", known.join(", "))
+    })?;
+    Scenario::read(&text).with_context(|| format!("the scenario {name}"))
+}
+
+fn flags(args: &LoadArgs) -> anyhow::Result<Plan> {
+    let duration = Duration::from_secs(args.seconds.unwrap_or(SECONDS));
     let shape = match args.rate {
         Some(rate) => {
             anyhow::ensure!(rate.is_finite() && (0.1..=10_000_000.0).contains(&rate), "--rate {rate} is no rate");
-            Shape::Open { rate }
+            Shape::steady(rate, duration)
         }
-        None => Shape::Closed { in_flight: usize::try_from(args.in_flight.unwrap_or(1))? },
-    };
-    let cards = match args.zipf {
-        Some(exponent) => {
-            anyhow::ensure!((0.0..=10.0).contains(&exponent), "--zipf {exponent} is not between 0 and 10");
-            Cards::Zipf { exponent }
-        }
-        None => Cards::Uniform,
+        None => Shape::Closed { in_flight: usize::try_from(args.in_flight.unwrap_or(1))?, duration },
     };
     anyhow::ensure!(
         args.min.is_positive() && args.min <= args.max,
@@ -77,15 +145,16 @@ fn plan(args: &LoadArgs) -> anyhow::Result<Plan> {
         args.max
     );
     Ok(Plan {
+        name: "load".to_owned(),
         shape,
-        duration: Duration::from_secs(args.seconds),
-        warm_up: Duration::from_secs(args.warm_up),
-        cards,
+        warm_up: Duration::from_secs(WARM_UP),
+        cards: Cards::Uniform,
         price: (args.min, args.max),
-        seed: args.seed,
+        resend: 0.0,
+        break_every: None,
+        seed: 1,
     })
 }
-
 /// Bundles for tills named after `prefix`, enrolled as far as they are not.
 pub(crate) fn till_bundles(
     authority: &Authority,

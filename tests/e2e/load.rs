@@ -12,7 +12,7 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     let ran = home.run(&[&args[..], &["--expect", "p50<10s"]].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(report["schema"], 1);
+    assert_eq!(report["schema"], 2);
     assert_eq!(report["tills"], 4);
     assert_eq!(report["model"], "open");
     let refused: u64 = report["refused"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
@@ -42,4 +42,58 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     assert_eq!(missed.code, 3, "{missed:?}");
     assert!(missed.out.contains("p50<1us: NOT HELD"), "{}", missed.out);
     assert!(missed.err.contains("sales/s"), "no progress was shown: {}", missed.err);
+}
+
+/// A scenario from a file, with everything a network does; then its page, its JSON, and a run held against it.
+#[test]
+fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_down() {
+    let home = Installation::new();
+    home.import(50, 5_000);
+    let _server = home.serve();
+    let scenario = "name = 'short'\nabout = 'a test'\ntills = 8\nresend = 0.3\nbreak_every_s = 1\nexpect = ['p50<10s']\n\
+        [[stage]]\nseconds = 2\nrate = 200\nramp = true\n[[stage]]\nseconds = 2\nrate = 200\n";
+    let file = home.write("short.toml", scenario);
+    let args = ["load", "--scenario", lossy(&file), "--out", "first.json", "--html", "first.html", "--json"];
+    let ran = home.run(&args);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&report["name"], &report["tills"]), (&"short".into(), &8.into()));
+    let planned = report["planned"].as_u64().unwrap();
+    assert!((590..=610).contains(&planned), "{planned} were planned, half of the ramp and the whole of the rest");
+    assert!(report["broken"].as_u64() > Some(8), "no connection was lost: this shows nothing");
+    assert!(report["repeated"].as_u64().unwrap() > planned / 5, "nothing was asked for twice: this shows nothing");
+    assert_eq!(report["audit"]["found"], report["audit"]["approved"]);
+    assert!(report["seconds"].as_array().unwrap().len() >= 4);
+    let counted: u64 = report["histogram_us"].as_array().unwrap().iter().map(|class| class[1].as_u64().unwrap()).sum();
+    assert_eq!(counted, planned, "every planned sale is in the histogram");
+    let page = std::fs::read_to_string(home.path("first.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("everything that was expected held"));
+
+    let again = home.run(&["load", "--scenario", lossy(&file), "--scale", "0.5", "--baseline", "first.json"]);
+    assert_eq!(again.code, 0, "{again:?}");
+    assert!(again.out.contains("against   short"), "{}", again.out);
+    let listed = home.must(&["load", "--list"]);
+    assert_eq!(listed.lines().count(), 7, "{listed}");
+    for (args, says) in [
+        (vec!["load", "--scenario", "nothing"], "neither a file nor one of the scenarios lunch-rush"),
+        (vec!["load", "--scenario", "steady", "--rate", "3"], "cannot be used with"),
+        (vec!["load", "--baseline", "short.toml"], "is no report of this version"),
+        (vec!["load", "--html", "/nonexistent/x.html"], "cannot be written"),
+    ] {
+        let ran = home.run(&args);
+        assert!(ran.code != 0 && ran.err.contains(says), "{args:?}: {ran:?}");
+    }
+}
+
+/// What cannot be kept up with is said, and fails the run.
+#[test]
+fn a_rate_that_is_not_achieved_fails_the_run() {
+    let home = Installation::new();
+    home.import(50, 9_000);
+    let _server = home.serve();
+    // In a debug build, with everything on two cores, this is far too much.
+    let ran = home.run(&["load", "--tills", "8", "--rate", "60000", "--seconds", "2", "--warm-up", "0"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.out.contains("NOT HELD"), "{}", ran.out);
+    assert!(ran.out.contains("approved sales are in the journal, once each"), "{}", ran.out);
 }

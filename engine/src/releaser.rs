@@ -1,0 +1,59 @@
+//! The releaser: a task that lets answers go once what they rest on is durable. Not the committer's own work: the next group can be written
+//! meanwhile, and whoever waits is woken from within the runtime, which costs a fraction of waking from outside.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::engine::Fatal;
+use crate::outcome::Outcome;
+use crate::pending::Pending;
+use crate::time::Timestamp;
+
+/// The answers of a group, in order. Bounded by permits like everything that is in flight.
+pub(crate) type Release = Vec<(Outcome, Timestamp, Pending)>;
+
+/// Lets one group's answers go after the other, for as long as there is a committer.
+pub(crate) async fn release(
+    mut groups: mpsc::UnboundedReceiver<Release>,
+    key_memory_ms: u64,
+    on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
+) {
+    let meter = Meter::new();
+    while let Some(group) = groups.recv().await {
+        let settled = catch_unwind(AssertUnwindSafe(|| {
+            for (outcome, at, pending) in group {
+                meter.answer(&outcome);
+                pending.settle(at, outcome, key_memory_ms);
+            }
+        }));
+        if settled.is_err() {
+            return on_fatal(Fatal::Panicked);
+        }
+    }
+}
+
+/// Counters, looked up once.
+struct Meter {
+    approved: metrics::Counter,
+    viewed: metrics::Counter,
+}
+
+impl Meter {
+    fn new() -> Meter {
+        Meter {
+            approved: metrics::counter!("frokost_answers_total", "outcome" => "approved"),
+            viewed: metrics::counter!("frokost_answers_total", "outcome" => "view"),
+        }
+    }
+
+    fn answer(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Approved(_) => self.approved.increment(1),
+            Outcome::View(_) => self.viewed.increment(1),
+            Outcome::Rejected(why) => metrics::counter!("frokost_answers_total", "outcome" => why.name()).increment(1),
+            Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => {}
+        }
+    }
+}

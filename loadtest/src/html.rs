@@ -1,0 +1,215 @@
+//! The report as one page that needs nothing else: the figures, rate and latency over time, and how the latencies are spread.
+
+use std::fmt::Write as _;
+
+use plotters::prelude::*;
+
+use crate::report::{Latency, Report, readable};
+
+type Drawing = Result<(), Box<dyn std::error::Error>>;
+
+const GREEN: RGBColor = RGBColor(20, 87, 63);
+const ORANGE: RGBColor = RGBColor(196, 98, 16);
+const RED: RGBColor = RGBColor(155, 28, 28);
+const SIZE: (u32, u32) = (900, 300);
+
+impl Report {
+    /// The page.
+    ///
+    /// # Errors
+    /// If a picture cannot be drawn.
+    pub fn html(&self, before: Option<&Report>) -> Result<String, String> {
+        let drawn = |error: Box<dyn std::error::Error>| error.to_string();
+        let (mut rate, mut time, mut spread) = (String::new(), String::new(), String::new());
+        self.draw_rate(&mut rate).map_err(drawn)?;
+        self.draw_time(&mut time).map_err(drawn)?;
+        self.draw_spread(&mut spread, before).map_err(drawn)?;
+        let mut text = self.to_string();
+        if let Some(before) = before {
+            text.push_str(&self.against(before));
+        }
+        let mut page = String::new();
+        let name = escaped(&self.name);
+        let held = self.expectations.values().all(|held| *held) && self.audit.sound();
+        let verdict = if held { "everything that was expected held" } else { "NOT everything that was expected held" };
+        // Writing to a string cannot fail.
+        let _ = write!(
+            page,
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}</title>\
+             <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\n\
+             <h1>{name}: {verdict}</h1>\n{}\n\
+             <h2>Sales a second</h2>\n{rate}\n<h2>Latency over time</h2>\n{time}\n\
+             <h2>How latencies are spread</h2>\n{spread}\n<h2>All of it</h2>\n<pre>{}</pre>\n</body></html>\n",
+            self.table(before),
+            escaped(&text)
+        );
+        Ok(page)
+    }
+
+    fn table(&self, before: Option<&Report>) -> String {
+        let mut rows = String::new();
+        let mut row = |what: &str, latency: Latency| {
+            let _ = write!(rows, "<tr><th scope=\"row\">{what}</th>");
+            for value in [latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max] {
+                let _ = write!(rows, "<td>{}</td>", readable(value));
+            }
+            rows.push_str("</tr>\n");
+        };
+        row("latency", self.latency_us);
+        row("from when it was sent", self.raw_latency_us);
+        if let Some(before) = before {
+            row("before", before.latency_us);
+        }
+        format!(
+            "<p>{} tills, {} model, {:.0} s: {:.0} sales/s.</p>\n<table><thead><tr><th></th><th scope=\"col\">p50</th><th scope=\"col\">p90</th>\
+             <th scope=\"col\">p99</th><th scope=\"col\">p99.9</th><th scope=\"col\">longest</th></tr></thead><tbody>\n{rows}</tbody></table>",
+            self.tills, self.model, self.measured_s, self.achieved_rate
+        )
+    }
+
+    fn end(&self) -> f64 {
+        self.seconds.last().map_or(1.0, |second| second.at_s.max(1.0))
+    }
+
+    fn draw_rate(&self, into: &mut String) -> Drawing {
+        let most = self.seconds.iter().map(|second| second.rate).fold(1.0, f64::max) * 1.1;
+        let area = SVGBackend::with_string(into, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .x_label_area_size(30)
+            .y_label_area_size(70)
+            .build_cartesian_2d(0.0..self.end(), 0.0..most)?;
+        chart.configure_mesh().x_desc("seconds; shaded: warm-up").y_desc("sales/s").draw()?;
+        let warm = self.seconds.iter().filter(|second| second.warming_up).map(|second| second.at_s).fold(0.0, f64::max);
+        chart.draw_series([Rectangle::new([(0.0, 0.0), (warm, most)], BLACK.mix(0.06).filled())])?;
+        let line = |value: fn(&crate::report::Second) -> f64| {
+            self.seconds.iter().map(move |second| (second.at_s, value(second))).collect::<Vec<_>>()
+        };
+        chart.draw_series(LineSeries::new(line(|second| second.rate), GREEN.stroke_width(2)))?;
+        area.present()?;
+        Ok(())
+    }
+
+    fn draw_time(&self, into: &mut String) -> Drawing {
+        let millis = |value: f64| (value / 1e3).max(0.01);
+        let most = self.seconds.iter().map(|second| millis(second.latency_us.max)).fold(1.0, f64::max) * 1.5;
+        let area = SVGBackend::with_string(into, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .x_label_area_size(30)
+            .y_label_area_size(70)
+            .build_cartesian_2d(0.0..self.end(), (0.05..most).log_scale())?;
+        chart.configure_mesh().x_desc("seconds").y_desc("ms").draw()?;
+        for (name, colour, pick) in [
+            ("p50", GREEN, (|latency| latency.p50) as fn(&Latency) -> f64),
+            ("p99", ORANGE, |latency| latency.p99),
+            ("longest", RED, |latency| latency.max),
+        ] {
+            let points = self.seconds.iter().filter(|second| second.rate > 0.0);
+            let points = points.map(|second| (second.at_s, millis(pick(&second.latency_us))));
+            chart
+                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        }
+        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+        area.present()?;
+        Ok(())
+    }
+
+    /// How many of a hundred sales took longer than so long: both axes by tens.
+    fn draw_spread(&self, into: &mut String, before: Option<&Report>) -> Drawing {
+        let runs: Vec<(&str, RGBColor, &Report)> =
+            before.map(|before| ("before", ORANGE, before)).into_iter().chain([("this run", GREEN, self)]).collect();
+        let most = runs.iter().map(|(_, _, run)| run.latency_us.max / 1e3).fold(1.0, f64::max) * 1.5;
+        let area = SVGBackend::with_string(into, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .x_label_area_size(30)
+            .y_label_area_size(70)
+            .build_cartesian_2d((0.05..most).log_scale(), (0.001..100.0_f64).log_scale())?;
+        chart.configure_mesh().x_desc("ms").y_desc("% took longer").draw()?;
+        for (name, colour, run) in runs {
+            chart
+                .draw_series(LineSeries::new(run.longer_than(), colour.stroke_width(2)))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        }
+        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+        area.present()?;
+        Ok(())
+    }
+
+    /// Milliseconds, and the percentage that took longer.
+    #[expect(clippy::cast_precision_loss, reason = "2^52 sales are not measured")]
+    fn longer_than(&self) -> Vec<(f64, f64)> {
+        let all: u64 = self.histogram_us.iter().map(|(_, count)| count).sum();
+        let mut left = all;
+        let mut points = Vec::new();
+        for (micros, count) in &self.histogram_us {
+            left -= count;
+            let share = left as f64 / all.max(1) as f64 * 100.0;
+            if share >= 0.001 {
+                points.push(((micros / 1e3).max(0.05), share));
+            }
+        }
+        points
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2320}\
+svg{max-width:100%;height:auto}table{border-collapse:collapse}th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid #d5d9d3}\
+pre{background:#f4f5f2;padding:1rem;overflow:auto}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use frokost_engine::{Amount, Lsn, Outcome, Receipt};
+
+    use crate::audit::Audit;
+    use crate::plan::{Cards, Plan, Shape};
+    use crate::report::{Report, Second};
+    use crate::stats::Stats;
+
+    #[test]
+    fn the_page_has_its_pictures_in_it_and_fetches_nothing() {
+        let mut stats = Stats::default();
+        let yes = Outcome::Approved(Receipt { lsn: Lsn(1), balance: Amount::ZERO });
+        for micros in 1..2_000 {
+            stats.decided(&yes, Duration::from_micros(micros), Duration::from_micros(micros));
+        }
+        let plan = Plan {
+            name: "a <run>".to_owned(),
+            shape: Shape::steady(100.0, Duration::from_secs(2)),
+            warm_up: Duration::ZERO,
+            cards: Cards::Uniform,
+            price: (Amount::from_ore(1), Amount::from_ore(2)),
+            resend: 0.0,
+            break_every: None,
+            seed: 1,
+        };
+        let mut report = Report::new(&plan, &stats, stats.answered(), Duration::from_secs(2), Audit::default());
+        report.seconds =
+            (1..3).map(|n| Second::of(&stats, Duration::from_secs(n), Duration::from_secs(1), n == 1)).collect();
+        let page = report.html(Some(&report)).unwrap();
+        assert_eq!(page.matches("<svg").count(), 3);
+        assert!(page.contains("a &lt;run&gt;") && page.contains("1.00 x"));
+        let fetched = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!fetched.contains("http") && !fetched.contains("src="), "it fetches something");
+        // Nothing measured is no reason to fall.
+        let empty = Report::new(&plan, &Stats::default(), 0, Duration::from_secs(1), Audit::default());
+        assert!(empty.html(None).is_ok());
+        // And what was written is read again.
+        let text = serde_json::to_string(&report).unwrap();
+        let again = serde_json::from_str::<Report>(&text).unwrap();
+        assert!((again.latency_us.p99 - report.latency_us.p99).abs() < 0.001 && again.histogram_us.len() > 1_000);
+    }
+}

@@ -1,0 +1,113 @@
+//! The lean client: one stream, held by one task, that asks as fast as it can and takes answers as they come. No map of who waits, no task in
+//! between: what a load tester needs so as not to be the slower half. Everybody else uses [`crate::Client`].
+
+use std::net::SocketAddr;
+
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+
+use crate::client::{ClientError, Dialer, explain, reset_reason};
+use crate::enrol::Bundle;
+use crate::wire::frame::{self, RESPONSE_LIMIT};
+use crate::wire::{Request, Response, Welcome, code};
+
+/// The asking half of a conversation.
+#[derive(Debug)]
+pub struct Asker {
+    connection: Connection,
+    send: SendStream,
+    out: Vec<u8>,
+}
+
+/// The half that hears answers.
+#[derive(Debug)]
+pub struct Listener {
+    connection: Connection,
+    server: SocketAddr,
+    receive: RecvStream,
+    /// What was read and is no whole frame yet.
+    pending: Vec<u8>,
+    incoming: Vec<u8>,
+}
+
+impl Dialer {
+    /// Connects and asks the server who we are.
+    ///
+    /// # Errors
+    /// [`ClientError`], as [`Dialer::connect`].
+    pub async fn converse(
+        &self,
+        server: SocketAddr,
+        bundle: &Bundle,
+    ) -> Result<(Asker, Listener, Welcome), ClientError> {
+        let (connection, send, receive) = self.open(server, bundle).await?;
+        let mut asker = Asker { connection: connection.clone(), send, out: Vec::new() };
+        let (pending, incoming) = (Vec::new(), vec![0; 16 * 1024]);
+        let mut listener = Listener { connection, server, receive, pending, incoming };
+        asker.ask(u64::MAX, &Request::Hello);
+        asker.send().await?;
+        let mut answers = Vec::new();
+        listener.hear(&mut answers).await?;
+        match answers.pop() {
+            Some((u64::MAX, Response::Welcome(welcome))) => Ok((asker, listener, welcome)),
+            Some(_) | None => Err(ClientError::Confused),
+        }
+    }
+}
+
+impl Asker {
+    /// Puts a question beside those that are not sent yet. The answer bears its tag.
+    pub fn ask(&mut self, tag: u64, request: &Request) {
+        request.encode(tag, &mut self.out);
+    }
+
+    /// Sends what was put down.
+    ///
+    /// # Errors
+    /// [`ClientError::Lost`] if the connection has ended.
+    pub async fn send(&mut self) -> Result<(), ClientError> {
+        if !self.out.is_empty() {
+            self.send.write_all(&self.out).await.map_err(|error| ClientError::Lost(error.to_string()))?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the conversation. What is in flight is not waited for.
+    pub fn close(&self) {
+        self.connection.close(VarInt::from_u32(code::BYE), b"bye");
+    }
+}
+
+impl Listener {
+    /// Waits for answers and adds what has come, by their tags. May be given up while it waits; nothing is lost then.
+    ///
+    /// # Errors
+    /// [`ClientError`] if there will be none any more.
+    pub async fn hear(&mut self, answers: &mut Vec<(u64, Response)>) -> Result<(), ClientError> {
+        let before = answers.len();
+        while answers.len() == before {
+            let length = match self.receive.read(&mut self.incoming).await {
+                Ok(Some(length)) => length,
+                Ok(None) => return Err(ClientError::Closed("the stream was finished".to_owned())),
+                Err(quinn::ReadError::Reset(why)) => return Err(ClientError::Closed(reset_reason(why))),
+                Err(error) => {
+                    return Err(match self.connection.close_reason() {
+                        Some(reason) => explain(self.server, &reason),
+                        None => ClientError::Lost(error.to_string()),
+                    });
+                }
+            };
+            self.pending.extend_from_slice(self.incoming.get(..length).unwrap_or_default());
+            let mut done = 0;
+            let sent = |error: frame::FrameError| ClientError::Lost(format!("the server sent {error}"));
+            while let Some((frame, length)) =
+                frame::split(self.pending.get(done..).unwrap_or_default(), RESPONSE_LIMIT).map_err(sent)?
+            {
+                answers.push((frame.tag, Response::decode(&frame).map_err(sent)?));
+                done += length;
+            }
+            self.pending.drain(..done);
+        }
+        Ok(())
+    }
+}
