@@ -296,6 +296,9 @@ pub(crate) struct TillArgs {
     /// The price of that sale, in kroner.
     #[arg(long, requires = "card")]
     pub(crate) amount: Option<Amount>,
+    /// Keep the picture of the pupil whose card was read last in this file, for a display beside the till.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
     /// The language of the display.
     #[arg(long, value_enum, default_value_t = Lang::Da)]
     pub(crate) lang: Lang,

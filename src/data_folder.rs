@@ -109,6 +109,10 @@ impl DataFolder {
         Ok(Authority::load_or_create(&self.0.join("pki"))?)
     }
 
+    pub(crate) fn pictures(&self) -> PathBuf {
+        self.0.join("pictures")
+    }
+
     pub(crate) fn sandbox_book(&self) -> PathBuf {
         self.0.join("sandbox.json")
     }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
 use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, Role, SchoolId, Timestamp};
-use frokost_net::server::BackupDesk;
+use frokost_net::server::Desks;
 use frokost_net::{Authority, Bundle, Server};
 use frokost_persistence::Records;
 use frokost_portal::payment::sandbox::Sandbox;
@@ -53,7 +53,7 @@ impl Core {
         folder: &DataFolder,
         store: Store,
         listen: SocketAddr,
-        desk: impl FnOnce(&Engine) -> BackupDesk,
+        desks: impl FnOnce(&Engine) -> Desks,
     ) -> anyhow::Result<Core> {
         let authority = folder.authority()?;
         let operator = folder.own_bundle(&authority, "operator", Role::Operator)?;
@@ -69,8 +69,8 @@ impl Core {
             on_fatal: Arc::new(stop_at_once),
         };
         let engine = Engine::start(ports, config).await.context("the engine does not start")?;
-        let desk = desk(&engine);
-        let server = Server::start(listen, &authority.server()?, engine.clone(), clock, desk)?;
+        let desks = desks(&engine);
+        let server = Server::start(listen, &authority.server()?, engine.clone(), clock, desks)?;
         Ok(Core { engine, server, authority, operator })
     }
 
@@ -111,8 +111,12 @@ impl Node {
         let records = folder.records()?;
         let key = sealing_key(&settings, &records)?;
         let recorder = metrics_recorder()?;
-        let desk = |engine: &Engine| crate::backup::desk(folder.clone(), records.clone(), engine.clone());
-        let core = Core::start(&folder, store, settings.tills.listen, desk).await?;
+        let pictures = folder.pictures();
+        let desks = |engine: &Engine| Desks {
+            backups: crate::backup::desk(folder.clone(), records.clone(), engine.clone()),
+            pictures: Arc::new(move |account| std::fs::read(frokost_portal::picture_file(&pictures, account)).ok()),
+        };
+        let core = Core::start(&folder, store, settings.tills.listen, desks).await?;
 
         let engine_address = loopback_of(core.server.address());
         folder.note_serving(engine_address)?;
@@ -146,7 +150,7 @@ impl Node {
             identify_by: settings.portal.identify_by,
             card_length: settings.portal.card_length,
             mail: settings.mail_setup(),
-            pictures: folder.path().join("pictures"),
+            pictures: folder.pictures(),
             till_names: till_names(&folder)?,
             behind_proxy: settings.portal.behind_proxy,
         };

@@ -36,7 +36,7 @@ impl Operator {
     pub(crate) async fn connect_in(folder: &DataFolder, settings: &Settings) -> anyhow::Result<Operator> {
         let (core, address, bundle) = match Store::open(folder, settings) {
             Ok(store) => {
-                let core = Core::start(folder, store, ([127, 0, 0, 1], 0).into(), |_| backup::no_desk()).await?;
+                let core = Core::start(folder, store, ([127, 0, 0, 1], 0).into(), |_| backup::no_desks()).await?;
                 let (address, bundle) = (core.server.address(), core.operator.clone());
                 (Some(core), address, bundle)
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use frokost_engine::time::Month;
 use frokost_engine::wishes::Wish;
-use frokost_engine::{AccountId, Asked, Lsn, Outcome, Query, Record, Sequence};
+use frokost_engine::{AccountId, Asked, CardNumber, Lsn, Outcome, Query, Record, Sequence};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -248,6 +248,18 @@ impl Client {
     pub async fn wishes(&self, after: AccountId) -> Result<Result<Vec<Wish>, Outcome>, ClientError> {
         match self.ask(&Request::Query(Query::Wishes { after })).await? {
             Response::Wishes(wishes) => Ok(Ok(wishes)),
+            Response::Outcome(outcome) => Ok(Err(outcome)),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// The picture of the pupil whose card it is, a JPEG, empty if there is none; or the outcome that came instead.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn picture(&self, card: CardNumber) -> Result<Result<Vec<u8>, Outcome>, ClientError> {
+        match self.ask(&Request::Picture { card }).await? {
+            Response::Picture(jpeg) => Ok(Ok(jpeg)),
             Response::Outcome(outcome) => Ok(Err(outcome)),
             _ => Err(ClientError::Confused),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use frokost_engine::{CallerId, Clock, Engine};
+use frokost_engine::{AccountId, CallerId, Clock, Engine};
 use quinn::{Connection, Endpoint, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -45,6 +45,18 @@ pub enum ServerError {
 /// Who makes backups: starts one if none is being made, and tells how far it has come. One that has ended is told once.
 pub type BackupDesk = Arc<dyn Fn() -> Progress + Send + Sync>;
 
+/// Finds the picture of an account's pupil, a JPEG; nothing if there is none. May read a file.
+pub type PictureDesk = Arc<dyn Fn(AccountId) -> Option<Vec<u8>> + Send + Sync>;
+
+/// What is asked of the server and is not the engine's.
+#[derive(Clone)]
+pub struct Desks {
+    /// Backups, for operators.
+    pub backups: BackupDesk,
+    /// Pictures, for tills.
+    pub pictures: PictureDesk,
+}
+
 /// A listening server.
 #[derive(Debug)]
 pub struct Server {
@@ -56,7 +68,7 @@ pub struct Server {
 struct Reception {
     engine: Engine,
     clock: Arc<dyn Clock>,
-    backups: BackupDesk,
+    desks: Desks,
     unsent: Arc<AtomicUsize>,
     /// The open connections of each caller, oldest first.
     connections: DashMap<CallerId, Vec<Connection>>,
@@ -72,14 +84,14 @@ impl Server {
         bundle: &Bundle,
         engine: Engine,
         clock: Arc<dyn Clock>,
-        backups: BackupDesk,
+        desks: Desks,
     ) -> Result<Server, ServerError> {
         let config = server_config(bundle)?;
         let listen = |source| ServerError::Listen { address, source };
         let endpoint = Endpoint::server(config, address).map_err(listen)?;
         let address = endpoint.local_addr().map_err(listen)?;
         let unsent = Arc::new(AtomicUsize::new(0));
-        let reception = Reception { engine, clock, backups, unsent: Arc::clone(&unsent), connections: DashMap::new() };
+        let reception = Reception { engine, clock, desks, unsent: Arc::clone(&unsent), connections: DashMap::new() };
         tokio::spawn(accept(endpoint.clone(), Arc::new(reception)));
         Ok(Server { endpoint, address, unsent })
     }
@@ -145,7 +157,7 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
             engine: reception.engine.clone(),
             caller: handle.clone(),
             clock: Arc::clone(&reception.clock),
-            backups: Arc::clone(&reception.backups),
+            desks: reception.desks.clone(),
             unsent: Arc::clone(&reception.unsent),
         };
         tokio::spawn(session::run(session, send, receive));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use frokost_engine::time::Month;
-use frokost_engine::{AccountId, CallerHandle, Clock, Engine, Lsn, Outcome, Query, Rejection, Reply, Role};
+use frokost_engine::{AccountId, CallerHandle, CardNumber, Clock, Engine, Lsn, Outcome, Query, Rejection, Reply, Role};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::server::BackupDesk;
+use crate::server::{Desks, PictureDesk};
 use crate::wire::frame::{self, FrameError, REQUEST_LIMIT};
 use crate::wire::response::{POSTINGS_LIMIT, encode_outcome};
 use crate::wire::{Request, Response, Welcome};
@@ -23,7 +23,7 @@ pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) caller: CallerHandle,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) backups: BackupDesk,
+    pub(crate) desks: Desks,
     /// Requests of all sessions whose answers have not been written yet.
     pub(crate) unsent: Arc<AtomicUsize>,
 }
@@ -113,9 +113,17 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
                 drop(answers.others.send((tag, response)));
             });
         }
+        Request::Picture { card } => {
+            let (caller, pictures, answers) =
+                (caller.clone(), Arc::clone(&session.desks.pictures), Arc::clone(answers));
+            tokio::spawn(async move {
+                let response = picture(&caller, pictures, card).await;
+                drop(answers.others.send((tag, response)));
+            });
+        }
         Request::Backup => {
             let response = match caller.caller().role {
-                Role::Operator => Response::Backup((session.backups)()),
+                Role::Operator => Response::Backup((session.desks.backups)()),
                 Role::Till | Role::Portal | Role::Secretary => {
                     Response::Outcome(Outcome::Rejected(Rejection::NotAllowed))
                 }
@@ -143,6 +151,24 @@ async fn statement(caller: &CallerHandle, account: AccountId, month: Month, afte
             Response::Statement { more, months, postings }
         }
         Err(outcome) => Response::Outcome(outcome),
+    }
+}
+
+/// Who may ask for a card's balance may see whose it is; the parents' portal has its own way.
+async fn picture(caller: &CallerHandle, pictures: PictureDesk, card: CardNumber) -> Response {
+    if caller.caller().role == Role::Portal {
+        return Response::Outcome(Outcome::Rejected(Rejection::NotAllowed));
+    }
+    match caller.view(Query::CardBalance { card }).await {
+        Outcome::View(view) => {
+            let found = tokio::task::spawn_blocking(move || pictures(view.account)).await;
+            Response::Picture(found.ok().flatten().unwrap_or_default())
+        }
+        other @ (Outcome::Approved(_)
+        | Outcome::Rejected(_)
+        | Outcome::Busy
+        | Outcome::OutOfSpace
+        | Outcome::Unavailable) => Response::Outcome(other),
     }
 }
 

@@ -39,6 +39,7 @@ use limits::Limits;
 use mail::MailSetup;
 pub use password::hash as hash_password;
 use payment::PaymentProvider;
+pub use picture::file as picture_file;
 
 /// What a portal is set up with.
 pub struct Setup {

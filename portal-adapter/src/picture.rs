@@ -4,11 +4,13 @@
 use std::fs::{self, File};
 use std::io::{Cursor, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use frokost_engine::AccountId;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, ImageReader, Limits, Rgb, RgbImage, Rgba, RgbaImage};
+
+use frokost_net::wire::response::PICTURE_LIMIT;
 
 use crate::Portal;
 use crate::error::PortalError;
@@ -19,8 +21,14 @@ pub(crate) const MOST_BYTES: usize = 5 << 20;
 /// What is kept is at most so many pixels wide and high.
 const SIDE: u32 = 400;
 
+/// Where the picture of an account's pupil is, if there is one.
+#[must_use]
+pub fn file(folder: &Path, account: AccountId) -> PathBuf {
+    folder.join(format!("{}.jpg", account.0))
+}
+
 fn path(portal: &Portal, account: AccountId) -> PathBuf {
-    portal.setup.pictures.join(format!("{}.jpg", account.0))
+    file(&portal.setup.pictures, account)
 }
 
 pub(crate) fn is_there(portal: &Portal, account: AccountId) -> bool {
@@ -81,9 +89,12 @@ fn draw_anew(bytes: &[u8]) -> Option<Vec<u8>> {
     limits.max_alloc = Some(128 << 20);
     reader.limits(limits);
     let small = on_white(&reader.decode().ok()?.thumbnail(SIDE, SIDE).to_rgba8());
-    let mut drawn = Vec::new();
-    JpegEncoder::new_with_quality(&mut drawn, 85).encode_image(&small).ok()?;
-    Some(drawn)
+    // Coarser until a till can have it in one answer.
+    [85, 70, 50, 30].into_iter().find_map(|quality| {
+        let mut drawn = Vec::new();
+        JpegEncoder::new_with_quality(&mut drawn, quality).encode_image(&small).ok()?;
+        (drawn.len() <= PICTURE_LIMIT).then_some(drawn)
+    })
 }
 
 /// JPEG knows nothing of what is transparent: it is drawn on white, not on black.

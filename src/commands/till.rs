@@ -31,10 +31,11 @@ pub(crate) async fn run(args: TillArgs) -> anyhow::Result<ExitCode> {
         Some(TillVerb::List { settings }) => list(&settings),
         None => {
             let bundle = args.bundle.context("a till needs its bundle: --bundle FILE")?;
-            let mut till = Till::open(&bundle, args.server, args.lang).await?;
+            let mut till = Till::open(&bundle, args.server, args.lang, args.picture).await?;
             match args.card.zip(args.amount) {
                 Some((card, amount)) => {
                     till.catch_up().await?;
+                    till.show_picture(card).await;
                     let sold = till.sell(card, amount).await;
                     till.client.close().await;
                     sold
@@ -75,17 +76,19 @@ struct Till {
     lang: Lang,
     client: Client,
     outbox: Outbox,
+    /// Where the picture of the pupil is kept whose card was read.
+    picture: Option<PathBuf>,
 }
 
 impl Till {
-    async fn open(bundle: &Path, server: SocketAddr, lang: Lang) -> anyhow::Result<Till> {
+    async fn open(bundle: &Path, server: SocketAddr, lang: Lang, picture: Option<PathBuf>) -> anyhow::Result<Till> {
         let outbox = bundle.with_extension("outbox");
         let bundle = Bundle::read(bundle)?;
         let (client, welcome) = Client::connect(server, &bundle).await?;
         // An outbox that is new begins above every number this till can have used before.
         let outbox = Outbox::open(&outbox, Sequence(welcome.now.0 << 16))?;
         anyhow::ensure!(welcome.role == Role::Till, "this bundle is a {}'s, not a till's", welcome.role.name());
-        Ok(Till { bundle, server, lang, client, outbox })
+        Ok(Till { bundle, server, lang, client, outbox, picture })
     }
 
     fn say(&self, danish: &str, english: &str) -> String {
@@ -104,6 +107,28 @@ impl Till {
             }
         }
         Ok(())
+    }
+
+    /// Puts the pupil's picture where the display looks, or takes the last one's away. A sale never waits for it to succeed.
+    async fn show_picture(&self, card: CardNumber) {
+        let Some(file) = &self.picture else { return };
+        let jpeg = match self.client.picture(card).await {
+            Ok(Ok(jpeg)) => jpeg,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let shown = if jpeg.is_empty() {
+            match std::fs::remove_file(file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                Ok(()) | Err(_) => Ok(()),
+            }
+        } else {
+            // In one step: a display never sees half of one.
+            let beside = file.with_extension("new");
+            std::fs::write(&beside, jpeg).and_then(|()| std::fs::rename(&beside, file))
+        };
+        if let Err(error) = shown {
+            eprintln!("the picture cannot be shown in {}: {error}", file.display());
+        }
     }
 
     /// One sale; how it ended is the exit code.
@@ -176,6 +201,7 @@ impl Till {
             if std::io::stdout().is_terminal() {
                 print!("\x07");
             }
+            self.show_picture(card).await;
             let prompt = self.say("Beløb: ", "Amount: ");
             let Some(line) = ask(&prompt, &mut lines).await? else { break };
             match line.parse::<Amount>() {

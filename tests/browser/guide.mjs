@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { readPdf } from "./pdf.mjs";
-import { CARD, MAILDIR, PASSWORD, PORTAL, JAVASCRIPT, accessible, linkIn, mailTo, main, page, payWith, picture, saldo, sell, soon, step, walk } from "./steps.mjs";
+import { CARD, atTheTill, MAILDIR, PASSWORD, PORTAL, JAVASCRIPT, accessible, linkIn, mailTo, main, page, payWith, picture, saldo, sell, soon, step, walk } from "./steps.mjs";
 
 const { CPR, CARD_TWO, CPR_TWO, CARD_THREE, CPR_THREE, CARD_NEW, MONEY } = process.env;
 const english = process.env.LANGUAGE === "en";
@@ -325,6 +325,7 @@ await walk(async () => {
     await page.locator("#file").setInputFiles("node_modules/playwright-core/lib/server/chromium/appIcon.png");
     await button("Gem billede", "Save picture").click();
     await page.getByRole("status").waitFor();
+    assert.deepEqual([...atTheTill().subarray(0, 3)], [0xff, 0xd8, 0xff], "the till shows whose card it is");
     const image = await page.request.get(`${PORTAL}/konto/${MONEY}/billede`);
     assert.equal(image.headers()["content-type"], "image/jpeg");
     await accessible();

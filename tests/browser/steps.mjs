@@ -2,7 +2,7 @@
 // The tests in tests/e2e/portal.rs set the variables. With PICTURES=<folder> screenshots are kept there.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -78,6 +78,13 @@ export function sell(kroner, card = CARD) {
   } catch (refused) {
     return refused.stdout;
   }
+}
+
+/** The picture that the display beside the till shows after a sale, refused or not. */
+export function atTheTill(card = CARD) {
+  const file = join(profile, "at-the-till.jpg");
+  spawnSync(FROKOST, ["till", "--bundle", TILL_BUNDLE, "--server", TILLS, "--card", card, "--amount", "5000", "--picture", file]);
+  return readFileSync(file);
 }
 
 /** Pays in the window that is open. */

@@ -95,6 +95,8 @@ fn sizes(folder: &Path) -> Vec<u64> {
 async fn a_backup_taken_under_load_opens_on_another_machine() {
     let home = Installation::new();
     home.import(PUPILS, 10_000);
+    std::fs::create_dir_all(home.data().join("pictures")).unwrap();
+    std::fs::write(home.data().join("pictures/7.jpg"), b"a picture").unwrap();
     let known = Ledger::default();
     let server = home.serve();
     let rush = Rush::begin(tills(&home), server.tills, &known);
@@ -112,6 +114,7 @@ async fn a_backup_taken_under_load_opens_on_another_machine() {
     assert!(std::process::Command::new("cp").arg("-r").arg(&backup).arg(&moved).status().unwrap().success());
     let restored = elsewhere.must(&["restore", "--from", lossy(&moved)]);
     assert!(restored.contains("put the key file back to "), "{restored}");
+    assert_eq!(std::fs::read(elsewhere.data().join("pictures/7.jpg")).unwrap(), b"a picture");
     // The key is kept apart from backups, and without it nothing starts.
     let keyless = Server::try_start(&mut elsewhere.command(&["serve"])).err().expect("it starts without the key");
     assert!(keyless.err.contains("records.key"), "{keyless:?}");

@@ -31,6 +31,11 @@ pub enum Request {
         /// Only postings after this one.
         after: Lsn,
     },
+    /// Show the picture of the pupil whose card it is, so that a cashier sees whether it is in the right hands.
+    Picture {
+        /// The card.
+        card: CardNumber,
+    },
     /// Make a backup, or tell how far the one that is being made has come. For operators.
     Backup,
     /// Show the journal, from a position on. For operators.
@@ -90,12 +95,15 @@ pub mod kind {
     pub const STATEMENT: u8 = 0x42;
     /// [`frokost_engine::Query::Wishes`]
     pub const WISHES: u8 = 0x43;
+    /// [`super::Request::Picture`]
+    pub const PICTURE: u8 = 0x44;
     /// [`super::Request::Records`]
     pub const RECORDS: u8 = 0x50;
     /// [`super::Request::Backup`]
     pub const BACKUP: u8 = 0x51;
 }
 
+/// Balance and picture.
 #[derive(Archive, Serialize)]
 struct CardBalance {
     card: [u8; CardNumber::BYTES],
@@ -138,6 +146,9 @@ impl Request {
             Request::Query(Query::Wishes { after }) => {
                 append(out, kind::WISHES, tag, |out| put!(out, AccountBalance { account: after.0 }));
             }
+            Request::Picture { card } => {
+                append(out, kind::PICTURE, tag, |out| put!(out, CardBalance { card: card.bytes() }));
+            }
             Request::Backup => append(out, kind::BACKUP, tag, |_| {}),
             Request::Statement { account, month, after } => append(out, kind::STATEMENT, tag, |out| {
                 put!(out, Statement { account: account.0, month: month.number(), after_lsn: after.0 });
@@ -172,6 +183,7 @@ impl Request {
                 let body = access::<ArchivedAccountBalance>(body)?;
                 Ok(Request::Query(Query::Wishes { after: AccountId(body.account.to_native()) }))
             }
+            kind::PICTURE => Ok(Request::Picture { card: card(access::<ArchivedCardBalance>(body)?.card)? }),
             kind::BACKUP if body.is_empty() => Ok(Request::Backup),
             kind::BACKUP => Err(FrameError::Malformed),
             kind::STATEMENT => {

@@ -15,6 +15,9 @@ use super::{access, posting, put, split};
 /// The most postings of one answer; there is more where an answer says so.
 pub const POSTINGS_LIMIT: usize = 400;
 
+/// The most bytes of a picture.
+pub const PICTURE_LIMIT: usize = 60_000;
+
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
@@ -33,6 +36,8 @@ pub enum Response {
     },
     /// To a query for wishes.
     Wishes(Vec<Wish>),
+    /// To `Picture`: a JPEG of at most [`PICTURE_LIMIT`] bytes; empty if there is none.
+    Picture(Vec<u8>),
     /// To `Backup`.
     Backup(Progress),
     /// To `Records`.
@@ -94,6 +99,8 @@ pub mod kind {
     pub const WISHES: u8 = 0x97;
     /// [`frokost_engine::Outcome::OutOfSpace`]
     pub const OUT_OF_SPACE: u8 = 0x98;
+    /// [`super::Response::Picture`]
+    pub const PICTURE: u8 = 0x9a;
     /// [`super::Response::Backup`]
     pub const BACKUP: u8 = 0x99;
 }
@@ -263,6 +270,10 @@ impl Response {
                     put!(out, body);
                 }
             }),
+            Response::Picture(jpeg) => append(out, kind::PICTURE, tag, |out| {
+                // One that is too large is none: half of it would be no picture.
+                out.extend_from_slice(if jpeg.len() <= PICTURE_LIMIT { jpeg } else { &[] });
+            }),
             Response::Backup(progress) => append(out, kind::BACKUP, tag, |out| {
                 let (name, error) = (shortened(&progress.name), shortened(&progress.error));
                 let (name_bytes, error_bytes) = (length(name), length(error));
@@ -321,6 +332,8 @@ impl Response {
                 }
                 wishes.iter().map(|bytes| decode_wish(bytes)).collect::<Result<_, _>>().map(Response::Wishes)
             }
+            kind::PICTURE if body.len() <= PICTURE_LIMIT => Ok(Response::Picture(body.to_vec())),
+            kind::PICTURE => Err(FrameError::Malformed),
             kind::BACKUP => decode_backup(body).map(Response::Backup),
             kind::RECORDS => {
                 let (head, rest) = split::<ArchivedRecordsHead>(body)?;

@@ -33,10 +33,18 @@ async fn a_role_is_held_to_its_rights_and_a_till_to_its_school() {
     let blocked = client.command(Sequence(2), Command::Block { account: PUPIL }).await.unwrap();
     assert_eq!(blocked, Outcome::Rejected(Rejection::NotAllowed));
     assert!(client.records(frokost_engine::Lsn(1)).await.is_err());
+    let other_school = Outcome::Rejected(Rejection::OtherSchool);
+    assert_eq!(client.picture(card()).await.unwrap(), Err(other_school), "a pupil of another school is shown");
+    let own = world.bundle("till-1", Role::Till, 1);
+    let (client, _) = Client::connect(world.server.address(), &own).await.unwrap();
+    assert_eq!(client.picture(card()).await.unwrap().unwrap(), b"a picture");
+    let unknown = client.picture("UNKNOWN1".parse().unwrap()).await.unwrap();
+    assert_eq!(unknown, Err(Outcome::Rejected(Rejection::UnknownCard)));
 
     let portal = world.bundle("portal", Role::Portal, 0);
     let (client, _) = Client::connect(world.server.address(), &portal).await.unwrap();
     assert_eq!(client.command(Sequence(1), sale).await.unwrap(), Outcome::Rejected(Rejection::NotAllowed));
+    assert_eq!(client.picture(card()).await.unwrap(), Err(Outcome::Rejected(Rejection::NotAllowed)));
     let view = client.query(Query::AccountBalance { account: PUPIL }).await.unwrap();
     assert!(matches!(view, Outcome::View(view) if view.balance == Amount::from_kroner(1000)));
 }

@@ -65,6 +65,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("close", command(Command::Close { account })),
         ("wishes", Request::Query(Query::Wishes { after: account })),
         ("backup", Request::Backup),
+        ("picture", Request::Picture { card: card() }),
         ("card-balance", Request::Query(Query::CardBalance { card: card() })),
         ("account-balance", Request::Query(Query::AccountBalance { account })),
         ("statement", Request::Statement { account, month, after: Lsn(5) }),
@@ -132,6 +133,8 @@ fn responses() -> Vec<(&'static str, Response)> {
                 error: String::new(),
             }),
         ),
+        ("picture-begins", Response::Picture(vec![0xff, 0xd8, 0xff, 0xe0])),
+        ("no-picture", Response::Picture(Vec::new())),
         ("view", Response::Outcome(Outcome::View(view))),
         (
             "statement-page",

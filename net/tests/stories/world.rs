@@ -12,6 +12,7 @@ use frokost_engine::{
     AccountId, Amount, Caller, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber, Ports, Role,
     SchoolId, Sequence, Timestamp,
 };
+use frokost_net::server::Desks;
 use frokost_net::wire::response::Progress;
 use frokost_net::{Authority, Bundle, Server};
 
@@ -59,8 +60,11 @@ impl World {
         operator.ask(Sequence(2), Command::BindCard { account: PUPIL, card: card() }).await;
         operator.ask(Sequence(3), Command::TopUp { account: PUPIL, order, amount, source: Source::Counter }).await;
         let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let server =
-            Server::start(listen, &authority.server().unwrap(), engine, clock, Arc::new(Progress::default)).unwrap();
+        let desks = Desks {
+            backups: Arc::new(Progress::default),
+            pictures: Arc::new(|account| (account == PUPIL).then(|| b"a picture".to_vec())),
+        };
+        let server = Server::start(listen, &authority.server().unwrap(), engine, clock, desks).unwrap();
         World { folder, authority, server }
     }
 
