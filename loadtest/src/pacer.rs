@@ -15,7 +15,7 @@ use crate::till::Hours;
 /// The longest the pacer sleeps before it looks whether it shall stop.
 const NAP: Duration = Duration::from_millis(50);
 /// Said later than this, a sale was not planned when it should have been.
-const LATE: Duration = Duration::from_millis(10);
+const LATE: Duration = Duration::from_millis(50);
 
 /// What became of the plan.
 #[derive(Debug, Default)]

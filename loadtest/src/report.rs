@@ -39,7 +39,7 @@ pub struct Report {
     pub achieved_rate: f64,
     /// Sales planned within the measured time; only in the open model.
     pub planned: Option<u64>,
-    /// Of those, how many the tester itself was more than 10 ms late with.
+    /// Of those, how many the tester itself was more than 50 ms late with.
     pub planned_late: u64,
     /// How long was measured, in seconds.
     pub measured_s: f64,
@@ -282,7 +282,7 @@ impl fmt::Display for Report {
             writeln!(f, "tester    used {:.0} % of this machine's processors", share * 100.0)?;
         }
         if self.planned_late > 0 {
-            writeln!(f, "          was more than 10 ms late with {} sales", self.planned_late)?;
+            writeln!(f, "          was more than 50 ms late with {} sales", self.planned_late)?;
         }
         let audit = &self.audit;
         writeln!(

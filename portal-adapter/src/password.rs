@@ -1,6 +1,7 @@
 //! Passwords: argon2id, hashed by a thread of its own that gives way to everybody else, and one at a time, so that a hundred parents logging
 //! in take neither two gigabytes nor the tills' processor.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::rand_core::OsRng;
@@ -107,7 +108,8 @@ fn work(waiting: &Mutex<std::sync::mpsc::Receiver<Job>>) {
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
-        job();
+        // Without this thread nobody could log in any more; whoever asked for what panicked hears no.
+        drop(catch_unwind(AssertUnwindSafe(job)));
     }
 }
 
@@ -129,6 +131,13 @@ mod tests {
             assert_eq!(judge(password), problem, "{password}");
         }
         assert_eq!(problems("grøn cykel under broen", "grøn cykel", &[], w)[1], Some(w.password_differs));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_no_other_with_it() {
+        let hashing = Hashing::new().unwrap();
+        assert_eq!(hashing.done(|| -> u8 { panic!("a job's own fault") }).await, None);
+        assert_eq!(hashing.done(|| 7).await, Some(7), "nobody can log in any more");
     }
 
     #[tokio::test]

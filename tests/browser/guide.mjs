@@ -42,6 +42,14 @@ await walk(async () => {
     await picture("sign-up", { fullPage: true });
   });
 
+  await step("pages for everybody, and the one that is not there, can be read by everybody", async () => {
+    for (const path of ["/betingelser", "/support", "/log-paa", "/glemt", "/nowhere"]) {
+      await page.goto(`${PORTAL}${path}`);
+      await accessible();
+    }
+    await page.goto(`${PORTAL}/opret`);
+  });
+
   await step("A. mistakes are named at their fields, and what was typed is kept", async () => {
     await field("Elevens navn", "The pupil's name").fill("Anna Holm");
     await field("CPR-nummer", "CPR number").fill("3102105555");
