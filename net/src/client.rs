@@ -13,9 +13,9 @@ use frokost_engine::{AccountId, Asked, CardNumber, Lsn, Outcome, Query, Record, 
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::conversation::Listener;
 use crate::enrol::{Bundle, SERVER_NAME};
 use crate::tls::{TlsError, client_config};
-use crate::wire::frame::{self, RESPONSE_LIMIT};
 use crate::wire::response::Progress;
 use crate::wire::{Request, Response, Welcome, code};
 
@@ -118,7 +118,8 @@ impl Dialer {
         let (outgoing, to_write) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared { waiting: Mutex::default() });
         tokio::spawn(write(send, to_write));
-        tokio::spawn(read(receive, connection.clone(), server, Arc::clone(&shared)));
+        let listener = Listener::new(connection.clone(), server, receive);
+        tokio::spawn(read(listener, Arc::clone(&shared)));
         let client = Client { connection, own: None, shared, outgoing };
         // A certificate that the server refuses shows only now: the client's half of the handshake succeeds before.
         match client.ask(&Request::Hello).await? {
@@ -327,45 +328,19 @@ async fn write(mut send: SendStream, mut frames: mpsc::UnboundedReceiver<Vec<u8>
     drop(send.finish());
 }
 
-async fn read(mut receive: RecvStream, connection: Connection, server: SocketAddr, shared: Arc<Shared>) {
-    let mut pending: Vec<u8> = Vec::new();
-    let mut incoming = vec![0; 16 * 1024];
+async fn read(mut listener: Listener, shared: Arc<Shared>) {
+    let mut answers = Vec::new();
     let ended = loop {
-        let length = match receive.read(&mut incoming).await {
-            Ok(Some(length)) => length,
-            Ok(None) => break ClientError::Closed("the stream was finished".to_owned()),
-            Err(quinn::ReadError::Reset(why)) => break ClientError::Closed(reset_reason(why)),
-            Err(error) => {
-                break match connection.close_reason() {
-                    Some(reason) => explain(server, &reason),
-                    None => ClientError::Lost(error.to_string()),
-                };
+        let heard = listener.hear(&mut answers).await;
+        let mut waiting = shared.lock();
+        for (tag, response) in answers.drain(..) {
+            if let Some(answer) = waiting.answers.remove(&tag) {
+                // Whoever asked may have stopped waiting.
+                drop(answer.send(response));
             }
-        };
-        pending.extend_from_slice(incoming.get(..length).unwrap_or_default());
-        let mut done = 0;
-        let parsed = loop {
-            match frame::split(pending.get(done..).unwrap_or_default(), RESPONSE_LIMIT) {
-                Ok(Some((frame, length))) => {
-                    match Response::decode(&frame) {
-                        Ok(response) => {
-                            if let Some(answer) = shared.lock().answers.remove(&frame.tag) {
-                                // Whoever asked may have stopped waiting.
-                                drop(answer.send(response));
-                            }
-                        }
-                        Err(error) => break Err(error),
-                    }
-                    done += length;
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
-        pending.drain(..done);
-        if let Err(error) = parsed {
-            drop(receive.stop(VarInt::from_u32(error.code())));
-            break ClientError::Lost(format!("the server sent {error}"));
+        }
+        if let Err(error) = heard {
+            break error;
         }
     };
     let mut waiting = shared.lock();

@@ -1,5 +1,6 @@
 //! The lean client: one stream, held by one task, that asks as fast as it can and takes answers as they come. No map of who waits, no task in
-//! between: what a load tester needs so as not to be the slower half. Everybody else uses [`crate::Client`].
+//! between: what a load tester needs so as not to be the slower half. Everybody else uses [`crate::Client`], which listens
+//! through the same [`Listener`].
 
 use std::net::SocketAddr;
 
@@ -7,7 +8,7 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 
 use crate::client::{ClientError, Dialer, explain, reset_reason};
 use crate::enrol::Bundle;
-use crate::wire::frame::{self, RESPONSE_LIMIT};
+use crate::wire::frame::{self, FrameError, RESPONSE_LIMIT};
 use crate::wire::{Request, Response, Welcome, code};
 
 /// The asking half of a conversation.
@@ -41,8 +42,7 @@ impl Dialer {
     ) -> Result<(Asker, Listener, Welcome), ClientError> {
         let (connection, send, receive) = self.open(server, bundle).await?;
         let mut asker = Asker { connection: connection.clone(), send, out: Vec::new() };
-        let (pending, incoming) = (Vec::new(), vec![0; 16 * 1024]);
-        let mut listener = Listener { connection, server, receive, pending, incoming };
+        let mut listener = Listener::new(connection, server, receive);
         asker.ask(u64::MAX, &Request::Hello);
         asker.send().await?;
         let mut answers = Vec::new();
@@ -79,6 +79,10 @@ impl Asker {
 }
 
 impl Listener {
+    pub(crate) fn new(connection: Connection, server: SocketAddr, receive: RecvStream) -> Listener {
+        Listener { connection, server, receive, pending: Vec::new(), incoming: vec![0; 16 * 1024] }
+    }
+
     /// Waits for answers and adds what has come, by their tags. May be given up while it waits; nothing is lost then.
     ///
     /// # Errors
@@ -98,16 +102,23 @@ impl Listener {
                 }
             };
             self.pending.extend_from_slice(self.incoming.get(..length).unwrap_or_default());
-            let mut done = 0;
-            let sent = |error: frame::FrameError| ClientError::Lost(format!("the server sent {error}"));
-            while let Some((frame, length)) =
-                frame::split(self.pending.get(done..).unwrap_or_default(), RESPONSE_LIMIT).map_err(sent)?
-            {
-                answers.push((frame.tag, Response::decode(&frame).map_err(sent)?));
-                done += length;
+            if let Err(error) = self.cut(answers) {
+                // The stream may be gone already; then there is nobody to tell.
+                drop(self.receive.stop(VarInt::from_u32(error.code())));
+                return Err(ClientError::Lost(format!("the server sent {error}")));
             }
-            self.pending.drain(..done);
         }
+        Ok(())
+    }
+
+    /// Cuts whole frames off what was read.
+    fn cut(&mut self, answers: &mut Vec<(u64, Response)>) -> Result<(), FrameError> {
+        let mut done = 0;
+        while let Some((frame, length)) = frame::split(self.pending.get(done..).unwrap_or_default(), RESPONSE_LIMIT)? {
+            answers.push((frame.tag, Response::decode(&frame)?));
+            done += length;
+        }
+        self.pending.drain(..done);
         Ok(())
     }
 }

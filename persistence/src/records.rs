@@ -260,6 +260,9 @@ mod tests {
         let records = Records::open(&folder.path().join("records")).unwrap();
         let numbers = records.change(|change| Ok([change.number("letter")?, change.number("letter")?])).unwrap();
         assert_eq!(numbers, [1, 2]);
+        // After a restore none is given out twice.
+        records.change(|change| change.skip_numbers("letter", 1_000)).unwrap();
+        assert_eq!(records.change(|change| change.number("letter")).unwrap(), 1_003);
         let refused = records.change(|change| -> Result<(), RecordsError> {
             change.put("a", &1u64)?;
             assert_eq!(change.get::<u64>("a")?, Some(1));

@@ -138,7 +138,21 @@ async fn what_every_answer_says_to_the_browser() {
         assert_eq!(says("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(says("cache-control"), "no-store", "{path}");
     }
-    // More than a form needs is not read.
+    // What the framework refuses is said on a page, too.
+    let answer = browser.post("/", &[("name", "x")]).await;
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert!(answer.text().await.unwrap().contains("Der er ikke sket noget."));
+    // Another language keeps the month that was chosen, and leads nowhere else.
+    for (back, to) in [
+        ("/konto/1/kontoudtog?maaned=202611", "/konto/1/kontoudtog?maaned=202611"),
+        ("//evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("/a\\b", "/"),
+    ] {
+        let answer = browser.get(&format!("/sprog/en?til={back}")).await;
+        assert_eq!(answer.headers()[LOCATION], to, "{back}");
+    }
+    // More than a form needs is not read. The connection ends with it.
     let huge = "x".repeat(100_000);
     assert_eq!(browser.post("/opret", &[("name", huge.as_str())]).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }

@@ -71,6 +71,18 @@ pub(super) async fn show(
     Ok(views::show(&page))
 }
 
+/// The month that is chosen, of one of the parent's accounts, to be taken along.
+async fn whole_month(
+    portal: &Portal,
+    parent: &Parent,
+    number: u64,
+    choice: &Choice,
+) -> Result<(Month, Vec<Record>), PortalError> {
+    let account = parent.account(number)?;
+    let month = choice.maaned.and_then(Month::from_number).ok_or(PortalError::NotFound)?;
+    Ok((month, portal.engine.statement(account, month).await?.1))
+}
+
 /// A month as a spreadsheet: semicolons and decimal commas, and a mark at the beginning by which a Danish spreadsheet knows that it is
 /// UTF-8.
 pub(super) async fn csv(
@@ -80,10 +92,8 @@ pub(super) async fn csv(
     Path(number): Path<u64>,
     Query(choice): Query<Choice>,
 ) -> Result<Response, PortalError> {
-    let account = parent.account(number)?;
-    let month = choice.maaned.and_then(Month::from_number).ok_or(PortalError::NotFound)?;
-    let (_, postings) = portal.engine.statement(account, month).await?;
     let language = super::language_of(&headers);
+    let (month, postings) = whole_month(&portal, &parent, number, &choice).await?;
     let w = language.words();
     let mut sheet = csv::WriterBuilder::new().delimiter(b';').from_writer(vec![0xef, 0xbb, 0xbf]);
     let failed = |error: csv::Error| PortalError::Internal(error.to_string());
@@ -109,10 +119,8 @@ pub(super) async fn pdf(
     Path(number): Path<u64>,
     Query(choice): Query<Choice>,
 ) -> Result<Response, PortalError> {
-    let account = parent.account(number)?;
-    let month = choice.maaned.and_then(Month::from_number).ok_or(PortalError::NotFound)?;
+    let (month, postings) = whole_month(&portal, &parent, number, &choice).await?;
     let view = account_of(&portal, &parent, number).await?;
-    let (_, postings) = portal.engine.statement(account, month).await?;
     let language = super::language_of(&headers);
     let w = language.words();
     let name = super::pupil_name(&portal, number)?;
