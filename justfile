@@ -26,15 +26,15 @@ bench *ARGS:
 
 # Kills the server many more times than CI does.
 kill TIMES="1000":
-    FROKOST_KILLS={{TIMES}} cargo nextest run --test e2e killed_under_load
+    FROKOST_KILLS={{TIMES}} cargo nextest run --profile long --no-capture --test e2e killed_under_load
 
 # Cuts the power many more times than CI does (needs root).
 cut TIMES="50":
-    FROKOST_CUTS={{TIMES}} cargo nextest run --test e2e the_power_is_cut
+    FROKOST_CUTS={{TIMES}} cargo nextest run --profile long --no-capture --test e2e the_power_is_cut
 
 # Plays many more simulated school days than CI does.
 simulate SEEDS="100000":
-    FROKOST_SEEDS={{SEEDS}} cargo nextest run --release -p frokost-engine school_days
+    FROKOST_SEEDS={{SEEDS}} cargo nextest run --profile long --no-capture --release -p frokost-engine school_days
 
 # Breaks one guard of the money after the other and shows that the tests notice.
 mutants *NAME:

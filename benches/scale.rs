@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use frokost_engine::command::Source;
-use frokost_engine::journal::JournalError;
+use frokost_engine::journal::{Journal, JournalError};
 use frokost_engine::snapshot::Snapshots;
 use frokost_engine::{
     AccountId, Amount, Asked, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber,
@@ -58,7 +58,8 @@ async fn open(folder: &Path, snapshot_every: u64) -> Engine {
             opened => break opened.unwrap(),
         }
     };
-    let statements = LoggedStatements::open(&folder.join("statements"), journal.head()).unwrap();
+    let first = journal.reader().first().unwrap();
+    let statements = LoggedStatements::open(&folder.join("statements"), first, journal.head()).unwrap();
     let mirror = FileJournal::open_mirror(&folder.join("mirror")).unwrap();
     let ports = Ports {
         journal: Box::new(MirroredJournal::new(journal, mirror, Mode::Sync, None)),

@@ -296,6 +296,9 @@ pub(crate) struct TillArgs {
     /// The price of that sale, in kroner.
     #[arg(long, requires = "card")]
     pub(crate) amount: Option<Amount>,
+    /// What was bought, for the statement: at most 48 characters. At the terminal it is typed behind the amount.
+    #[arg(long, requires = "card", default_value = "", hide_default_value = true)]
+    pub(crate) text: Text,
     /// Keep the picture of the pupil whose card was read last in this file, for a display beside the till.
     #[arg(long, value_name = "FILE")]
     pub(crate) picture: Option<PathBuf>,
@@ -405,6 +408,9 @@ pub(crate) struct RestoreArgs {
     /// A backup, or a mirror; the installation's own mirror if left out.
     #[arg(long, value_name = "DIR")]
     pub(crate) from: Option<PathBuf>,
+    /// Restore although what was acknowledged last is not in it.
+    #[arg(long)]
+    pub(crate) accept_loss: bool,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
 }

@@ -117,6 +117,8 @@ pub(crate) struct Payment {
     pub(crate) sandbox_listen: SocketAddr,
     /// What browsers call it; `http://<sandbox_listen>` if empty.
     pub(crate) sandbox_url: String,
+    /// Is the sandbox meant? Its test cards make money out of nothing; with an `https://` address it has to be said.
+    pub(crate) sandbox: bool,
     /// How the sandbox calls the portal back: once, twice, late or never.
     pub(crate) sandbox_callbacks: Callbacks,
 }
@@ -165,6 +167,7 @@ iban = ""
 [payment]
 sandbox_listen = "127.0.0.1:8081"
 sandbox_url = ""
+sandbox = false
 sandbox_callbacks = "once"
 
 [metrics]
@@ -229,6 +232,26 @@ impl Settings {
                 "{key} is needed when it listens on {listen}: browsers have to be told an address they can reach"
             );
         }
+        let url = &portal.public_url;
+        if url.starts_with("https://") {
+            anyhow::ensure!(
+                portal.behind_proxy,
+                "portal.public_url is '{url}', so a proxy stands in front; set portal.behind_proxy = true, else all parents are one visitor and slow each other down"
+            );
+            anyhow::ensure!(
+                self.payment.sandbox,
+                "portal.public_url is '{url}', and payments are the sandbox's, whose test cards make money out of nothing; if that is meant, set payment.sandbox = true"
+            );
+        }
+        anyhow::ensure!(
+            !url.starts_with("http://") || is_loopback(url),
+            "portal.public_url is '{url}': passwords would cross the network in clear; put a proxy with HTTPS in front and write https://"
+        );
+        let smtp = &self.mail.smtp;
+        anyhow::ensure!(
+            !smtp.starts_with("smtp://") || smtp.contains("tls=required") || is_loopback(smtp),
+            "mail.smtp is an address without TLS: codes and links would cross the network in clear; write smtps://, or smtp:// with ?tls=required"
+        );
         Ok(())
     }
 
@@ -252,4 +275,16 @@ impl Settings {
         let file = &self.portal.key_file;
         if file == Path::new("") { self.data.join("keys/records.key") } else { file.clone() }
     }
+}
+/// Does an address lead to this machine?
+fn is_loopback(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -30,19 +30,19 @@ impl Store {
     pub(crate) fn open(folder: &DataFolder, settings: &Settings) -> Result<Store, JournalError> {
         let storage = |error: &dyn std::fmt::Display| JournalError::Storage(error.to_string());
         let data = folder.path();
-        let (primary, head): (Primary, Lsn) = match settings.journal.kind {
+        let (primary, first, head) = match settings.journal.kind {
             JournalKind::Sled => {
                 let sled = SledJournal::open(&data.join("journal"))?;
-                let head = sled.head();
-                (Primary::Sled(sled), head)
+                let (first, head) = (sled.reader().first()?, sled.head());
+                (Primary::Sled(sled), first, head)
             }
             JournalKind::File => {
                 let files = FileJournal::open(&data.join("journal.files"))?;
-                let head = files.head();
-                (Primary::File(files), head)
+                let (first, head) = (files.reader().first()?, files.head());
+                (Primary::File(files), first, head)
             }
         };
-        let statements = LoggedStatements::open(&data.join("statements"), head)?;
+        let statements = LoggedStatements::open(&data.join("statements"), first, head)?;
         let snapshots = FileSnapshots::open(&data.join("snapshots")).map_err(|error| storage(&error))?;
         let mut disks = vec![data.to_owned()];
         let journal: Box<dyn Journal> = match (primary, settings.journal.mirror) {

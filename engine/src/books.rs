@@ -88,3 +88,54 @@ pub struct Line {
     /// How much.
     pub amount: Amount,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{CallerId, Lsn, PersonId, RequestKey, Sequence};
+    use crate::text::Text;
+    use crate::time::Timestamp;
+
+    /// A child changes schools and its siblings pay for it: each school's day sums to zero by itself.
+    #[test]
+    fn money_between_two_schools_leaves_each_of_them_at_zero() {
+        let noon = 1_790_000_000_000;
+        let record = |lsn: u64, account: u64, entry: Entry| Record {
+            lsn: Lsn(lsn),
+            at: Timestamp(noon + lsn / 4 * 24 * 3_600_000),
+            key: RequestKey { caller: CallerId(1), sequence: Sequence(lsn) },
+            fingerprint: 0,
+            account: AccountId(account),
+            balance: Amount::ZERO,
+            by: PersonId(0),
+            text: Text::EMPTY,
+            entry,
+        };
+        let kroner = Amount::from_kroner;
+        let entries = [
+            (1, Entry::Opened { school: SchoolId(1) }),
+            (2, Entry::Opened { school: SchoolId(2) }),
+            (1, Entry::Corrected { amount: kroner(100), reason: crate::command::Reason::Other }),
+            (1, Entry::TransferredOut { to: AccountId(2), amount: kroner(40) }),
+            (2, Entry::TransferredIn { from: AccountId(1), amount: kroner(40) }),
+            (2, Entry::Purchased { amount: kroner(15) }),
+        ];
+        let mut books = Books::default();
+        for (lsn, (account, entry)) in (1..).zip(entries) {
+            books.take(&record(lsn, account, entry)).unwrap();
+        }
+        assert!(books.pages().count() >= 3, "two days and two schools");
+        for (page, trial) in books.pages() {
+            assert_eq!(trial.sum(), 0, "{page:?}");
+        }
+        let of = |school: u32, ledger: &str| {
+            let lines = books.sum(|_, wanted| wanted == SchoolId(school)).unwrap();
+            lines.iter().filter(|line| line.ledger == ledger).map(|line| line.amount.ore()).sum::<i64>()
+        };
+        assert_eq!((of(1, "accounts"), of(2, "accounts")), (6_000, 2_500));
+        assert_eq!(of(1, "between_schools"), -of(2, "between_schools"));
+        assert_eq!(of(1, "between_schools").abs(), 4_000);
+        assert_eq!(of(2, "sales"), 1_500);
+        assert!(books.sum(|day, _| day.0 == 0).unwrap().is_empty());
+    }
+}

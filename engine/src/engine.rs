@@ -136,6 +136,8 @@ pub(crate) struct Shared {
     pub(crate) statements: Arc<dyn Statements>,
     pub(crate) snapshots: Arc<dyn Snapshots>,
     pub(crate) wishes: Arc<Wishes>,
+    /// Held while a card is bound, until that is in the committer's queue.
+    pub(crate) binding: Mutex<()>,
     /// No room on the disk.
     pub(crate) full: AtomicBool,
     /// Parent of every account actor; there once the engine runs.
@@ -214,6 +216,7 @@ impl Engine {
             statements,
             snapshots: Arc::clone(&snapshots),
             wishes: Arc::clone(&wishes),
+            binding: Mutex::new(()),
             full: AtomicBool::new(!room()),
             supervisor: OnceLock::new(),
         });

@@ -74,7 +74,9 @@ impl<W> LedgerState<W> {
             return damaged(self.head.next(), format!("the next record is {}", record.lsn));
         }
         self.head = record.lsn;
-        if record.account != AccountId(0) {
+        // A refusal opens nothing.
+        let refused = matches!(record.entry, Entry::Refused { .. });
+        if record.account != AccountId(0) && (!refused || self.accounts.contains_key(&record.account)) {
             let account =
                 self.accounts.entry(record.account).or_insert_with(|| Box::new(Account::unopened(record.account)));
             if let Err(diverged) = account.replay(record, rules) {
@@ -130,8 +132,9 @@ impl<W> LedgerState<W> {
         let storage = |error: SnapshotError| JournalError::Storage(error.to_string());
         for lsn in snapshots.list().map_err(storage)? {
             if lsn > head {
-                tracing::warn!(%lsn, %head, "a snapshot is ahead of the journal; it is not used");
-                continue;
+                // Snapshots hold nothing that was not durable.
+                let what = format!("it ends there, but there is a snapshot at LSN {lsn}; records are missing");
+                return Err(JournalError::Damaged { lsn: head.next(), what });
             }
             if lsn.next() < first {
                 break;
@@ -160,18 +163,19 @@ pub(crate) fn rebuild_account(
     let storage = |error: SnapshotError| JournalError::Storage(error.to_string());
     let mut state = Account::unopened(account);
     let mut from = Lsn(1);
-    if let Some(lsn) = snapshots.list().map_err(storage)?.into_iter().find(|lsn| lsn.next() >= first) {
-        from = lsn.next();
-        for item in snapshots.read(lsn).map_err(storage)? {
-            match item.map_err(storage)? {
-                Item::Account(kept) if kept.id < account => {}
-                Item::Account(kept) if kept.id == account => {
-                    state = Account::from(*kept);
-                    break;
-                }
-                Item::Account(_) | Item::Card(..) | Item::Forgotten(..) | Item::Key(..) => break,
+    for lsn in snapshots.list().map_err(storage)?.into_iter().filter(|lsn| lsn.next() >= first) {
+        match account_in(account, snapshots, lsn) {
+            Ok(kept) => {
+                state = kept.unwrap_or(state);
+                from = lsn.next();
+                break;
             }
+            Err(error) => tracing::warn!(%error, "a snapshot cannot be used; trying without it"),
         }
+    }
+    if from < first {
+        let what = format!("the journal begins with LSN {first}, and there is no sound snapshot that reaches it");
+        return Err(JournalError::Damaged { lsn: from, what });
     }
     for record in reader.read_from(from) {
         let record = record?;
@@ -181,4 +185,16 @@ pub(crate) fn rebuild_account(
         }
     }
     Ok(Box::new(state))
+}
+
+/// An account as a snapshot has it.
+fn account_in(account: AccountId, snapshots: &dyn Snapshots, lsn: Lsn) -> Result<Option<Account>, SnapshotError> {
+    for item in snapshots.read(lsn)? {
+        match item? {
+            Item::Account(kept) if kept.id < account => {}
+            Item::Account(kept) if kept.id == account => return Ok(Some(Account::from(*kept))),
+            Item::Account(_) | Item::Card(..) | Item::Forgotten(..) | Item::Key(..) => break,
+        }
+    }
+    Ok(None)
 }

@@ -9,12 +9,18 @@ use crate::snapshot::{Item, Items, SnapshotError, Snapshots};
 /// Snapshots in memory. Clones are the same snapshots.
 #[derive(Debug, Clone, Default)]
 pub struct MemorySnapshots {
-    kept: Arc<Mutex<BTreeMap<Lsn, Vec<Item>>>>,
+    /// Nothing of one that is damaged.
+    kept: Arc<Mutex<BTreeMap<Lsn, Option<Vec<Item>>>>>,
 }
 
 impl MemorySnapshots {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Lsn, Vec<Item>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Lsn, Option<Vec<Item>>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the one at `lsn` cannot be read.
+    pub fn damage(&self, lsn: Lsn) {
+        self.lock().insert(lsn, None);
     }
 }
 
@@ -26,16 +32,22 @@ impl Snapshots for MemorySnapshots {
     fn read(&self, lsn: Lsn) -> Result<Items<'_>, SnapshotError> {
         let items = self.lock().get(&lsn).cloned();
         let items = items.ok_or_else(|| SnapshotError::Storage(format!("there is none at LSN {lsn}")))?;
+        let items = items.ok_or_else(|| SnapshotError::Damaged { lsn, what: "by a test".to_owned() })?;
         Ok(Box::new(items.into_iter().map(Ok)))
     }
 
     fn write(&self, lsn: Lsn, items: Items<'_>) -> Result<(), SnapshotError> {
         let items = items.collect::<Result<Vec<_>, _>>()?;
         let mut kept = self.lock();
-        kept.insert(lsn, items);
+        kept.insert(lsn, Some(items));
         while kept.len() > 2 {
             kept.pop_first();
         }
+        Ok(())
+    }
+
+    fn set_aside(&self, lsn: Lsn) -> Result<(), SnapshotError> {
+        self.lock().remove(&lsn);
         Ok(())
     }
 }

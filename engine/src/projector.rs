@@ -35,7 +35,7 @@ impl Projector {
     pub(crate) fn run(mut self) {
         if let Err(error) = self.follow() {
             metrics::counter!("frokost_projector_failures_total").increment(1);
-            tracing::error!(%error, "statements are not written any more; sales go on. Stop the server, move the folder statements away and start again: they are made anew");
+            tracing::error!(%error, "statements are not written any more; sales go on. Start the server again; if it refuses then, `frokost restore` makes journal and statements anew from the mirror");
         }
     }
 

@@ -53,6 +53,13 @@ pub trait Snapshots: Send + Sync {
     /// # Errors
     /// [`SnapshotError`], also where the items hold one; nothing has changed then.
     fn write(&self, lsn: Lsn, items: Items<'_>) -> Result<(), SnapshotError>;
+
+    /// Puts one aside that is damaged: it is not listed any more, so that it neither stands in the way of the next nor takes the place of
+    /// a sound one.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Storage`].
+    fn set_aside(&self, lsn: Lsn) -> Result<(), SnapshotError>;
 }
 
 /// Why a snapshot cannot be had or made.

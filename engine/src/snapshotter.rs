@@ -49,6 +49,15 @@ impl Snapshotter {
                 Ok(Some(newest)) => last = Some(newest),
                 Ok(None) => {}
                 Err(SnapshotError::Closing) => return,
+                Err(SnapshotError::Damaged { lsn, what }) => {
+                    metrics::counter!("frokost_snapshot_failures_total").increment(1);
+                    tracing::error!(%lsn, what, "a snapshot is damaged; it is put aside, and the next is made from the one before");
+                    last = None;
+                    if let Err(error) = self.snapshots.set_aside(lsn) {
+                        tracing::error!(%error, "a damaged snapshot cannot be put aside");
+                        self.rest(AFTER_FAILURE);
+                    }
+                }
                 Err(error) => {
                     metrics::counter!("frokost_snapshot_failures_total").increment(1);
                     tracing::error!(%error, "no snapshot could be made; sales go on, the next start takes longer");

@@ -14,7 +14,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use frokost_engine::{Amount, CardNumber, Command, Sequence};
+use frokost_engine::{Amount, Asked, CardNumber, Command, Details, Sequence, Text};
 
 use crate::enrol::sync_parent;
 
@@ -27,7 +27,7 @@ pub struct Outbox {
     path: PathBuf,
     file: File,
     next: u64,
-    open: BTreeMap<u64, Command>,
+    open: BTreeMap<u64, Asked>,
 }
 
 /// Why an outbox cannot be used. Without one, a till must not sell.
@@ -99,21 +99,21 @@ impl Outbox {
 
     /// The sales that were sent, or about to be, and never answered.
     #[must_use]
-    pub fn unanswered(&self) -> Vec<(Sequence, Command)> {
-        self.open.iter().map(|(sequence, command)| (Sequence(*sequence), *command)).collect()
+    pub fn unanswered(&self) -> Vec<(Sequence, Asked)> {
+        self.open.iter().map(|(sequence, sale)| (Sequence(*sequence), *sale)).collect()
     }
 
     /// Writes a sale down under a new number. When this returns it may be sent.
     ///
     /// # Errors
     /// [`OutboxError`]; it must not be sent then.
-    pub fn put(&mut self, card: CardNumber, amount: Amount) -> Result<(Sequence, Command), OutboxError> {
+    pub fn put(&mut self, card: CardNumber, amount: Amount, text: Text) -> Result<(Sequence, Asked), OutboxError> {
         let sequence = self.next;
-        self.append(&format!("sale {sequence} {card} {}\n", amount.ore()))?;
+        let sale = sale_of(card, amount, text);
+        self.append(&line_of(sequence, &sale))?;
         self.next += 1;
-        let command = Command::Purchase { card, amount };
-        self.open.insert(sequence, command);
-        Ok((Sequence(sequence), command))
+        self.open.insert(sequence, sale);
+        Ok((Sequence(sequence), sale))
     }
 
     /// Ticks a sale off.
@@ -134,14 +134,15 @@ impl Outbox {
     }
 
     fn take(&mut self, line: &str) -> Option<()> {
-        let mut words = line.split(' ');
+        let mut words = line.splitn(5, ' ');
         let (word, sequence) = (words.next()?, words.next()?.parse::<u64>().ok()?);
         match word {
             "next" => self.next = sequence,
             "sale" => {
                 let card = words.next()?.parse().ok()?;
                 let amount = Amount::from_ore(words.next()?.parse().ok()?);
-                self.open.insert(sequence, Command::Purchase { card, amount });
+                let text = words.next().map_or(Some(Text::EMPTY), |text| text.parse().ok())?;
+                self.open.insert(sequence, sale_of(card, amount, text));
                 self.next = self.next.max(sequence.checked_add(1)?);
             }
             "done" => drop(self.open.remove(&sequence)),
@@ -154,10 +155,8 @@ impl Outbox {
     fn compact(&mut self) -> Result<(), OutboxError> {
         let failed = |source| OutboxError::File { path: self.path.clone(), source };
         let mut text = format!("next {}\n", self.next);
-        for (sequence, command) in &self.open {
-            if let Command::Purchase { card, amount } = command {
-                text.push_str(&format!("sale {sequence} {card} {}\n", amount.ore()));
-            }
+        for (sequence, sale) in &self.open {
+            text.push_str(&line_of(*sequence, sale));
         }
         let beside = self.path.with_extension("new");
         let mut file =
@@ -169,6 +168,17 @@ impl Outbox {
         self.file = file;
         Ok(())
     }
+}
+
+fn sale_of(card: CardNumber, amount: Amount, text: Text) -> Asked {
+    Asked { command: Command::Purchase { card, amount }, details: Details { text, ..Details::default() } }
+}
+
+/// As it stands in the file; nothing but sales does.
+fn line_of(sequence: u64, sale: &Asked) -> String {
+    let Command::Purchase { card, amount } = sale.command else { return String::new() };
+    let line = format!("sale {sequence} {card} {} {}", amount.ore(), sale.details.text);
+    format!("{}\n", line.trim_end())
 }
 
 #[cfg(test)]
@@ -184,8 +194,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("till.outbox");
         let mut outbox = Outbox::open(&path, Sequence(1)).unwrap();
-        let (first, _) = outbox.put(card(), Amount::from_kroner(25)).unwrap();
-        let (second, sale) = outbox.put(card(), Amount::from_kroner(30)).unwrap();
+        let (first, _) = outbox.put(card(), Amount::from_kroner(25), Text::EMPTY).unwrap();
+        let lines: Text = "2 sandwich, 1 mælk".parse().unwrap();
+        let (second, sale) = outbox.put(card(), Amount::from_kroner(30), lines).unwrap();
+        assert_eq!(sale.details.text, lines);
         outbox.done(first).unwrap();
         assert!(matches!(Outbox::open(&path, Sequence(1)), Err(OutboxError::InUse(_))));
         drop(outbox);
@@ -193,7 +205,7 @@ mod tests {
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"sale 3 1234567").unwrap();
         let mut outbox = Outbox::open(&path, Sequence(1)).unwrap();
         assert_eq!(outbox.unanswered(), vec![(second, sale)]);
-        let (third, _) = outbox.put(card(), Amount::from_kroner(1)).unwrap();
+        let (third, _) = outbox.put(card(), Amount::from_kroner(1), Text::EMPTY).unwrap();
         assert_eq!(third, Sequence(3), "a number is never given out twice");
     }
 
@@ -202,12 +214,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("till.outbox");
         let lines: String = (1..=1500).map(|n| format!("sale {n} 12345678901234 100\ndone {n}\n")).collect();
-        fs::write(&path, lines + "sale 1501 12345678901234 100\n").unwrap();
+        fs::write(&path, lines + "sale 1501 12345678901234 100 1 mælk\n").unwrap();
         drop(Outbox::open(&path, Sequence(1)).unwrap());
         assert!(fs::metadata(&path).unwrap().len() < 100);
         let mut outbox = Outbox::open(&path, Sequence(1)).unwrap();
         assert_eq!(outbox.unanswered().len(), 1);
-        assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(1502));
+        assert_eq!(outbox.unanswered()[0].1.details.text.as_str(), "1 mælk", "sent again it would be another request");
+        assert_eq!(outbox.put(card(), Amount::from_kroner(1), Text::EMPTY).unwrap().0, Sequence(1502));
     }
 
     #[test]
@@ -215,15 +228,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("till.outbox");
         let mut outbox = Outbox::open(&path, Sequence(1000)).unwrap();
-        assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(1000));
+        assert_eq!(outbox.put(card(), Amount::from_kroner(1), Text::EMPTY).unwrap().0, Sequence(1000));
         drop(outbox);
         // An outbox that is there goes on where it was, whatever the clock says now.
         let mut outbox = Outbox::open(&path, Sequence(2000)).unwrap();
-        assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(1001));
+        assert_eq!(outbox.put(card(), Amount::from_kroner(1), Text::EMPTY).unwrap().0, Sequence(1001));
         drop(outbox);
         fs::remove_file(&path).unwrap();
         let mut outbox = Outbox::open(&path, Sequence(3000)).unwrap();
-        assert_eq!(outbox.put(card(), Amount::from_kroner(1)).unwrap().0, Sequence(3000));
+        assert_eq!(outbox.put(card(), Amount::from_kroner(1), Text::EMPTY).unwrap().0, Sequence(3000));
     }
 
     #[test]

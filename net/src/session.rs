@@ -44,10 +44,11 @@ pub(crate) async fn run(session: Session, send: SendStream, mut receive: RecvStr
     let (writing, unsent) = (Arc::clone(&answers), Arc::clone(&session.unsent));
     let writer = tokio::spawn(async move {
         write(send, &writing, &unsent, outcomes_out, others_out, faulted).await;
+        // Nothing can be answered any more: a reader that waits for a place is let go, and with it the stream. What it took a place for
+        // before is counted behind that.
+        writing.places.close();
         let never_sent = IN_FLIGHT as usize - writing.places.available_permits();
         unsent.fetch_sub(never_sent, Ordering::SeqCst);
-        // Nothing can be answered any more: a reader that waits for a place is let go, and with it the stream.
-        writing.places.close();
     });
     if let Err(error) = read(&session, &mut receive, &answers).await {
         metrics::counter!("frokost_malformed_frames_total").increment(1);

@@ -19,6 +19,7 @@ mod statement_log;
 pub mod statements;
 
 pub use file_journal::FileJournal;
+pub use head_file::acknowledged;
 pub use mirrored_journal::MirroredJournal;
 pub use records::Records;
 pub use sealing::SealingKey;

@@ -21,7 +21,7 @@ use crate::keys;
 pub use letters::{Letter, Matter};
 pub use orders::{Agreement, Order, OrderState, Purpose};
 pub use payouts::{PayoutOrder, PayoutState};
-pub use people::{Login, Pupil, School};
+pub use people::{Login, Proof, Pupil, School};
 pub use sessions::{Ticket, TicketFor, WebSession};
 pub use sign_ups::SignUp;
 

@@ -133,6 +133,11 @@ impl Snapshots for FileSnapshots {
         }
         Ok(())
     }
+
+    fn set_aside(&self, lsn: Lsn) -> Result<(), SnapshotError> {
+        let damaged = self.path(lsn).with_extension("damaged");
+        fs::rename(self.path(lsn), damaged).and_then(|()| sync_folder(&self.folder)).map_err(|error| self.failed(error))
+    }
 }
 
 struct Reading {

@@ -84,7 +84,7 @@ fn path(folder: &Path, number: u32) -> PathBuf {
 }
 
 impl StatementLog {
-    /// Opens what is there. Files are numbered without a gap.
+    /// Opens what is there, up to the first file that is not whole at its beginning. Files are numbered without a gap.
     pub(crate) fn open(folder: &Path) -> io::Result<StatementLog> {
         fs::create_dir_all(folder)?;
         let mut files = Vec::new();
@@ -95,14 +95,19 @@ impl StatementLog {
             }
             let file = File::options().read(true).write(true).open(&path)?;
             let mut header = [0; HEADER_BYTES];
-            match file.read_exact_at(&mut header, 0) {
-                Ok(()) if header.starts_with(MAGIC) => {}
-                // It was begun when the machine stopped.
-                Ok(()) | Err(_) => break,
-            }
+            let header_read = read_up_to(&file, &mut header, 0)?;
             let mut first = [0; 8];
             first.copy_from_slice(header.split_at(8).1);
-            files.push((Lsn(u64::from_le_bytes(first)), Arc::new(file)));
+            let first = Lsn(u64::from_le_bytes(first));
+            let mut item = [0; MOST];
+            let many = read_up_to(&file, &mut item, HEADER)?;
+            let fits = many == 0
+                || decode(item.get(..many).unwrap_or_default()).is_ok_and(|(_, record, _)| record.lsn == first);
+            // It was begun when the machine stopped, or it is damaged: whoever reads on knows whether anything is missing then.
+            if header_read < HEADER_BYTES || !header.starts_with(MAGIC) || !fits {
+                break;
+            }
+            files.push((first, Arc::new(file)));
         }
         Ok(StatementLog { folder: folder.to_owned(), files: Arc::new(Mutex::new(files)) })
     }

@@ -50,15 +50,15 @@ fn failed(error: impl std::fmt::Display) -> StatementError {
 
 impl LoggedStatements {
     /// Opens the statements in `folder`. Where sled's part is missing, damaged or does not fit the log, it is made anew from the
-    /// log. They are written behind the journal, which ends at `head`: where they know more than it does, it has lost something, and
-    /// they may be the only copy; nothing is touched then.
+    /// log. They are written behind the journal, which begins with `first` and ends at `head`. Where they know more than it does, it has
+    /// lost something; where they end before it begins, they have. Either may be the only copy; nothing of the log is touched then.
     ///
     /// # Errors
-    /// [`JournalError::Damaged`] if the journal has lost what they know; [`JournalError::Storage`] if the folder cannot be used.
-    pub fn open(folder: &Path, head: Lsn) -> Result<LoggedStatements, JournalError> {
+    /// [`JournalError::Damaged`] if a record is in neither; [`JournalError::Storage`] if the folder cannot be used.
+    pub fn open(folder: &Path, first: Lsn, head: Lsn) -> Result<LoggedStatements, JournalError> {
         let storage = |error: &dyn std::fmt::Display| JournalError::Storage(format!("{}: {error}", folder.display()));
         let log = StatementLog::open(folder).map_err(|error| storage(&error))?;
-        match LoggedStatements::try_open(folder, &log, head) {
+        match LoggedStatements::try_open(folder, &log, first, head) {
             Ok(statements) => return Ok(statements),
             Err(OpenError::Anew(why)) => tracing::warn!(%why, "the index of the statements is made anew"),
             Err(OpenError::Lost(error)) => return Err(error),
@@ -73,7 +73,7 @@ impl LoggedStatements {
         if index.exists() {
             fs::rename(&index, &aside).map_err(failed)?;
         }
-        match LoggedStatements::index_anew(folder, &log, head) {
+        match LoggedStatements::index_anew(folder, &log, first, head) {
             Ok(statements) => Ok(statements),
             Err(OpenError::Lost(error)) => Err(error),
             Err(OpenError::Anew(why)) => Err(storage(&why)),
@@ -81,7 +81,7 @@ impl LoggedStatements {
         }
     }
 
-    fn try_open(folder: &Path, log: &StatementLog, head: Lsn) -> Result<LoggedStatements, OpenError> {
+    fn try_open(folder: &Path, log: &StatementLog, first: Lsn, head: Lsn) -> Result<LoggedStatements, OpenError> {
         let anew = |why: &str| OpenError::Anew(why.to_owned());
         let db = DurableDb::open(&folder.join("index")).map_err(|error| match error {
             DbError::Corrupt { why, .. } => OpenError::Anew(why),
@@ -98,6 +98,9 @@ impl LoggedStatements {
         if watermark > head {
             return Err(OpenError::Lost(lost(head, watermark)));
         }
+        if watermark.next() < first {
+            return Err(anew("it ends before the journal begins"));
+        }
         let writer = log.writer(end).map_err(|error| OpenError::Anew(error.to_string()))?;
         let fresh = HashMap::new();
         let shared = Shared { writer, watermark, durable: watermark, fresh, failed: None };
@@ -105,7 +108,7 @@ impl LoggedStatements {
     }
 
     /// Reads the whole log, and keeps where each account ends.
-    fn index_anew(folder: &Path, log: &StatementLog, head: Lsn) -> Result<LoggedStatements, OpenError> {
+    fn index_anew(folder: &Path, log: &StatementLog, first: Lsn, head: Lsn) -> Result<LoggedStatements, OpenError> {
         let fail = |error: &dyn std::fmt::Display| OpenError::Final(failed(error));
         let db = DurableDb::open(&folder.join("index")).map_err(|error| fail(&error))?;
         let mut ends: HashMap<AccountId, End> = HashMap::new();
@@ -127,6 +130,14 @@ impl LoggedStatements {
         if watermark > head {
             return Err(OpenError::Lost(lost(head, watermark)));
         }
+        if watermark.next() < first {
+            let what = format!(
+                "the statements in {} cannot be read from there on, and the journal begins with LSN {first}; `frokost restore` makes both anew from the mirror or a backup",
+                folder.display()
+            );
+            return Err(OpenError::Lost(JournalError::Damaged { lsn: watermark.next(), what }));
+        }
+        // The journal has whatever is cut off here.
         let writer = log.writer(end).map_err(|error| fail(&error))?;
         let shared = Shared { writer, watermark, durable: Lsn::ZERO, fresh: ends, failed: None };
         let mut statements =
@@ -176,7 +187,7 @@ impl LoggedStatements {
 enum OpenError {
     /// The index can be made anew from the log.
     Anew(String),
-    /// The journal has lost what is known here.
+    /// A record is neither here nor in the journal.
     Lost(JournalError),
     Final(StatementError),
 }
@@ -328,11 +339,11 @@ mod tests {
             sale(5, 7, july),
             sale(6, 255, may),
         ];
-        let mut statements = LoggedStatements::open(&path, Lsn(6)).unwrap();
+        let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(6)).unwrap();
         statements.project(&records).unwrap();
         statements.flush().unwrap();
         drop(statements);
-        let statements = LoggedStatements::open(&path, Lsn(6)).unwrap();
+        let statements = LoggedStatements::open(&path, Lsn(1), Lsn(6)).unwrap();
         assert_eq!(statements.watermark(), Lsn(6));
         let months: Vec<u32> = statements.months(AccountId(7)).unwrap().iter().map(|m| m.number()).collect();
         assert_eq!(months, [202_307, 202_306, 202_305]);
@@ -345,7 +356,7 @@ mod tests {
     fn a_journal_that_knows_less_than_the_statements_has_lost_something() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("statements");
-        let mut statements = LoggedStatements::open(&path, Lsn(2)).unwrap();
+        let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(2)).unwrap();
         statements.project(&[sale(1, 7, "1683000000000"), sale(2, 7, "1683000000000")]).unwrap();
         statements.flush().unwrap();
         drop(statements);
@@ -353,9 +364,9 @@ mod tests {
             if without_index {
                 fs::remove_dir_all(path.join("index")).unwrap();
             }
-            let refused = LoggedStatements::open(&path, Lsn(1)).unwrap_err();
+            let refused = LoggedStatements::open(&path, Lsn(1), Lsn(1)).unwrap_err();
             assert!(matches!(refused, JournalError::Damaged { lsn: Lsn(2), .. }), "{refused}");
         }
-        assert_eq!(LoggedStatements::open(&path, Lsn(2)).unwrap().watermark(), Lsn(2), "nothing was touched");
+        assert_eq!(LoggedStatements::open(&path, Lsn(1), Lsn(2)).unwrap().watermark(), Lsn(2), "nothing was touched");
     }
 }

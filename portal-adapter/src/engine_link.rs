@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use frokost_engine::time::Month;
 use frokost_engine::wishes::Wish;
-use frokost_engine::{AccountId, AccountView, Asked, CardNumber, Command, Outcome, Query, Record, Sequence};
+use frokost_engine::{AccountId, AccountView, Asked, CardNumber, Outcome, Query, Record, Sequence};
 use frokost_net::{Bundle, Client, ClientError};
 use tokio::sync::Mutex;
 
@@ -99,10 +99,10 @@ impl EngineLink {
     ///
     /// # Errors
     /// [`EngineGone`] if there is no answer after several tries.
-    pub async fn command(&self, command: Command) -> Result<Outcome, EngineGone> {
+    pub async fn command(&self, asked: impl Into<Asked>) -> Result<Outcome, EngineGone> {
         // One number for all tries. Given at the first, since the numbers begin where the server's clock is.
         let number = self.next_number().await?;
-        self.command_as(number, command).await
+        self.command_as(number, asked).await
     }
 
     /// A number that was never used, for a command that may be asked again later.

@@ -38,6 +38,9 @@ impl IntoResponse for PortalError {
             PortalError::Engine(_) | PortalError::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
             PortalError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        if matches!(self, PortalError::ForgedForm) {
+            tracing::info!(target: "security", event = "forged_form", "security");
+        }
         if status.is_server_error() {
             tracing::error!(error = %self, "a page could not be shown");
         }

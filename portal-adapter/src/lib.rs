@@ -3,6 +3,7 @@
 //! It decides nothing about money and never opens the engine's files. Names, CPR numbers and logins are its own records;
 //! balances are asked for each time they are shown.
 
+mod connections;
 pub mod cpr;
 mod engine_link;
 mod error;
@@ -16,7 +17,9 @@ pub mod payment;
 mod pdf;
 mod picture;
 mod proof;
+mod resume;
 mod routes;
+mod security_log;
 mod session;
 mod tickets;
 mod views;
@@ -37,7 +40,7 @@ pub use engine_link::EngineLink;
 use identifier::IdentifyBy;
 use limits::Limits;
 use mail::MailSetup;
-pub use password::hash as hash_password;
+pub use password::{hash as hash_password, weakness as password_weakness};
 use payment::PaymentProvider;
 pub use picture::file as picture_file;
 
@@ -75,6 +78,13 @@ pub struct Setup {
     pub behind_proxy: bool,
 }
 
+impl Setup {
+    /// Do browsers come by HTTPS? A proxy does that.
+    fn is_https(&self) -> bool {
+        self.public_url.starts_with("https://")
+    }
+}
+
 /// What a till is called and at which school it stands, for people to read.
 pub type TillNames = Arc<dyn Fn(CallerId) -> Option<(String, SchoolId)> + Send + Sync>;
 
@@ -101,6 +111,8 @@ pub(crate) struct Inner {
     pub(crate) watching: limits::Watching,
     /// How many pictures may be drawn at once.
     pub(crate) drawing: Semaphore,
+    /// How many pictures may be on their way in at once.
+    pub(crate) uploads: Semaphore,
     stopping: AtomicBool,
 }
 
@@ -138,6 +150,7 @@ pub async fn serve(
         mail,
         watching: limits::Watching::default(),
         drawing: Semaphore::new(1),
+        uploads: Semaphore::new(4),
         stopping: AtomicBool::new(false),
     }));
     let mut working = tokio::task::JoinSet::new();
@@ -151,8 +164,8 @@ pub async fn serve(
         stop.await;
         closing.stopping.store(true, Ordering::Relaxed);
     };
-    let table = routes::table(portal).into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, table).with_graceful_shutdown(stop).await;
+    let table = routes::table(portal).into_make_service_with_connect_info::<connections::Peer>();
+    let served = axum::serve(connections::Bounded::new(listener), table).with_graceful_shutdown(stop).await;
     working.shutdown().await;
     served
 }

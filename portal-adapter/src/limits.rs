@@ -2,7 +2,8 @@
 //! nobody can lock somebody else out.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use axum::http::request::Parts;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::Portal;
+use crate::connections::Peer;
 use crate::error::PortalError;
 use crate::session::digest;
 
@@ -27,6 +29,10 @@ pub(crate) struct Limits {
     proof_of: Limit,
     /// Proof about one card from anywhere.
     proof_anywhere: Limit,
+    /// Forms that one login sends.
+    forms: Limit,
+    /// Calls in the provider's name that are not the provider's, from one address; only the log is spared by it.
+    forged: Limit,
     /// What sends a mail, from one address.
     mail: Limit,
     /// What sends a mail to one address, from one address.
@@ -50,6 +56,8 @@ impl Limits {
             proof: limit(20, 60),
             proof_of: limit(5, 300),
             proof_anywhere: limit(20, 4_320),
+            forms: limit(60, 1),
+            forged: limit(10, 60),
             mail: limit(20, 60),
             mail_to: limit(4, 600),
         }
@@ -66,6 +74,19 @@ impl Limits {
         self.proof_anywhere.check_key(&digest(card)).map_err(|_| TooMany)
     }
 
+    /// A parent who is logged in may do much, and yet not fill the journal.
+    pub(crate) fn form(&self, login: &str) -> Result<(), TooMany> {
+        self.forms.check_key(&login.to_lowercase()).map_err(|_| {
+            metrics::counter!("frokost_portal_too_many_total").increment(1);
+            TooMany
+        })
+    }
+
+    /// Is a forged call worth a line in the log?
+    pub(crate) fn forged(&self, visitor: Visitor) -> bool {
+        self.forged.check_key(&visitor.0.to_string()).is_ok()
+    }
+
     pub(crate) fn mail(&self, visitor: Visitor, to: &str) -> Result<(), TooMany> {
         pass(&self.mail, &self.mail_to, visitor, to)
     }
@@ -78,6 +99,8 @@ impl Limits {
             &self.proof,
             &self.proof_of,
             &self.proof_anywhere,
+            &self.forms,
+            &self.forged,
             &self.mail,
             &self.mail_to,
         ];
@@ -105,6 +128,12 @@ pub(crate) struct TooMany;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Visitor(IpAddr);
 
+impl fmt::Display for Visitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl From<IpAddr> for Visitor {
     fn from(address: IpAddr) -> Visitor {
         match address.to_canonical() {
@@ -129,8 +158,8 @@ impl FromRequestParts<Portal> for Visitor {
         if let Some(Some(address)) = forwarded {
             return Ok(address.into());
         }
-        match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
-            Some(ConnectInfo(address)) => Ok(address.ip().into()),
+        match parts.extensions.get::<ConnectInfo<Peer>>() {
+            Some(ConnectInfo(Peer(address))) => Ok(address.ip().into()),
             None => Err(PortalError::Internal("a request comes from nowhere".to_owned())),
         }
     }
@@ -195,6 +224,8 @@ mod tests {
         assert_eq!(limits.log_in(from("192.0.2.2"), "mor@example.dk"), Ok(()), "the parent's own address");
         let found = (0..100).filter(|n| limits.proof(from(&format!("192.0.2.{n}")), "12345678901234").is_ok()).count();
         assert!(found <= 25, "a found card was tried {found} times from many addresses");
+        let forms = (0..1000).filter(|_| limits.form("mor@example.dk").is_ok()).count();
+        assert!((60..70).contains(&forms), "one login sent {forms} forms at once");
         let others = (0..1000).filter(|n| limits.log_in(from("192.0.2.3"), &format!("{n}@x.dk")).is_ok()).count();
         assert!(others < 100, "one address tried {others} mail addresses");
     }

@@ -1,8 +1,9 @@
 //! A form counts once, however often it is sent: by a double click, a reload, the back button or a second tab. What its key made
 //! first is found again, and a command goes to the engine under a number that is kept with the key.
 
-use frokost_engine::{Asked, Outcome, Sequence};
+use frokost_engine::{Asked, Command, Details, Outcome, PersonId, Sequence};
 use frokost_persistence::keys;
+use frokost_persistence::records::Login;
 
 use crate::Portal;
 use crate::error::PortalError;
@@ -13,12 +14,24 @@ pub(crate) fn key(parent: &Parent, form: &str) -> String {
     digest(&format!("{}/{form}", parent.login.mail.to_lowercase()))
 }
 
+/// A command that a login asks for; the journal keeps who it was.
+pub(crate) fn by(login: &Login, command: Command) -> Asked {
+    Asked { command, details: Details { by: PersonId(login.number), ..Details::default() } }
+}
+
+/// The same of a login that is known by its mail address; nobody in particular if it is gone.
+pub(crate) async fn by_mail(portal: &Portal, mail: &str, command: Command) -> Result<Asked, PortalError> {
+    let (records, mail) = (portal.setup.records.clone(), mail.to_owned());
+    let login = blocking(move || records.login(&mail)).await?;
+    Ok(login.map_or(Asked::from(command), |login| by(&login, command)))
+}
+
 /// Has the engine carry out what a form asks for, once.
 pub(crate) async fn command(
     portal: &Portal,
     parent: &Parent,
     form: &str,
-    asked: impl Into<Asked>,
+    command: Command,
 ) -> Result<Outcome, PortalError> {
     let fresh = portal.engine.next_number().await?;
     let (records, key) = (portal.setup.records.clone(), keys::form(&format!("command/{}", key(parent, form))));
@@ -32,5 +45,5 @@ pub(crate) async fn command(
         })
     })
     .await?;
-    Ok(portal.engine.command_as(Sequence(number), asked).await?)
+    Ok(portal.engine.command_as(Sequence(number), by(&parent.login, command)).await?)
 }

@@ -32,6 +32,8 @@ pub fn hash(password: &str) -> String {
 const LEAST: usize = 10;
 /// The most that is looked at; longer ones would only keep the processor busy.
 const MOST: usize = 200;
+/// What whoever knows this portal tries first.
+const OURS: [&str; 8] = ["frokost", "kantine", "kantinekort", "madkort", "madpakke", "skole", "skolemad", "lunch"];
 
 /// What is wrong with a new password and its repetition. `about` is what a guesser would try first.
 pub(crate) fn problems(password: &str, again: &str, about: &[&str], w: &Words) -> [Option<&'static str>; 2] {
@@ -40,12 +42,19 @@ pub(crate) fn problems(password: &str, again: &str, about: &[&str], w: &Words) -
         Some(w.password_short)
     } else if length > MOST {
         Some(w.field_too_long)
-    } else if zxcvbn::zxcvbn(password, about).score() < zxcvbn::Score::Three {
+    } else if zxcvbn::zxcvbn(password, &[about, &OURS].concat()).score() < zxcvbn::Score::Three {
         Some(w.password_weak)
     } else {
         None
     };
     [first, (password != again).then_some(w.password_differs)]
+}
+
+/// What is wrong with a password that somebody else chooses for a parent, in English.
+#[must_use]
+pub fn weakness(password: &str, about: &[&str]) -> Option<&'static str> {
+    let [problem, _] = problems(password, password, about, crate::words::Language::English.words());
+    problem
 }
 
 /// Threads that hash. Two cores are what such a machine has, and one of them is the tills'.

@@ -24,7 +24,8 @@ pub(crate) async fn of_account(
     identifier: &Identifier,
     card: CardNumber,
 ) -> Result<Typed, PortalError> {
-    let by_card = portal.engine.card(card).await?.map(|view| view.account);
+    // A card that was found is blocked by its family first of all: it proves nothing then.
+    let by_card = portal.engine.card(card).await?.filter(|view| !view.blocked).map(|view| view.account);
     let by_identifier = match identifier {
         Identifier::Cpr(cpr) => {
             let (records, lookup) = (portal.setup.records.clone(), portal.setup.key.lookup("cpr", cpr.digits()));

@@ -17,7 +17,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -32,11 +32,15 @@ use crate::error::PortalError;
 use crate::payment;
 use crate::picture;
 use crate::proof;
+use crate::resume;
 use crate::session::{Parent, cookie};
 use crate::views;
 use crate::views::{AccountLink, Frame, ParentBar};
 use crate::words::Language;
 
+/// The cookie with the language that was chosen.
+const LANGUAGE: &str = "sprog";
+const LANGUAGE_HTTPS: &str = "__Host-sprog";
 /// Where the payment provider calls.
 const CALLBACK: &str = "/betaling/tilbagekald";
 
@@ -87,7 +91,8 @@ pub(crate) fn table(portal: Portal) -> Router {
         .route("/static/style.css", get(style))
         .route("/static/live.js", get(script))
         .fallback(|| async { PortalError::NotFound })
-        .layer(middleware::from_fn(same_site_only))
+        .layer(middleware::from_fn_with_state(portal.clone(), resume::keep))
+        .layer(middleware::from_fn_with_state(portal.clone(), same_site_only))
         // The provider's own call comes from elsewhere by design; its signature is what counts.
         .route(CALLBACK, post(payment::orders::callback))
         .layer(DefaultBodyLimit::max(16 * 1024))
@@ -96,12 +101,21 @@ pub(crate) fn table(portal: Portal) -> Router {
 }
 
 /// A form of another site is refused whatever it says; browsers tell where a request comes from.
-async fn same_site_only(request: Request, next: Next) -> Response {
-    let site = request.headers().get("sec-fetch-site").and_then(|value| value.to_str().ok());
-    if request.method() == Method::POST && !matches!(site, None | Some("same-origin" | "none")) {
+async fn same_site_only(State(portal): State<Portal>, request: Request, next: Next) -> Response {
+    if request.method() == Method::POST && !is_from_us(&portal, request.headers()) {
         return PortalError::ForgedForm.into_response();
     }
     next.run(request).await
+}
+
+fn is_from_us(portal: &Portal, headers: &HeaderMap) -> bool {
+    let says = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    match (says("sec-fetch-site"), says("origin")) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        // An older browser says only where the page is from.
+        (None, Some(origin)) => origin == portal.setup.public_url,
+        (None, None) => true,
+    }
 }
 
 /// What every answer says to the browser about itself.
@@ -116,7 +130,7 @@ async fn headers(State(portal): State<Portal>, request: Request, next: Next) -> 
     let headers = response.headers_mut();
     // A form may lead on to the payment window, and nowhere else.
     let policy = format!(
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self' {}; base-uri 'none'; frame-ancestors 'none'",
+        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self' {}; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
         portal.setup.provider.window_origin()
     );
     if let Ok(policy) = HeaderValue::from_str(&policy) {
@@ -124,6 +138,10 @@ async fn headers(State(portal): State<Portal>, request: Request, next: Next) -> 
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    if portal.setup.is_https() {
+        let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+        headers.insert(STRICT_TRANSPORT_SECURITY, year);
+    }
     headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
@@ -139,6 +157,12 @@ async fn script() -> Response {
     (headers, include_str!("../static/live.js")).into_response()
 }
 
+/// Is it the path of a page of ours? Nobody is led elsewhere by a link to us.
+pub(crate) fn own_path(path: &str) -> bool {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "/-_?=".contains(c);
+    path.starts_with('/') && !path.starts_with("//") && path.chars().all(sound)
+}
+
 #[derive(Deserialize)]
 struct Back {
     #[serde(default)]
@@ -146,26 +170,22 @@ struct Back {
 }
 
 /// Chooses the language and goes back to where the link was.
-async fn language(Path(language): Path<String>, Query(back): Query<Back>) -> Response {
+async fn language(State(portal): State<Portal>, Path(language): Path<String>, Query(back): Query<Back>) -> Response {
     let language = Language::from_code(&language);
-    // Only a path of ours: nobody is led elsewhere by a link to us.
-    let sound = |c: char| c.is_ascii_alphanumeric() || "/-_?=".contains(c);
-    let to = if back.til.starts_with('/') && !back.til.starts_with("//") && back.til.chars().all(sound) {
-        back.til
-    } else {
-        "/".to_owned()
-    };
-    let cookie = format!("sprog={}; Path=/; Max-Age=31536000; SameSite=Lax", language.code());
+    let to = if own_path(&back.til) { back.til } else { "/".to_owned() };
+    let (name, secure) = if portal.setup.is_https() { (LANGUAGE_HTTPS, "; Secure") } else { (LANGUAGE, "") };
+    let cookie = format!("{name}={}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}", language.code());
     ([(SET_COOKIE, cookie)], Redirect::to(&to)).into_response()
 }
 
 /// The language a browser has chosen.
 pub(crate) fn language_of(headers: &HeaderMap) -> Language {
-    cookie(headers, "sprog").map_or(Language::Danish, Language::from_code)
+    let chosen = cookie(headers, LANGUAGE_HTTPS).or_else(|| cookie(headers, LANGUAGE));
+    chosen.map_or(Language::Danish, Language::from_code)
 }
 
 /// The frame of a page without a parent.
-fn bare_frame(headers: &HeaderMap, path: &str) -> Frame {
+pub(crate) fn bare_frame(headers: &HeaderMap, path: &str) -> Frame {
     let language = language_of(headers);
     Frame { w: language.words(), language, parent: None, path: path.to_owned() }
 }

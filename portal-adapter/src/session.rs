@@ -2,9 +2,10 @@
 //! without use and after twelve hours in any case.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
 use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Redirect, Response};
 use frokost_engine::AccountId;
 use frokost_persistence::records::{Login, WebSession};
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Portal;
 use crate::error::PortalError;
+use crate::routes::own_path;
 
 const IDLE_MS: u64 = 30 * 60 * 1000;
 const ABSOLUTE_MS: u64 = 12 * 60 * 60 * 1000;
@@ -77,18 +79,21 @@ pub(crate) fn digest(secret: &str) -> String {
 
 /// The cookie's name. With HTTPS it is one that no other host and no plain page can set.
 fn cookie_name(portal: &Portal) -> &'static str {
-    if portal.setup.public_url.starts_with("https://") { "__Host-frokost" } else { "frokost" }
+    if portal.setup.is_https() { "__Host-frokost" } else { "frokost" }
 }
 
-/// Opens a session and returns the cookie for it.
-pub(crate) async fn open(portal: &Portal, login: &Login) -> Result<String, PortalError> {
+/// Opens a session and returns the cookie for it, and what its forms carry.
+pub(crate) async fn open(portal: &Portal, login: &Login) -> Result<(String, String), PortalError> {
     let secret_value = secret()?;
     let now = portal.setup.clock.now().0;
-    let session = WebSession { login: login.mail.clone(), form_token: secret()?, opened_ms: now, used_ms: now };
+    let form_token = secret()?;
+    let session =
+        WebSession { login: login.mail.clone(), form_token: form_token.clone(), opened_ms: now, used_ms: now };
     let (records, name) = (portal.setup.records.clone(), digest(&secret_value));
     blocking(move || records.put_session(&name, &session)).await?;
     let secure = if cookie_name(portal).starts_with("__Host-") { "; Secure" } else { "" };
-    Ok(format!("{}={secret_value}; Path=/; HttpOnly; SameSite=Lax{secure}", cookie_name(portal)))
+    let cookie = format!("{}={secret_value}; Path=/; HttpOnly; SameSite=Lax{secure}", cookie_name(portal));
+    Ok((cookie, form_token))
 }
 
 /// Ends a session and returns the cookie that makes the browser forget it.
@@ -123,7 +128,7 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
         .find_map(|(key, value)| (key == name).then_some(value))
 }
 
-async fn find(portal: &Portal, headers: &HeaderMap) -> Result<Option<Parent>, PortalError> {
+pub(crate) async fn find(portal: &Portal, headers: &HeaderMap) -> Result<Option<Parent>, PortalError> {
     let Some(secret) = cookie(headers, cookie_name(portal)) else { return Ok(None) };
     let name = digest(secret);
     let records = &portal.setup.records;
@@ -134,7 +139,9 @@ async fn find(portal: &Portal, headers: &HeaderMap) -> Result<Option<Parent>, Po
         return Ok(None);
     }
     let Some(login) = records.login(&session.login).map_err(internal)? else { return Ok(None) };
-    if now.saturating_sub(session.used_ms) > NOTE_AFTER_MS {
+    // A page that follows along by itself is not somebody who is there.
+    let by_itself = headers.get("sec-fetch-dest").is_some_and(|kind| kind == "empty");
+    if !by_itself && now.saturating_sub(session.used_ms) > NOTE_AFTER_MS {
         session.used_ms = now;
         let (records, name) = (records.clone(), name.clone());
         blocking(move || records.note_session_used(&name, now)).await?;
@@ -147,7 +154,16 @@ impl FromRequestParts<Portal> for Parent {
 
     async fn from_request_parts(parts: &mut Parts, portal: &Portal) -> Result<Parent, Response> {
         match find(portal, &parts.headers).await {
+            Ok(Some(parent)) if parts.method == Method::POST && portal.limits.form(&parent.login.mail).is_err() => {
+                Err(PortalError::TooMany.into_response())
+            }
             Ok(Some(parent)) => Ok(parent),
+            // A form that was sent is not looked at; a page is shown after the log in.
+            Ok(None) if parts.method == Method::GET => {
+                let page = parts.uri.path_and_query().map(PathAndQuery::as_str).filter(|page| own_path(page));
+                let to = page.map_or_else(|| "/log-paa".to_owned(), |page| format!("/log-paa?til={page}"));
+                Err(Redirect::to(&to).into_response())
+            }
             Ok(None) => Err(Redirect::to("/log-paa").into_response()),
             Err(error) => Err(error.into_response()),
         }

@@ -50,6 +50,39 @@ pub(crate) struct LogIn {
     pub(crate) wrong: Option<&'static str>,
     /// A new password was saved.
     pub(crate) saved: bool,
+    /// A form was not sent, since nobody was logged in any more.
+    pub(crate) interrupted: bool,
+    /// The page that was asked for.
+    pub(crate) wanted: String,
+    /// The form that was not sent: its address and its fields.
+    pub(crate) kept: Option<(String, String)>,
+}
+
+impl LogIn {
+    pub(crate) fn new(frame: Frame) -> LogIn {
+        LogIn {
+            frame,
+            mail: String::new(),
+            wrong: None,
+            saved: false,
+            interrupted: false,
+            wanted: String::new(),
+            kept: None,
+        }
+    }
+}
+
+/// A form that was not sent, to be looked at and sent.
+#[derive(Template)]
+#[template(path = "resume.html")]
+pub(crate) struct Resume {
+    pub(crate) frame: Frame,
+    pub(crate) action: &'static str,
+    pub(crate) path: String,
+    pub(crate) back: String,
+    pub(crate) form_token: String,
+    pub(crate) facts: Vec<(&'static str, String)>,
+    pub(crate) fields: Vec<(String, String)>,
 }
 
 #[derive(Template)]

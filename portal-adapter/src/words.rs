@@ -76,6 +76,12 @@ words! { Words, DANISH, ENGLISH, ALL:
     mail: "E-mail", "E-mail";
     password: "Adgangskode", "Password";
     wrong_login: "E-mail eller adgangskode er forkert. Prøv igen.", "The e-mail or the password is wrong. Try again.";
+    interrupted: "Du er blevet logget ud, så det, du sendte, er ikke nået frem. Der er ikke sket noget. Log på igen, så kan du sende det.",
+        "You have been logged out, so what you sent has not arrived. Nothing has happened. Log in again, and you can send it.";
+    resume_about: "Det her blev ikke sendt, fordi du var logget ud. Der er ikke sket noget endnu. Se efter, og send det nu.",
+        "This was not sent, since you were logged out. Nothing has happened yet. Look it over, and send it now.";
+    resume_send: "Send nu", "Send now";
+    resume_leave: "Nej, lad være", "No, leave it";
     welcome: "Velkommen til frokost", "Welcome to frokost";
     welcome_text: "Her ser du, hvad der er på dit barns kantinekort, og fylder det op.",
         "See what is on your child's canteen card, and top it up.";
@@ -231,6 +237,10 @@ words! { Words, DANISH, ENGLISH, ALL:
     waits_for_word: "Venter på din godkendelse", "Waits for your approval";
     relation_delete: "Slet tilknytning", "Delete relation";
     relation_own: "Din egen konto", "Your own account";
+    relation_proof_over: "Det er for længe siden, eller kortet er spærret eller skiftet siden. Slet tilknytningen, og tilføj den igen.",
+        "It is too long ago, or the card was blocked or replaced since. Delete the relation, and add it again.";
+    too_new_here: "Du har lige fået adgang til kontoen. Det første døgn kan dens penge ikke flyttes, så de andre, der har kontoen, kan nå at sige fra.",
+        "You have just been given the account. For the first day its money cannot be moved, so that the others who have it can say no.";
     relation_known: "Kontoen er allerede tilknyttet.", "The account is related already.";
     relation_proof_wrong_birth_date: "Fødselsdato og kortnummer passer ikke sammen. Se efter på kortet.", "Birth date and card number do not match. Look at the card.";
     relation_proof_wrong: "CPR-nummer og kortnummer passer ikke sammen. Se efter på kortet.", "CPR number and card number do not match. Look at the card.";
@@ -370,6 +380,9 @@ words! { Letters, DANISH_LETTERS, ENGLISH_LETTERS, ALL_LETTERS:
     charge_subject: "Automatisk optankning mislykkedes", "Automatic top-up failed";
     payout_subject: "Anmodning om udbetaling", "A pay-out was asked for";
     payout_about: "Der er bedt om en udbetaling fra kontoen. Beløbet er trukket fra saldoen.", "A pay-out was asked for. The amount has left the balance.";
+    transferred_subject: "Der er overført penge fra kontoen", "Money was transferred from the account";
+    transferred_about: "En anden, der administrerer kontoen, har overført penge fra den. Er det en fejl, så kontakt den, der står herunder, eller skolen.",
+        "Somebody else who manages the account has transferred money from it. If that is wrong, ask whoever stands below, or the school.";
     payout_back_subject: "Udbetalingen blev afvist af banken", "The bank refused the pay-out";
     payout_back_about: "Banken kunne ikke gennemføre udbetalingen. Pengene er tilbage på saldoen. Se efter registrerings- og kontonummer, og prøv igen.",
         "The bank could not carry out the pay-out. The money is back on the balance. Look at registration and account number, and try again.";

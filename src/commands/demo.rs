@@ -1,6 +1,7 @@
 //! `frokost demo`: a small school in one process. Made when it is not there, found again when it is; then a short lunch rush
 //! through real tills, and the portal stays up for a look.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,11 +156,14 @@ async fn make_school(node: &Node, args: &DemoArgs, operator: &Arc<Operator>) -> 
     // The login comes last: where it is, everything before it is.
     let password = tokio::task::spawn_blocking(|| frokost_portal::hash_password(PASSWORD)).await?;
     records.put_login(&Login {
+        number: 0,
         mail: PARENT.to_owned(),
         name: "Mor".to_owned(),
         password,
         accounts: vec![1, 2],
         pending: Vec::new(),
+        proofs: BTreeMap::new(),
+        since: BTreeMap::new(),
         language: String::new(),
     })?;
     Ok(true)

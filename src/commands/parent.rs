@@ -1,10 +1,11 @@
 //! `frokost parent`: gives a parent a login, until sign-up on the portal does it.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use frokost_persistence::Records;
 use frokost_persistence::records::Login;
 
@@ -26,14 +27,20 @@ pub(crate) async fn run(args: ParentArgs) -> anyhow::Result<ExitCode> {
     let numbers = numbers?;
     let password = read_password(password_file.as_deref())?;
     let mut login = records.login(mail)?.unwrap_or(Login {
+        number: 0,
         mail: mail.clone(),
         name: name.clone(),
         password: String::new(),
         accounts: Vec::new(),
         pending: Vec::new(),
+        proofs: BTreeMap::new(),
+        since: BTreeMap::new(),
         language: String::new(),
     });
     login.name.clone_from(name);
+    if let Some(problem) = frokost_portal::password_weakness(&password, &[mail, name]) {
+        bail!("{problem}");
+    }
     login.password = frokost_portal::hash_password(&password);
     for number in numbers {
         if !login.accounts.contains(&number) {
@@ -41,6 +48,9 @@ pub(crate) async fn run(args: ParentArgs) -> anyhow::Result<ExitCode> {
         }
     }
     records.put_login(&login)?;
+    // What was open under an old password is over.
+    records.end_sessions_of(mail, None)?;
+    records.end_tickets_of(mail)?;
     println!("{mail} may log in and sees {} account(s)", login.accounts.len());
     Ok(ExitCode::SUCCESS)
 }

@@ -55,12 +55,33 @@ pub(crate) async fn take_in(
     let mut taken: HashMap<usize, Taken> = HashMap::new();
     let mut accounts: Vec<(usize, AccountId, bool)> = Vec::new();
     let mut fresh: Vec<(usize, Pupil)> = Vec::new();
+    let mut otherwise = None;
     for (index, pupil) in pupils.iter().enumerate() {
         let lookup = pupil.identifier.lookup(key, school.0, &pupil.name);
-        match records.account_of_cpr(&lookup)? {
+        let found = match records.account_of_cpr(&lookup)? {
+            Some(account) => Some(account),
+            None => {
+                if otherwise.is_none() {
+                    otherwise = Some(KeptOtherwise::read(records, key, school, &pupil.identifier)?);
+                }
+                match otherwise.as_ref().map_or(&[][..], |otherwise| otherwise.find(key, school, pupil)) {
+                    [] => None,
+                    [account] => {
+                        identify(records, key, *account, &lookup, pupil)?;
+                        Some(*account)
+                    }
+                    [..] => {
+                        let why = "several pupils with this name and birth date are kept; give them different names";
+                        taken.insert(index, Taken::Refused(why.to_owned()));
+                        continue;
+                    }
+                }
+            }
+        };
+        match found {
             Some(account) => {
-                let known = records.pupil(account)?.context("a CPR number leads to no pupil")?;
-                if known.name != pupil.name {
+                let known = records.pupil(account)?.context("an identifier leads to no pupil")?;
+                if known.name.to_lowercase() != pupil.name.to_lowercase() {
                     let why =
                         "this CPR number is known with another name; if the name has changed, mend it on the pupil";
                     taken.insert(index, Taken::Refused(why.to_owned()));
@@ -98,8 +119,8 @@ pub(crate) async fn take_in(
     if !new.is_empty() {
         records.add_pupils(&mut new, |pupil| {
             let plain = digits.get(&pupil.cpr_lookup).map(String::as_str).unwrap_or_default();
-            let place = format!("pupil/{}/cpr", pupil.account);
-            pupil.cpr_sealed = key.seal(&place, plain).map_err(|error| RecordsError::Storage(error.to_string()))?;
+            pupil.cpr_sealed =
+                key.seal(&place_of(pupil.account), plain).map_err(|error| RecordsError::Storage(error.to_string()))?;
             Ok(())
         })?;
     }
@@ -130,6 +151,52 @@ pub(crate) async fn take_in(
         taken.insert(index, outcome);
     }
     Ok((0..pupils.len()).filter_map(|index| taken.remove(&index)).collect())
+}
+
+/// Pupils of a school that were taken in when the installation identified pupils in the other way, by school, name and birth date.
+struct KeptOtherwise(HashMap<String, Vec<AccountId>>);
+
+impl KeptOtherwise {
+    /// Those that `now` is not the kind of.
+    fn read(records: &Records, key: &SealingKey, school: SchoolId, now: &Identifier) -> anyhow::Result<KeptOtherwise> {
+        let mut kept: HashMap<String, Vec<AccountId>> = HashMap::new();
+        for pupil in records.pupils()?.into_iter().filter(|pupil| pupil.school == school.0) {
+            let plain = key.open(&place_of(pupil.account), &pupil.cpr_sealed)?;
+            let other = Identifier::from_plain(&plain)
+                .filter(|kept| std::mem::discriminant(kept) != std::mem::discriminant(now));
+            if let Some(other) = other {
+                let day = Identifier::BirthDate(other.birth_date());
+                kept.entry(day.lookup(key, school.0, &pupil.name)).or_default().push(AccountId(pupil.account));
+            }
+        }
+        Ok(KeptOtherwise(kept))
+    }
+
+    fn find(&self, key: &SealingKey, school: SchoolId, pupil: &NewPupil) -> &[AccountId] {
+        let day = Identifier::BirthDate(pupil.identifier.birth_date());
+        self.0.get(&day.lookup(key, school.0, &pupil.name)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// From now on the list's identifier leads to a pupil. A CPR number is kept in place of a birth date; a birth date takes nothing away, the CPR
+/// number says it, too.
+fn identify(
+    records: &Records,
+    key: &SealingKey,
+    account: AccountId,
+    lookup: &str,
+    pupil: &NewPupil,
+) -> anyhow::Result<()> {
+    let sealed = match &pupil.identifier {
+        Identifier::Cpr(cpr) => Some(key.seal(&place_of(account.0), cpr.digits())?),
+        Identifier::BirthDate(_) => None,
+    };
+    Ok(records.identify_pupil(account, lookup, sealed)?)
+}
+
+/// Where an identifier is sealed for.
+fn place_of(account: u64) -> String {
+    format!("pupil/{account}/cpr")
 }
 
 /// Opens an account as far as it is not. Says whether anything was missing, or what the engine refused.

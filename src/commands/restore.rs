@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use frokost_engine::journal::{Journal, Shard};
 use frokost_engine::{Clock, Lsn};
 use frokost_persistence::records::Line;
-use frokost_persistence::{FileJournal, SledJournal};
+use frokost_persistence::{FileJournal, SledJournal, acknowledged};
 use indicatif::ProgressBar;
 
 use crate::backup::{check, copy_files, private_folder};
@@ -23,7 +23,7 @@ use crate::store::mirror_of;
 /// What is made from the journal, and is made anew with it.
 const BOOKS: [&str; 5] = ["journal", "journal.head", "journal.files", "statements", "snapshots"];
 /// Kinds of numbers that others than the records know.
-const NUMBERED_OUTSIDE: [&str; 2] = ["order", "payout"];
+const NUMBERED_OUTSIDE: [&str; 3] = ["order", "payout", "login"];
 /// More than can have been given out since the backup.
 const NUMBERS_LEFT_OUT: u64 = 1_000_000;
 /// Records that are written at once.
@@ -47,6 +47,12 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     if let Some(manifest) = &manifest {
         ensure!(head == Lsn(manifest.head), "{}: its records end at {head}, not at {}", from.display(), manifest.head);
     }
+    let lost = acknowledged(&folder.path().join("journal.head")).saturating_sub(head.0);
+    ensure!(
+        lost == 0 || args.accept_loss,
+        "{} ends at LSN {head}, and {lost} records behind it were acknowledged; restore from a newer copy, or say --accept-loss",
+        segments.display()
+    );
     nobody_uses(&folder, &settings)?;
 
     // Into a folder beside it first: what is there stays until the new one is whole.
@@ -90,6 +96,9 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         restore_people(&from, &folder)?;
     }
     println!("restored up to LSN {head} from {}", from.display());
+    if lost > 0 {
+        println!("{lost} records that were acknowledged are not in it");
+    }
     if let Some(aside) = aside {
         println!(
             "what was there before is in {}; remove it when `frokost verify` finds everything sound",

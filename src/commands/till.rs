@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use frokost_engine::{Amount, CardNumber, Command, Outcome, Role, SchoolId, Sequence};
+use frokost_engine::{Amount, Asked, CardNumber, Command, Outcome, Role, SchoolId, Sequence, Text};
 use frokost_net::enrol::write_new;
 use frokost_net::{Bundle, Client, Outbox};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
@@ -36,7 +36,7 @@ pub(crate) async fn run(args: TillArgs) -> anyhow::Result<ExitCode> {
                 Some((card, amount)) => {
                     till.catch_up().await?;
                     till.show_picture(card).await;
-                    let sold = till.sell(card, amount).await;
+                    let sold = till.sell(card, amount, args.text).await;
                     till.client.close().await;
                     sold
                 }
@@ -97,11 +97,11 @@ impl Till {
 
     /// Sales from before a power cut: sent again, under the same numbers.
     async fn catch_up(&mut self) -> anyhow::Result<()> {
-        for (sequence, command) in self.outbox.unanswered() {
-            let Command::Purchase { card, amount } = command else { continue };
+        for (sequence, sale) in self.outbox.unanswered() {
+            let Command::Purchase { card, amount } = sale.command else { continue };
             let about = self.say("Fra sidst:", "From before:");
             println!("{about} {amount} {}", ending_of(card));
-            match self.settle(sequence, command).await? {
+            match self.settle(sequence, sale).await? {
                 Some(outcome) => println!("{}", explain(&outcome, self.lang)),
                 None => println!("{}", explain(&Outcome::Unavailable, self.lang)),
             }
@@ -132,9 +132,9 @@ impl Till {
     }
 
     /// One sale; how it ended is the exit code.
-    async fn sell(&mut self, card: CardNumber, amount: Amount) -> anyhow::Result<ExitCode> {
-        let (sequence, command) = self.outbox.put(card, amount)?;
-        let outcome = self.settle(sequence, command).await?;
+    async fn sell(&mut self, card: CardNumber, amount: Amount, text: Text) -> anyhow::Result<ExitCode> {
+        let (sequence, sale) = self.outbox.put(card, amount, text)?;
+        let outcome = self.settle(sequence, sale).await?;
         println!("{}", explain(&outcome.unwrap_or(Outcome::Unavailable), self.lang));
         Ok(match outcome {
             Some(Outcome::Approved(_)) => ExitCode::SUCCESS,
@@ -146,11 +146,11 @@ impl Till {
     }
 
     /// Sends a sale until it is answered, or patience ends; then it stays in the outbox.
-    async fn settle(&mut self, sequence: Sequence, command: Command) -> anyhow::Result<Option<Outcome>> {
+    async fn settle(&mut self, sequence: Sequence, sale: Asked) -> anyhow::Result<Option<Outcome>> {
         let give_up = tokio::time::Instant::now() + PATIENCE;
         let mut told = false;
         loop {
-            match self.client.command(sequence, command).await {
+            match self.client.command(sequence, sale).await {
                 // Without space nothing was done, and nothing will be: the cashier is told, the sale is not sent again.
                 Ok(outcome @ (Outcome::Approved(_) | Outcome::Rejected(_) | Outcome::OutOfSpace)) => {
                     self.outbox.done(sequence)?;
@@ -204,20 +204,32 @@ impl Till {
             self.show_picture(card).await;
             let prompt = self.say("Beløb: ", "Amount: ");
             let Some(line) = ask(&prompt, &mut lines).await? else { break };
-            match line.parse::<Amount>() {
-                Ok(amount) => {
+            match amount_and_text(&line) {
+                Ok((amount, text)) => {
                     // What had no answer goes first: it is settled before the next pupil is served.
                     self.catch_up().await?;
-                    let _ = self.sell(card, amount).await?;
+                    let _ = self.sell(card, amount, text).await?;
                 }
                 Err(error) => {
-                    println!("{}", self.say("Beløbet skrives som 25 eller 25,50. Intet er solgt.", &error.to_string()))
+                    println!(
+                        "{}",
+                        self.say(
+                            "Beløbet skrives som 25 eller 25,50; bagefter kan stå højst 48 tegn om varerne. Intet er solgt.",
+                            &error.to_string()
+                        )
+                    )
                 }
             }
         }
         self.client.close().await;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What was typed for a sale: `25,50`, or `25,50 2 sandwich, 1 mælk`, of which the rest goes on the statement.
+fn amount_and_text(line: &str) -> anyhow::Result<(Amount, Text)> {
+    let (amount, text) = line.split_once(' ').unwrap_or((line, ""));
+    Ok((amount.parse()?, text.trim().parse()?))
 }
 
 fn ending_of(card: CardNumber) -> String {

@@ -119,7 +119,7 @@ await walk(async () => {
     };
     await fill(CPR, CARD, `other-${mail}`);
     await page.getByRole("alert").waitFor();
-    await fill(CPR_THREE, CARD_THREE, mail);
+    await fill(CPR_TWO, CARD_TWO, mail);
     await page.getByRole("heading", { name: say("Aktivering", "Activation") }).waitFor();
     const letter = await mailTo(mail, english ? /have an account already/ : /allerede en konto/);
     assert.doesNotMatch(letter.text, /\d{6}\s*$/m);
@@ -158,10 +158,10 @@ await walk(async () => {
     await link("Tilknytninger", "Relations").click();
     await accessible();
     await field("CPR-nummer", "CPR number").fill(CPR);
-    await field("Kortnummer", "Card number").fill(CARD_TWO);
+    await field("Kortnummer", "Card number").fill(CARD_THREE);
     await button("Tilføj", "Add").click();
     assert.match(await page.getByRole("alert").innerText(), english ? /do not match/ : /passer ikke sammen/);
-    await field("CPR-nummer", "CPR number").fill(CPR_TWO);
+    await field("CPR-nummer", "CPR number").fill(CPR_THREE);
     await button("Tilføj", "Add").click();
     await button("Godkend tilladelse", "Approve permission").waitFor();
     await accessible();
@@ -170,6 +170,13 @@ await walk(async () => {
     await page.getByText(say("Godkendt tilladelse", "Permission approved")).waitFor();
     const told = await mailTo("far@example.dk", /kontoen|account/);
     assert.match(told.text, new RegExp(mail));
+    // Somebody else has it already: for a day its money stays where it is.
+    await page.goto(`${PORTAL}/konto/3/overfoer`);
+    await page.locator("#to").selectOption(MONEY);
+    await page.getByLabel(say("Beløb i kroner", "Amount in kroner")).fill("1");
+    await button("Overfør", "Transfer").click();
+    assert.match(await page.getByRole("alert").innerText(), english ? /just been given the account/ : /lige fået adgang/);
+    assert.equal(await saldo(), showsKroner("100,00"));
     // Whoever was told takes it back with one click.
     await page.goto(linkIn(told));
     await button("Slet tilknytning", "Delete relation").click();

@@ -53,12 +53,12 @@ export async function picture(name, options = {}) {
   if (PICTURES) await page.screenshot({ path: join(PICTURES, `${name}.png`), ...options });
 }
 
-/** What axe finds on the page that is shown: as it is, and in the dark on a small phone, where nothing may stick out either. The page's
+/** What axe finds on the page that is shown: light and dark, wide and on a small phone, where nothing may stick out either. The page's
  * policy allows no scripts of others, so axe is run from outside; without JavaScript it cannot run. */
 export async function accessible() {
   if (JAVASCRIPT === "off") return;
   const size = page.viewportSize();
-  for (const [colorScheme, width] of [["light", size.width], ["dark", 360]]) {
+  for (const [colorScheme, width] of [["light", 1000], ["light", 360], ["dark", 360], ["dark", 1000]]) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width, height: size.height });
     const found = await page.evaluate(`${axe}; axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] })

@@ -14,6 +14,11 @@ fn every_mistake_gets_one_line_that_names_it() {
     home.write("unknown.toml", "[portal]\nlissen = \"127.0.0.1:1\"\n");
     home.write("broken.toml", "[portal\n");
     home.write("short.toml", "[portal]\ncard_length = 3\n");
+    let https = "[portal]\npublic_url = \"https://frokost.example.dk\"\n";
+    home.write("https.toml", https);
+    home.write("sandbox.toml", &format!("{https}behind_proxy = true\n"));
+    home.write("clear.toml", "[portal]\npublic_url = \"http://frokost.example.dk\"\n");
+    home.write("smtp.toml", "[mail]\nsmtp = \"smtp://u:secret@mail.example.dk\"\n");
     home.write("not-a-bundle.pem", "hello\n");
     home.write("no-columns.csv", "a,b\n1,2\n");
     home.write("password", "short\n");
@@ -27,6 +32,10 @@ fn every_mistake_gets_one_line_that_names_it() {
         (&["serve", "--config", "unknown.toml"], 1, &["lissen"]),
         (&["serve", "--config", "broken.toml"], 1, &["broken.toml"]),
         (&["serve", "--config", "short.toml"], 1, &["card_length", "4 to 16"]),
+        (&["serve", "--config", "https.toml"], 1, &["portal.behind_proxy"]),
+        (&["serve", "--config", "sandbox.toml"], 1, &["payment.sandbox = true"]),
+        (&["serve", "--config", "clear.toml"], 1, &["in clear", "https://"]),
+        (&["serve", "--config", "smtp.toml"], 1, &["mail.smtp", "smtps://"]),
         (&["serve", "--portal", &busy], 1, &["cannot listen for browsers", &busy]),
         (&["serve", "--tills", "nonsense"], 2, &["nonsense"]),
         (&["serve", "--data", "/dev/null/data"], 1, &["/dev/null/data"]),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use frokost_engine::{Amount, Command, Outcome, Sequence};
+use frokost_engine::{Amount, Command, Lsn, Outcome, Sequence};
 use frokost_net::wire::Request;
 use frokost_net::{Bundle, Client};
 
@@ -14,7 +14,8 @@ use crate::rush::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load_again_and_again_no_acknowledged_sale_is_lost_or_doubled() {
     let kills: u32 = std::env::var("FROKOST_KILLS").ok().map_or(50, |kills| kills.parse().unwrap());
-    let home = Installation::new();
+    // Snapshots are made, and the journal is cut behind them, in the middle of it, too.
+    let home = Installation::new().with("JOURNAL__SNAPSHOT_EVERY", "40");
     home.import(PUPILS, 10_000);
     let mut tills = tills(&home);
     let known = Ledger::default();
@@ -26,11 +27,16 @@ async fn killed_under_load_again_and_again_no_acknowledged_sale_is_lost_or_doubl
         server.kill();
         tills = rush.end().await;
         if round % 10 == 9 {
+            // Once in order, so that statements are made durable, behind which alone the journal is cut.
+            let server = home.serve();
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
+            assert_eq!(server.stop(), 0);
             hold_against_journal(&home.data(), &known);
         }
     }
     let answered = hold_against_journal(&home.data(), &known);
     assert!(answered > kills as usize * 20, "only {answered} sales were answered: this shows nothing");
+    assert!(journal_of(&home.data()).0 > Lsn(1), "the journal was never cut: this shows less than it should");
     let verified = home.must(&["verify"]);
     assert!(verified.ends_with("everything holds\n"), "{verified}");
 }

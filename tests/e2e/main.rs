@@ -10,6 +10,7 @@
     reason = "tests stop where they are wrong"
 )]
 
+mod attackers;
 mod bad_input;
 mod browser;
 mod crash;

@@ -48,6 +48,13 @@ fn from_a_list_of_500_pupils_to_a_line_on_the_statement() {
     home.must(&["card", "issue", "17", "ABCD5678901234"]);
     assert!(sell(&card(17), "1").out.starts_with("Ukendt eller udgået kort"));
     assert_eq!(sell("abcd 5678 9012 34", "1").out, "Godkendt. Ny saldo 273,50 kr.\n");
+    // What was bought is on the statement, if the till says.
+    let lines = ["--card", &card(18), "--amount", "3", "--text", "2 sandwich, 1 mælk"];
+    home.must(&[&["till", "--bundle", lossy(&till), "--server", &address][..], &lines].concat());
+    let statement = home.must(&["account", "statement", "18"]);
+    assert!(statement.contains("2 sandwich, 1 mælk"), "{statement}");
+    let refused = home.run(&[&["till", "--bundle", lossy(&till)][..], &lines[..5], &[&"x".repeat(49)]].concat());
+    assert!(refused.code == 2 && refused.err.contains("48"), "{refused:?}");
     // A till that lost its outbox starts with new numbers: its sales count.
     std::fs::remove_file(till.with_extension("outbox")).unwrap();
     assert_eq!(sell("ABCD5678901234", "1").out, "Godkendt. Ny saldo 272,50 kr.\n");

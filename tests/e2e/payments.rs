@@ -150,3 +150,32 @@ async fn a_school_without_cpr_numbers_uses_birth_dates() {
     assert_eq!(server.stop(), 0);
     assert!(home.must(&["verify"]).ends_with("everything holds\n"));
 }
+
+/// A school that has to give up its CPR numbers, and one that may have them again: the old list finds the same pupils.
+#[test]
+fn a_list_finds_its_pupils_when_they_are_identified_in_another_way() {
+    let mut home = Installation::new();
+    let cpr_list = format!("navn;cpr;kortnummer\nAnna;010214-5123;{}\nBo;020214-5124;{}\n", card(1), card(2));
+    let cpr_list = home.write("cpr.csv", &cpr_list);
+    home.must(&["import", lossy(&cpr_list), "--school-name", "Sct. Ib"]);
+    home = home.with("PORTAL__IDENTIFY_BY", "birth_date");
+    let dates = format!("navn;fødselsdato;kortnummer\nAnna;01-02-2014;{}\nbo;02-02-2014;{}\n", card(1), card(2));
+    let more = format!("Cy;03-02-2014;{}\n", card(3));
+    let dates = home.write("dates.csv", &format!("{dates}{more}"));
+    assert!(home.must(&["import", lossy(&dates)]).contains("1 pupils taken in, 0 completed, 2 unchanged"));
+    assert!(home.must(&["import", lossy(&dates)]).contains("0 pupils taken in, 0 completed, 3 unchanged"));
+    home = home.with("PORTAL__IDENTIFY_BY", "cpr");
+    let all = format!("navn;cpr;kortnummer\nAnna;010214-5123;{}\nCy;030214-5125;{}\n", card(1), card(3));
+    let all = home.write("all.csv", &all);
+    for _ in 0..2 {
+        assert!(home.must(&["import", lossy(&all)]).contains("0 pupils taken in, 0 completed, 2 unchanged"));
+    }
+    // Two whom name and birth date do not tell apart are not guessed at.
+    let twins = home
+        .write("twins.csv", &format!("navn;cpr;kortnummer\nDi;040214-5126;{}\nDi;040214-5128;{}\n", card(4), card(5)));
+    home.must(&["import", lossy(&twins)]);
+    home = home.with("PORTAL__IDENTIFY_BY", "birth_date");
+    let twin = home.write("twin.csv", &format!("navn;fødselsdato;kortnummer\nDi;04-02-2014;{}\n", card(4)));
+    let refused = home.run(&["import", lossy(&twin)]);
+    assert!(refused.code == 1 && refused.out.contains("line 2: several pupils"), "{refused:?}");
+}

@@ -51,7 +51,9 @@ fn walk_of_a_parent(script: &str) {
     }
     let home = Installation::new();
     home.import(3, 100);
-    add_parent(&home, "mor@example.dk", "1,2");
+    for mail in ["mor@example.dk", "far@example.dk"] {
+        add_parent(&home, mail, "1,2");
+    }
     home.enrol("canteen-1");
     let server = home.serve();
     walk(script, &home, &server, &[("MAIL", "mor@example.dk"), ("PASSWORD", "smørrebrød og sild")]);
@@ -67,46 +69,63 @@ fn a_parent_without_a_mouse_pays_in_and_blocks_the_card() {
     walk_of_a_parent("keyboard.mjs");
 }
 
-/// Section by section, in both languages, and without JavaScript, with mails over SMTP; then the books are verified, and no CPR number is to be found in any file.
+#[test]
+fn a_parent_who_is_interrupted_loses_nothing() {
+    walk_of_a_parent("interrupted.mjs");
+}
+
 #[test]
 fn a_parent_walks_the_quick_guide() {
+    walk_of_the_guide("da", "on");
+}
+
+#[test]
+fn a_parent_walks_the_quick_guide_in_english() {
+    walk_of_the_guide("en", "on");
+}
+
+#[test]
+fn a_parent_walks_the_quick_guide_without_javascript() {
+    walk_of_the_guide("en", "off");
+}
+
+/// Section by section; without JavaScript with mails over SMTP, too. Then the books are verified, and no CPR number is to be found in any file.
+fn walk_of_the_guide(language: &str, javascript: &str) {
     if !has_browser() {
         return;
     }
-    for (language, javascript) in [("da", "on"), ("en", "on"), ("en", "off")] {
-        let folder = tempfile::tempdir().unwrap();
-        let mut home = Installation::new();
-        // The last one's mails go the long way.
-        let mails = (javascript == "off").then(|| MailServer::start(&folder.path().join("box"), 0, 0)).flatten();
-        let mut maildir = home.data().join("mail");
-        if let Some(mails) = &mails {
-            home = home.with("MAIL__SMTP", &mails.url());
-            maildir = folder.path().join("box");
-        }
-        home.import(3, 100);
-        add_parent(&home, "far@example.dk", "2");
-        home.enrol("canteen-1");
-        let server = home.serve();
-        let pictures = if language == "da" { std::env::var("PICTURES").unwrap_or_default() } else { String::new() };
-        let variables = [
-            ("LANGUAGE", language),
-            ("JAVASCRIPT", javascript),
-            ("PICTURES", pictures.as_str()),
-            ("MAILDIR", lossy(&maildir)),
-            ("MONEY", "1"),
-            ("CPR", &cpr(1)),
-            ("CARD_TWO", &card(2)),
-            ("CPR_TWO", &cpr(2)),
-            ("CARD_THREE", &card(3)),
-            ("CPR_THREE", &cpr(3)),
-            ("CARD_NEW", "ABCD5678901234"),
-        ];
-        walk("guide.mjs", &home, &server, &variables);
-        assert_eq!(server.stop(), 0);
-        assert!(home.must(&["verify"]).ends_with("everything holds\n"));
-        home.must(&["backup"]);
-        nowhere(&home.data(), &[cpr(1), cpr(2), cpr(3)]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut home = Installation::new();
+    // The last one's mails go the long way.
+    let mails = (javascript == "off").then(|| MailServer::start(&folder.path().join("box"), 0, 0)).flatten();
+    let mut maildir = home.data().join("mail");
+    if let Some(mails) = &mails {
+        home = home.with("MAIL__SMTP", &mails.url());
+        maildir = folder.path().join("box");
     }
+    home.import(3, 100);
+    add_parent(&home, "far@example.dk", "3");
+    home.enrol("canteen-1");
+    let server = home.serve();
+    let pictures = if language == "da" { std::env::var("PICTURES").unwrap_or_default() } else { String::new() };
+    let variables = [
+        ("LANGUAGE", language),
+        ("JAVASCRIPT", javascript),
+        ("PICTURES", pictures.as_str()),
+        ("MAILDIR", lossy(&maildir)),
+        ("MONEY", "1"),
+        ("CPR", &cpr(1)),
+        ("CARD_TWO", &card(2)),
+        ("CPR_TWO", &cpr(2)),
+        ("CARD_THREE", &card(3)),
+        ("CPR_THREE", &cpr(3)),
+        ("CARD_NEW", "ABCD5678901234"),
+    ];
+    walk("guide.mjs", &home, &server, &variables);
+    assert_eq!(server.stop(), 0);
+    assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+    home.must(&["backup"]);
+    nowhere(&home.data(), &[cpr(1), cpr(2), cpr(3)]);
 }
 
 /// None of these texts is in any file below `folder`.

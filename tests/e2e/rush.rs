@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use frokost_engine::journal::Journal;
+use frokost_engine::journal::{Journal, JournalReader};
 use frokost_engine::statement::Statements;
 use frokost_engine::{Amount, Command, Entry, Lsn, Outcome, RequestKey, Sequence};
 use frokost_net::wire::{Request, Response};
@@ -87,18 +87,10 @@ impl Till {
 
 /// Every answer that was given is in the journal, once, as it was given.
 pub fn hold_against_journal(data: &Path, known: &Ledger) -> usize {
-    let files = data.join("journal.files");
-    let (head, reader) = if files.exists() {
-        let journal = FileJournal::open(&files).unwrap();
-        (journal.head(), journal.reader())
-    } else {
-        let journal = SledJournal::open(&data.join("journal")).unwrap();
-        (journal.head(), journal.reader())
-    };
+    let (first, head, reader) = journal_of(data);
     // What the journal has let go of is in the statements.
-    let first = reader.first().unwrap();
     let old = (first > Lsn(1)).then(|| {
-        let statements = LoggedStatements::open(&data.join("statements"), head).unwrap();
+        let statements = LoggedStatements::open(&data.join("statements"), first, head).unwrap();
         statements.records_from(Lsn(1)).take_while(|r| r.as_ref().unwrap().lsn < first).collect::<Vec<_>>()
     });
     let mut records: HashMap<RequestKey, Vec<(Lsn, Entry)>> = HashMap::new();
@@ -128,6 +120,19 @@ pub fn hold_against_journal(data: &Path, known: &Ledger) -> usize {
         }
     }
     answered
+}
+
+/// The journal of a data folder that nobody uses: its first record, its last, and how it is read.
+pub fn journal_of(data: &Path) -> (Lsn, Lsn, Arc<dyn JournalReader>) {
+    let files = data.join("journal.files");
+    let (head, reader) = if files.exists() {
+        let journal = FileJournal::open(&files).unwrap();
+        (journal.head(), journal.reader())
+    } else {
+        let journal = SledJournal::open(&data.join("journal")).unwrap();
+        (journal.head(), journal.reader())
+    };
+    (reader.first().unwrap(), head, reader)
 }
 
 /// Tills at work.

@@ -2,6 +2,7 @@
 //! could go wrong: a copy that is not whole and is believed, a restore that destroys what it should mend, money that is not the same.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::installation::*;
@@ -58,6 +59,28 @@ async fn a_damaged_journal_is_made_anew_from_the_mirror_and_every_answer_holds()
     assert!(home.must(&["verify"]).ends_with("everything holds\n"));
 }
 
+/// A copy that is older than what was answered: it is not restored without a word about what is lost.
+#[test]
+fn a_restore_that_would_lose_what_was_acknowledged_says_so_first() {
+    let home = Installation::new();
+    home.import(3, 100);
+    let old = home.path("old-mirror");
+    assert!(std::process::Command::new("cp").arg("-r").arg(home.data().join("mirror")).arg(&old).status().unwrap().success());
+    home.must(&["account", "top-up", "1", "50", "--reference", "7"]);
+    home.must(&["account", "top-up", "2", "50", "--reference", "8"]);
+    let journal = sizes(&home.data().join("statements"));
+    let refused = home.run(&["restore", "--from", lossy(&old)]);
+    assert!(refused.code == 1 && refused.err.contains("2 records behind it were acknowledged"), "{refused:?}");
+    assert_eq!(sizes(&home.data().join("statements")), journal, "touched all the same");
+    assert_eq!(balances(&home, 1), ["balance       150,00 kr."]);
+    let restored = home.must(&["restore", "--from", lossy(&old), "--accept-loss"]);
+    assert!(restored.contains("2 records that were acknowledged are not in it"), "{restored}");
+    // The mirror, which is whole, brings them back.
+    home.must(&["restore"]);
+    assert_eq!(balances(&home, 2), vec!["balance       150,00 kr."; 2]);
+    assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+}
+
 /// A journal that is gone is not begun anew beside books that are there.
 #[test]
 fn a_journal_that_is_gone_is_not_taken_for_a_new_one() {
@@ -101,7 +124,12 @@ async fn a_backup_taken_under_load_opens_on_another_machine() {
     let server = home.serve();
     let rush = Rush::begin(tills(&home), server.tills, &known);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let (_, answered_before) = count(&known);
+    let before: Ledger = {
+        let known = known.lock().unwrap();
+        let answered = known.iter().filter(|(_, (_, answer))| answer.is_some());
+        Arc::new(Mutex::new(answered.map(|(key, sale)| (*key, *sale)).collect()))
+    };
+    let (_, answered_before) = count(&before);
     let made = home.must(&["backup"]);
     let backup = made.split_whitespace().find(|word| word.contains("backups/")).unwrap().trim_end_matches(':');
     let backup = home.path("").join(backup);
@@ -122,9 +150,19 @@ async fn a_backup_taken_under_load_opens_on_another_machine() {
     std::fs::copy(home.data().join("keys/records.key"), elsewhere.data().join("keys/records.key")).unwrap();
     let server = elsewhere.serve();
     // The same tills are known there, and what they sold before the backup has the answer it had.
-    let (client, _) = frokost_net::Client::connect(server.tills, &tills[0].bundle).await.unwrap();
+    let (client, welcome) = frokost_net::Client::connect(server.tills, &tills[0].bundle).await.unwrap();
+    let mine: Vec<_> = {
+        let before = before.lock().unwrap();
+        let mine = before.iter().filter(|(key, _)| key.caller == welcome.caller);
+        mine.map(|(key, (command, answer))| (key.sequence, *command, answer.unwrap())).collect()
+    };
+    assert!(!mine.is_empty(), "this till had no answer: this shows nothing");
+    for (sequence, command, answer) in mine {
+        assert_eq!(client.command(sequence, command).await.unwrap(), answer, "{sequence}");
+    }
     client.close().await;
     assert_eq!(server.stop(), 0);
+    assert_eq!(hold_against_journal(&elsewhere.data(), &before), answered_before);
     assert!(elsewhere.must(&["verify"]).ends_with("everything holds\n"));
     assert!(elsewhere.must(&["account", "find", "Pupil 7"]).contains(" Pupil 7 "));
 

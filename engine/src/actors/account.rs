@@ -2,7 +2,7 @@
 //! what comes of them to the committer, in that order; it never waits for anything but the other half of a transfer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -171,6 +171,9 @@ impl AccountActor {
         self.probe(command);
         let decided = account.decide(&message.caller, &message.asked, rules, now);
         let mut entry = decided.unwrap_or_else(|rejection| Entry::Refused { rejection });
+        // A card is one account's from here until that is in the committer's queue: another's refusal, which rests on it, comes behind it.
+        let _binding = matches!(entry, Entry::CardBound { .. })
+            .then(|| self.shared.binding.lock().unwrap_or_else(PoisonError::into_inner));
         // The one rule that is not the account's own: a card belongs to one account.
         if let Entry::CardBound { card } = entry
             && !self.shared.directory.bind(card, &self.cell)

@@ -365,7 +365,8 @@ impl Naive {
                 Command::SetDailyLimit { account, limit }
             }
             96 => Command::SetCreditLimit { account, limit: Amount::from_ore(rng.i64(0..110_000)) },
-            97 => Command::Open { account, school: SCHOOL },
+            // The second behind the last is never opened: only refusals name it.
+            97 => Command::Open { account: if rng.bool() { account } else { AccountId(pupils + 2) }, school: SCHOOL },
             _ => Command::BindCard { account, card: card(rng.u32(100..130)) },
         };
         let mut details = Details::default();
@@ -374,6 +375,9 @@ impl Naive {
             details.text = "2 sandwich, 1 mælk".parse().unwrap();
         }
         if rng.u32(0..50) == 0 {
+            details.currency = Currency::from_bytes(*b"EUR").unwrap();
+        }
+        if command == (Command::Open { account: AccountId(pupils + 2), school: SCHOOL }) {
             details.currency = Currency::from_bytes(*b"EUR").unwrap();
         }
         Asked { command, details }

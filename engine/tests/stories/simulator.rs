@@ -63,6 +63,10 @@ impl Snapshots for Disk {
     fn write(&self, lsn: Lsn, items: Items<'_>) -> Result<(), SnapshotError> {
         self.snapshots.write(lsn, items)
     }
+
+    fn set_aside(&self, lsn: Lsn) -> Result<(), SnapshotError> {
+        self.snapshots.set_aside(lsn)
+    }
 }
 
 /// Decided, and not durable yet.
@@ -310,8 +314,11 @@ impl World {
 
     fn snapshot(&mut self) {
         let head = Lsn(self.kept.len() as u64);
-        let newest = self.disk.list().unwrap().into_iter().find(|lsn| !self.disk.damaged.contains(lsn));
-        let last = newest.unwrap_or_default();
+        // As the snapshotter does: a damaged one is put aside when it is met.
+        while let Some(newest) = self.disk.list().unwrap().first().filter(|lsn| self.disk.damaged.contains(lsn)) {
+            self.disk.set_aside(*newest).unwrap();
+        }
+        let last = self.disk.list().unwrap().first().copied().unwrap_or_default();
         if last == head || last.next() < self.disk.first().unwrap() {
             return;
         }

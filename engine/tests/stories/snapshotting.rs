@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use frokost_engine::journal::Journal;
+use frokost_engine::journal::{Journal, JournalError};
+use frokost_engine::ledger_state::LedgerState;
 use frokost_engine::snapshot::Snapshots;
 use frokost_engine::statement::Statements;
 use frokost_engine::{Amount, Clock, Command, Fatal, Lsn, Outcome, Query, Sequence, Timestamp};
@@ -88,6 +89,62 @@ async fn an_account_that_falls_after_the_cut_is_rebuilt_from_the_snapshot() {
     }
     assert_eq!(approved(outcome), Amount::from_kroner(2_000 - i64::try_from(sequence).unwrap() - 1));
     engine.shutdown().await;
+}
+
+/// It does not end snapshots for good, nor takes the place of a sound one, and an account that falls meanwhile is made from the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_is_put_aside_and_the_next_is_made_from_the_one_before() {
+    let mut world = World::new();
+    world.config.snapshot_every = 20;
+    let cursed = Amount::from_ore(13_13);
+    world.config.probe = Some(Arc::new(move |command| {
+        assert!(!matches!(command, Command::Purchase { amount, .. } if *amount == cursed), "the cursed amount");
+    }));
+    let (engine, till) = world.with_pupil(2_000).await;
+    let mut sequence = 0;
+    while world.journal.reader().first().unwrap() == Lsn(1) {
+        for _ in 0..30 {
+            sequence += 1;
+            approved(till.ask(Sequence(sequence), buy(1)).await);
+        }
+        tokio::time::sleep(PAUSE).await;
+        assert!(sequence < 1_500, "the journal is never cut");
+    }
+    let newest = world.snapshots.list().unwrap()[0];
+    world.snapshots.damage(newest);
+    let curse = Command::Purchase { card: card(1), amount: cursed };
+    assert_eq!(till.ask(Sequence(9_000), curse).await, Outcome::Unavailable);
+    let mut outcome = Outcome::Unavailable;
+    for _ in 0..500 {
+        outcome = till.ask(Sequence(9_001), buy(1)).await;
+        if outcome != Outcome::Unavailable {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    approved(outcome);
+    for _ in 0..30 {
+        sequence += 1;
+        approved(till.ask(Sequence(sequence), buy(1)).await);
+    }
+    at_last("the next snapshot", || {
+        let list = world.snapshots.list().unwrap();
+        list[0] > newest && !list.contains(&newest) && list.len() == 2
+    })
+    .await;
+    engine.shutdown().await;
+    let engine = world.start().await;
+    let left = Amount::from_kroner(2_000 - i64::try_from(sequence).unwrap() - 1);
+    let view = operator(&engine).view(Query::CardBalance { card: card(1) }).await;
+    assert!(matches!(view, Outcome::View(view) if view.balance == left), "{view:?}");
+    engine.shutdown().await;
+
+    // A snapshot of what the journal does not have any more: it has lost something.
+    let head = engine.durable();
+    let reader = world.journal.reader();
+    world.snapshots.write(Lsn(head.0 + 10), Box::new(std::iter::empty())).unwrap();
+    let lost = LedgerState::<()>::recover(reader.as_ref(), &world.snapshots, head, &world.config.rules);
+    assert!(matches!(lost, Err(JournalError::Damaged { lsn, .. }) if lsn == head.next()), "{lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,6 +48,17 @@ pub enum Matter {
         /// The pay-out.
         payout: u64,
     },
+    /// Somebody else who manages the account has moved money to another.
+    Transferred {
+        /// The account.
+        from: u64,
+        /// Where it went.
+        to: u64,
+        /// How much, in øre.
+        amount_ore: i64,
+        /// Who.
+        login: String,
+    },
     /// A pay-out came back.
     PayoutReturned {
         /// The pay-out.

@@ -1,5 +1,7 @@
 //! Who there is: schools, pupils, and those who log in.
 
+use std::collections::BTreeMap;
+
 use frokost_engine::{AccountId, SchoolId};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,9 @@ pub struct Pupil {
 /// Somebody who can log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
+    /// Its number, by which the journal knows who asked; given with the first write.
+    #[serde(default)]
+    pub number: u64,
     /// The mail address, as typed at sign-up.
     pub mail: String,
     /// The name shown on the page.
@@ -56,9 +61,24 @@ pub struct Login {
     /// Accounts that were proved to be the parent's and wait for the parent's word (quick guide, item 9).
     #[serde(default)]
     pub pending: Vec<u64>,
+    /// What proved each of those.
+    #[serde(default)]
+    pub proofs: BTreeMap<u64, Proof>,
+    /// Since when, in milliseconds since 1970, the login manages accounts that others managed before.
+    #[serde(default)]
+    pub since: BTreeMap<u64, u64>,
     /// The language of mails, `da` or `en`; Danish if empty.
     #[serde(default)]
     pub language: String,
+}
+
+/// That somebody knew an account's card and who it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The hash of the card's number.
+    pub card: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 impl Records {
@@ -133,6 +153,22 @@ impl Records {
         })
     }
 
+    /// Lets another keyed hash lead to a pupil, too; `sealed` takes the place of what is kept.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn identify_pupil(&self, account: AccountId, lookup: &str, sealed: Option<String>) -> Result<(), RecordsError> {
+        self.change(|change| {
+            let Some(mut pupil) = change.get::<Pupil>(&keys::pupil(account))? else { return Ok(()) };
+            if let Some(sealed) = sealed {
+                pupil.cpr_sealed = sealed;
+                lookup.clone_into(&mut pupil.cpr_lookup);
+                change.put(&keys::pupil(account), &pupil)?;
+            }
+            change.put(&keys::cpr(lookup), &account.0)
+        })
+    }
+
     /// The login with that mail address, in upper or lower case.
     ///
     /// # Errors
@@ -190,7 +226,11 @@ impl Change<'_> {
         for account in &login.accounts {
             self.put(&keys::login_on(AccountId(*account), &login.mail), &login.mail)?;
         }
-        self.put(&keys::login(&login.mail), login)
+        let number = match login.number {
+            0 => self.number("login")?,
+            number => number,
+        };
+        self.put(&keys::login(&login.mail), &Login { number, ..login.clone() })
     }
 
     /// Takes a login away, and what leads to it.
@@ -211,16 +251,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let records = Records::open(&folder.path().join("records")).unwrap();
         let login = Login {
+            number: 0,
             mail: "Mor@Skole.dk".into(),
             name: "Mor".into(),
             password: "x".into(),
             accounts: vec![1, 2],
             pending: vec![],
+            proofs: BTreeMap::new(),
+            since: BTreeMap::new(),
             language: String::new(),
         };
         records.put_login(&login).unwrap();
         assert_eq!(records.logins_on(AccountId(2)).unwrap(), ["Mor@Skole.dk"]);
-        assert_eq!(records.login("mor@skole.DK").unwrap(), Some(login));
+        assert_eq!(records.login("mor@skole.DK").unwrap(), Some(Login { number: 1, ..login }));
         assert_eq!(records.login("far@skole.dk").unwrap(), None);
         let leave = |login: &mut Login| {
             login.accounts.retain(|account| *account != 2);

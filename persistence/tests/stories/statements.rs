@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use frokost_engine::journal::JournalError;
 use frokost_engine::memory_statements::MemoryStatements;
 use frokost_engine::statement::{Projection, Statements};
 use frokost_engine::{AccountId, Amount, Entry, Lsn, Record, Timestamp};
@@ -56,7 +57,7 @@ fn agree(statements: &LoggedStatements, history: &[Record]) {
 }
 
 fn open(folder: &Path, head: u64) -> LoggedStatements {
-    LoggedStatements::open(&folder.join("statements"), Lsn(head)).unwrap()
+    LoggedStatements::open(&folder.join("statements"), Lsn(1), Lsn(head)).unwrap()
 }
 
 proptest! {
@@ -123,4 +124,66 @@ fn a_flipped_bit_in_the_log_is_noticed() {
         file.write_all_at(&[sound[byte]], byte as u64).unwrap();
     }
     agree(&statements, &history);
+}
+
+/// The journal has let go of the first half, so that nothing can be made anew from it: whatever of log or index is damaged, either
+/// everything is read or the damage is named, and no byte of the log is touched.
+#[test]
+fn statements_that_are_the_only_copy_are_never_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = history(400);
+    let mut statements = open(folder.path(), 400);
+    statements.project(&history).unwrap();
+    statements.flush().unwrap();
+    drop(statements);
+    let home = folder.path().join("statements");
+    let log = home.join("log.000001");
+    let sound = fs::read(&log).unwrap();
+    let open = || LoggedStatements::open(&home, Lsn(301), Lsn(400));
+    let named = |error: JournalError, what: &str| {
+        let JournalError::Damaged { lsn, .. } = error else { panic!("{what}: {error}") };
+        assert!(lsn <= Lsn(300), "{what}: {lsn}");
+        assert!(fs::read(&log).unwrap().len() == sound.len(), "{what}: the log was cut off");
+    };
+    // The header, and the first item behind it.
+    for bit in 0..(16 + 60) * 8 {
+        let mut flipped = sound.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&log, &flipped).unwrap();
+        named(open().expect_err("a damaged beginning is taken for none"), &format!("bit {bit}"));
+    }
+    fs::write(&log, &sound).unwrap();
+    // A damaged item while the index has to be made anew.
+    let mut flipped = sound.clone();
+    flipped[sound.len() / 2] ^= 1;
+    fs::write(&log, &flipped).unwrap();
+    fs::remove_dir_all(home.join("index")).unwrap();
+    named(open().expect_err("half of the log is taken for all of it"), "an item");
+    // The same where the journal has all that is behind it: that is read from there.
+    let cut = LoggedStatements::open(&home, Lsn(101), Lsn(400)).unwrap();
+    assert!((100..400).contains(&cut.watermark().0));
+    drop(cut);
+    // The index, every byte of it.
+    fs::write(&log, &sound).unwrap();
+    fs::remove_dir_all(home.join("index")).unwrap();
+    agree(&open().unwrap(), &history);
+    let db = home.join("index/db");
+    let index = fs::read(&db).unwrap();
+    let step = index.len() / 150 + 1;
+    for byte in (0..index.len()).step_by(step) {
+        let mut flipped = index.clone();
+        flipped[byte] ^= 0x40;
+        drop(fs::remove_dir_all(home.join("index/snapshots")));
+        fs::write(&db, &flipped).unwrap();
+        match open() {
+            Ok(statements) => agree(&statements, &history[..statements.watermark().0 as usize]),
+            Err(error) => named(error, &format!("byte {byte} of the index")),
+        }
+        assert!(fs::read(&log).unwrap().starts_with(&sound[..sound.len() * 3 / 4]), "byte {byte}: cut off");
+        fs::write(&log, &sound).unwrap();
+        fs::create_dir_all(home.join("index")).unwrap();
+    }
+    // No log at all.
+    fs::remove_dir_all(&home).unwrap();
+    assert!(matches!(open(), Err(JournalError::Damaged { lsn: Lsn(1), .. })));
 }

@@ -142,6 +142,14 @@ async fn draft(portal: &Portal, letter: &Letter, language: Language) -> Result<O
                 .fact(w.amount, show(payout.1))
                 .link(w.payouts, url(&format!("/konto/{}/udbetal", payout.0)))
         }
+        Matter::Transferred { from, to, amount_ore, login } => {
+            Draft::new(l.transferred_subject, &[l.transferred_about])
+                .fact(w.transfer_from, name(*from)?)
+                .fact(w.transfer_to, name(*to)?)
+                .fact(w.amount, show(*amount_ore))
+                .fact(w.mail, login)
+                .link(w.statement, url(&format!("/konto/{from}/kontoudtog")))
+        }
         Matter::PayoutReturned { payout } => {
             let Some(payout) = payout_of(portal, *payout).await? else { return Ok(None) };
             Draft::new(l.payout_back_subject, &[l.payout_back_about])

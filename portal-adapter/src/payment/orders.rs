@@ -12,9 +12,11 @@ use frokost_persistence::records::{Agreement, Matter, Order, OrderState, Purpose
 
 use crate::Portal;
 use crate::error::PortalError;
+use crate::limits::Visitor;
 use crate::once;
 use crate::payment::charges;
 use crate::payment::{NewPayment, PaymentState, ProviderError};
+use crate::security_log;
 use crate::session::{Parent, blocking};
 
 /// The version of the terms that are accepted today; kept with every order.
@@ -194,7 +196,7 @@ async fn agree(portal: &Portal, order: &Order, saved_card: String) -> Result<(),
         agreement: AgreementNumber(order.number),
         amount: Amount::from_ore(order.amount_ore),
     };
-    match portal.engine.command(command).await? {
+    match portal.engine.command(once::by_mail(portal, &order.login, command).await?).await? {
         Outcome::Approved(_) => {}
         other @ (Outcome::Rejected(_)
         | Outcome::View(_)
@@ -233,7 +235,7 @@ async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
             Purpose::PayIn | Purpose::Agreement | Purpose::Automatic { .. } => Source::Provider,
         },
     };
-    match portal.engine.command(command).await? {
+    match portal.engine.command(once::by_mail(portal, &order.login, command).await?).await? {
         // Credited before, and the answer lost: that is what the order number is for.
         Outcome::Approved(_) | Outcome::Rejected(Rejection::OrderCredited) => {
             let order = advance(portal, &order, OrderState::Paid, OrderState::Credited, None).await?;
@@ -361,12 +363,20 @@ pub(crate) async fn reconcile(portal: Portal) {
 }
 
 /// The provider says that something has happened to a payment. What, it is asked: a callback is a hint, never a proof.
-pub(crate) async fn callback(State(portal): State<Portal>, headers: HeaderMap, body: String) -> StatusCode {
+pub(crate) async fn callback(
+    State(portal): State<Portal>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    body: String,
+) -> StatusCode {
     let signature = headers.get("x-signature").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let session = match portal.setup.provider.read_callback(&body, signature) {
         Ok(session) => session,
         Err(ProviderError::Forged) => {
-            tracing::warn!("a callback with a wrong signature was refused");
+            if portal.limits.forged(visitor) {
+                tracing::warn!("a callback with a wrong signature was refused");
+                security_log::note("forged_callback", None, visitor);
+            }
             return StatusCode::FORBIDDEN;
         }
         Err(error) => {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::Portal;
 use crate::error::PortalError;
 use crate::money;
+use crate::once;
 use crate::picture;
 use crate::routes::{account_of, identifier_of, parent_frame, see};
 use crate::session::Parent;
@@ -84,7 +85,7 @@ async fn change(
 ) -> Result<Response, PortalError> {
     parent.check(&form.token)?;
     let account = parent.account(number)?;
-    match portal.engine.command(command(account)).await? {
+    match portal.engine.command(once::by(&parent.login, command(account))).await? {
         Outcome::Approved(_) if form.back == "bruger" => Ok(see(&format!("/konto/{number}/bruger"))),
         Outcome::Approved(_) => Ok(see(&format!("/konto/{number}"))),
         other @ (Outcome::Rejected(_)

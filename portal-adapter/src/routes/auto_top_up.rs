@@ -11,6 +11,7 @@ use frokost_persistence::records::Purpose;
 use crate::Portal;
 use crate::error::PortalError;
 use crate::money;
+use crate::once;
 use crate::payment::orders::{self, Wanted};
 use crate::proof;
 use crate::routes::pay_in::{PayIn, holder, most, read_amount};
@@ -118,13 +119,14 @@ pub(super) async fn cancel(
     Form(form): Form<TokenForm>,
 ) -> Result<Response, PortalError> {
     parent.check(&form.token)?;
-    end(&portal, parent.account(number)?).await?;
+    end(&portal, &parent.login.mail, parent.account(number)?).await?;
     Ok(see(&format!("/konto/{number}/auto-optank")))
 }
 
-/// Ends the agreement of an account, if it has one.
-pub(super) async fn end(portal: &Portal, account: AccountId) -> Result<(), PortalError> {
-    match portal.engine.command(Command::CancelAutoTopUp { account }).await? {
+/// Ends the agreement of an account, if it has one, for the login with that mail address.
+pub(super) async fn end(portal: &Portal, mail: &str, account: AccountId) -> Result<(), PortalError> {
+    let asked = once::by_mail(portal, mail, Command::CancelAutoTopUp { account }).await?;
+    match portal.engine.command(asked).await? {
         // Ended before, in another tab perhaps.
         Outcome::Approved(_) | Outcome::Rejected(Rejection::NoAgreement) => {}
         other @ (Outcome::Rejected(_)

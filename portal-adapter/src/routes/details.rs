@@ -14,10 +14,12 @@ use crate::Portal;
 use crate::error::PortalError;
 use crate::limits::Visitor;
 use crate::money;
+use crate::once;
 use crate::password;
 use crate::picture;
 use crate::proof;
 use crate::routes::{TokenForm, account_of, bare_frame, forgotten, identifier_of, parent_frame, pupil_of, see};
+use crate::security_log;
 use crate::session::{Parent, blocking};
 use crate::tickets;
 use crate::views::{self, Field, any_problem};
@@ -177,12 +179,13 @@ pub(super) async fn save(
         if portal.limits.proof(visitor, &format!("new card of {}", parent.login.mail)).is_err() {
             refused.push(("card", w.too_many));
         } else {
-            refused.extend(tell(&portal, Command::BindCard { account, card }, w).await?.map(|why| ("card", why)));
+            refused
+                .extend(tell(&portal, &parent, Command::BindCard { account, card }, w).await?.map(|why| ("card", why)));
         }
     }
     if view.daily_limit != limit {
         let command = Command::SetDailyLimit { account, limit };
-        refused.extend(tell(&portal, command, w).await?.map(|why| ("limit", why)));
+        refused.extend(tell(&portal, &parent, command, w).await?.map(|why| ("limit", why)));
     }
     let records = portal.setup.records.clone();
     let typed = entry.clone();
@@ -216,8 +219,13 @@ pub(super) async fn save(
 }
 
 /// Has the engine change something; what it has against it, in words.
-async fn tell(portal: &Portal, command: Command, w: &Words) -> Result<Option<&'static str>, PortalError> {
-    Ok(match portal.engine.command(command).await? {
+async fn tell(
+    portal: &Portal,
+    parent: &Parent,
+    command: Command,
+    w: &Words,
+) -> Result<Option<&'static str>, PortalError> {
+    Ok(match portal.engine.command(once::by(&parent.login, command)).await? {
         Outcome::Approved(_) => None,
         Outcome::Rejected(Rejection::CardTaken) => Some(w.card_taken),
         Outcome::Rejected(Rejection::AmountTooLarge { .. } | Rejection::AmountNegative) => Some(w.limit_wrong),
@@ -320,12 +328,20 @@ pub(super) async fn confirm_mail_form(
 
 pub(super) async fn confirm_mail(
     State(portal): State<Portal>,
+    parent: Parent,
+    visitor: Visitor,
     headers: HeaderMap,
     Path(ticket): Path<String>,
     Form(_): Form<TokenForm>,
 ) -> Result<Response, PortalError> {
     let frame = bare_frame(&headers, "/");
     let w = frame.w;
+    // An address that was mistyped is somebody's; who opens the mail there is not the parent.
+    let theirs = new_mail(tickets::look(&portal, &ticket).await?);
+    if theirs.is_none_or(|(login, _)| login.to_lowercase() != parent.login.mail.to_lowercase()) {
+        return Ok(views::confirm(frame, w.mail_change, w.mail_confirm_about, None, w.save));
+    }
+    security_log::note("mail_changed", Some(&parent.login), visitor);
     let Some((old, new)) = new_mail(tickets::take(&portal, &ticket).await?) else {
         return Ok(views::confirm(frame, w.mail_change, w.mail_confirm_about, None, w.save));
     };
@@ -394,6 +410,7 @@ pub(super) async fn change_password(
         let said = Said { password: password_fields(w, problems), ..Said::default() };
         return again(&portal, &headers, &parent, number, said).await;
     }
+    security_log::note("password_changed", Some(&parent.login), visitor);
     forgotten::set(&portal, &parent.login.mail, typed.password, Some(parent.hash)).await?;
     Ok(see(&format!("/konto/{number}/bruger?gemt=1")))
 }
@@ -422,6 +439,9 @@ pub(super) async fn show_picture(
     Ok(([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")], bytes).into_response())
 }
 
+/// A slow line takes this long for five megabytes.
+const UPLOAD_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// A picture of the pupil, drawn anew: what else was in the file is not kept.
 pub(super) async fn save_picture(
     State(portal): State<Portal>,
@@ -432,14 +452,20 @@ pub(super) async fn save_picture(
 ) -> Result<Response, PortalError> {
     let account = parent.account(number)?;
     let w = super::language_of(&headers).words();
-    let (mut token, mut bytes) = (String::new(), None);
-    while let Ok(Some(part)) = form.next_field().await {
-        match part.name() {
-            Some("token") => token = part.text().await.unwrap_or_default(),
-            Some("picture") => bytes = part.bytes().await.ok(),
-            Some(_) | None => {}
+    // Each is held in memory until its last byte is there.
+    let _place = portal.uploads.try_acquire().map_err(|_| PortalError::TooMany)?;
+    let reading = async {
+        let (mut token, mut bytes) = (String::new(), None);
+        while let Ok(Some(part)) = form.next_field().await {
+            match part.name() {
+                Some("token") => token = part.text().await.unwrap_or_default(),
+                Some("picture") => bytes = part.bytes().await.ok(),
+                Some(_) | None => {}
+            }
         }
-    }
+        (token, bytes)
+    };
+    let (token, bytes) = tokio::time::timeout(UPLOAD_WITHIN, reading).await.map_err(|_| PortalError::TooMany)?;
     parent.check(&token)?;
     let kept = match bytes {
         Some(bytes) => picture::keep(&portal, account, bytes.to_vec()).await?,

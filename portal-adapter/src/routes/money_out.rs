@@ -6,7 +6,8 @@ use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use frokost_engine::{AccountId, AccountView, Amount, Asked, Command, Outcome, PayoutNumber, Rejection};
+use frokost_engine::{AccountId, AccountView, Amount, Command, Outcome, PayoutNumber, Rejection};
+use frokost_persistence::keys;
 use frokost_persistence::records::{Matter, PayoutOrder, PayoutState, RecordsError};
 use serde::Deserialize;
 
@@ -17,6 +18,7 @@ use crate::money;
 use crate::once;
 use crate::proof;
 use crate::routes::{account_of, parent_frame, pupil_name, see};
+use crate::security_log;
 use crate::session::{Parent, blocking, secret};
 use crate::views::{self, AccountLink, Field, PayoutRow, any_problem};
 use crate::words::{Language, Words};
@@ -149,9 +151,13 @@ pub(super) async fn pay_out(
         problems[5] = Some(w.too_many.to_owned());
     } else if !portal.hashing.check(typed.password.clone(), Some(parent.login.password.clone())).await {
         problems[5] = Some(w.password_not_yours.to_owned());
+        security_log::note("pay_out_refused", Some(&parent.login), visitor);
     }
     if typed.form.is_empty() {
         return Err(PortalError::ForgedForm);
+    }
+    if problems[4].is_none() && is_new_here(&portal, &parent, number) {
+        problems[4] = Some(w.too_new_here.to_owned());
     }
     let (Ok(wanted), Some(reg), Some(account), false) = (wanted, reg, account, problems.iter().any(Option::is_some))
     else {
@@ -188,6 +194,7 @@ pub(super) async fn pay_out(
         })
         .await?
     };
+    security_log::note("pay_out", Some(&parent.login), visitor);
     let state = reserve(&portal, &made).await?;
     if state == PayoutState::Refused {
         let mut problems: [Option<String>; 6] = Default::default();
@@ -210,7 +217,8 @@ pub(crate) async fn reserve(portal: &Portal, payout: &PayoutOrder) -> Result<Pay
         payout: number,
         amount: Amount::from_ore(payout.amount_ore),
     };
-    let state = match portal.engine.command(command).await? {
+    let asked = once::by_mail(portal, &payout.login, command).await?;
+    let state = match portal.engine.command(asked).await? {
         Outcome::Approved(_) | Outcome::Rejected(Rejection::PayoutExists) => PayoutState::Reserved,
         Outcome::Rejected(_) => PayoutState::Refused,
         Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => return Ok(PayoutState::Asked),
@@ -309,6 +317,41 @@ pub(super) async fn transfer_form(
     transfer_page(&portal, &headers, &parent, &view, secret()?, &Transfer::default(), None, done)
 }
 
+/// Everybody else who manages the account hears of money that leaves it, once.
+async fn tell_the_others(
+    portal: &Portal,
+    parent: &Parent,
+    form: &str,
+    (from, to, amount): (AccountId, AccountId, Amount),
+) -> Result<(), PortalError> {
+    let (records, login) = (portal.setup.records.clone(), parent.login.mail.clone());
+    let told = keys::form(&format!("told/{}", once::key(parent, form)));
+    blocking(move || {
+        records.change(|change| {
+            if change.get::<bool>(&told)?.is_some() {
+                return Ok(());
+            }
+            change.put(&told, &true)?;
+            for mail in records.logins_on(from)?.iter().filter(|mail| mail.to_lowercase() != login.to_lowercase()) {
+                let language = records.login(mail)?.map(|login| login.language).unwrap_or_default();
+                let matter =
+                    Matter::Transferred { from: from.0, to: to.0, amount_ore: amount.ore(), login: login.clone() };
+                change.post(mail, &language, matter)?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// For a day after somebody was let in to an account of others, its money stays: they are told by mail, and have time to say no.
+const STAYS_MS: u64 = 24 * 3_600_000;
+
+fn is_new_here(portal: &Portal, parent: &Parent, account: u64) -> bool {
+    let now = portal.setup.clock.now().0;
+    parent.login.since.get(&account).is_some_and(|since| now.saturating_sub(*since) < STAYS_MS)
+}
+
 /// Between two accounts of the same parent, in one step that is seen whole or not at all.
 pub(super) async fn transfer(
     State(portal): State<Portal>,
@@ -323,6 +366,10 @@ pub(super) async fn transfer(
     let language = super::language_of(&headers);
     let w = language.words();
     // Sent again after it was done, the balance is lower; the engine knows the number and answers as before.
+    if is_new_here(&portal, &parent, number) {
+        let problem = Some(w.too_new_here.to_owned());
+        return transfer_page(&portal, &headers, &parent, &view, secret()?, &typed, problem, false);
+    }
     let wanted = match money::read(&typed.amount, language) {
         Some(amount) if amount > Amount::ZERO && !typed.form.is_empty() => amount,
         Some(_) | None => {
@@ -331,8 +378,11 @@ pub(super) async fn transfer(
         }
     };
     let command = Command::Transfer { from: view.account, to, amount: wanted };
-    let problem = match once::command(&portal, &parent, &typed.form, Asked::from(command)).await? {
-        Outcome::Approved(_) => return Ok(see(&format!("/konto/{number}/overfoer?gjort=1"))),
+    let problem = match once::command(&portal, &parent, &typed.form, command).await? {
+        Outcome::Approved(_) => {
+            tell_the_others(&portal, &parent, &typed.form, (view.account, to, wanted)).await?;
+            return Ok(see(&format!("/konto/{number}/overfoer?gjort=1")));
+        }
         Outcome::Rejected(Rejection::LowBalance { .. }) => {
             format!("{} {}", w.amount_over_balance, money::amount(view.balance, language))
         }

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use frokost_engine::AccountId;
-use frokost_persistence::records::{Matter, TicketFor};
+use frokost_persistence::records::{Matter, Proof, TicketFor};
 use serde::Deserialize;
 
 use crate::Portal;
@@ -14,9 +14,12 @@ use crate::error::PortalError;
 use crate::limits::Visitor;
 use crate::proof::{self, Typed};
 use crate::routes::{TokenForm, auto_top_up, bare_frame, parent_frame, pupil_name, see};
-use crate::session::{Parent, blocking};
+use crate::security_log;
+use crate::session::{Parent, blocking, digest};
 use crate::tickets;
 use crate::views::{self, AccountLink, Field, any_problem};
+
+const DAY_MS: u64 = 24 * 3_600_000;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -111,6 +114,7 @@ pub(super) async fn add(
         return page(&portal, &headers, &parent, number, fields, Some(w.too_many));
     }
     let Typed::Proved(account) = proof::of_account(&portal, &identifier, card).await? else {
+        security_log::note("proof_refused", Some(&parent.login), visitor);
         return page(
             &portal,
             &headers,
@@ -124,13 +128,14 @@ pub(super) async fn add(
         return page(&portal, &headers, &parent, number, fields, Some(w.relation_known));
     }
     let (records, mail) = (portal.setup.records.clone(), parent.login.mail.clone());
+    let proof = Proof { card: digest(card.as_str()), at_ms: portal.setup.clock.now().0 };
     blocking(move || {
         records.change_login(&mail, |login| {
-            let new = !login.pending.contains(&account.0);
-            if new {
+            if !login.pending.contains(&account.0) {
                 login.pending.push(account.0);
             }
-            new
+            login.proofs.insert(account.0, proof);
+            true
         })
     })
     .await?;
@@ -148,12 +153,21 @@ pub(super) struct Which {
 pub(super) async fn approve(
     State(portal): State<Portal>,
     parent: Parent,
+    visitor: Visitor,
+    headers: HeaderMap,
     Path(number): Path<u64>,
     Form(which): Form<Which>,
 ) -> Result<Response, PortalError> {
     parent.check(&which.token)?;
     parent.account(number)?;
+    let w = super::language_of(&headers).words();
+    let now = portal.setup.clock.now().0;
     let (records, mail, account) = (portal.setup.records.clone(), parent.login.mail.clone(), which.account);
+    if parent.login.pending.contains(&account) && !still_proved(&portal, &parent, account, now).await? {
+        let fields = fields(&portal, &Entry::default(), w, false);
+        return page(&portal, &headers, &parent, number, fields, Some(w.relation_proof_over));
+    }
+    security_log::note("relation_added", Some(&parent.login), visitor);
     blocking(move || {
         records.change(|change| {
             let Some(mut login) = records.login(&mail)? else { return Ok(()) };
@@ -161,11 +175,16 @@ pub(super) async fn approve(
                 return Ok(());
             }
             login.pending.retain(|pending| *pending != account);
+            login.proofs.remove(&account);
             if !login.accounts.contains(&account) {
                 login.accounts.push(account);
             }
+            let others = records.logins_on(AccountId(account))?;
+            if others.iter().any(|other| other.to_lowercase() != login.mail.to_lowercase()) {
+                login.since.insert(account, now);
+            }
             change.put_login(&login)?;
-            for other in records.logins_on(AccountId(account))? {
+            for other in others {
                 if let Some(other) = records.login(&other)?.filter(|other| other.mail != login.mail) {
                     let matter = Matter::RelationAdded { account, login: login.mail.clone() };
                     change.post(&other.mail, &other.language, matter)?;
@@ -176,6 +195,14 @@ pub(super) async fn approve(
     })
     .await?;
     Ok(see(&format!("/konto/{number}/tilknytninger")))
+}
+
+/// A proof holds for a day, and for as long as the card it was about is the account's and is not blocked.
+async fn still_proved(portal: &Portal, parent: &Parent, account: u64, now: u64) -> Result<bool, PortalError> {
+    let Some(proof) = parent.login.proofs.get(&account) else { return Ok(false) };
+    let view = portal.engine.account(AccountId(account)).await?;
+    let card = view.filter(|view| !view.blocked).and_then(|view| view.card);
+    Ok(now.saturating_sub(proof.at_ms) < DAY_MS && card.is_some_and(|card| digest(card.as_str()) == proof.card))
 }
 
 /// Takes a relation away, or one that waits. The account the parent signed up with stays; money is never touched.
@@ -198,17 +225,20 @@ async fn take_away(portal: &Portal, mail: String, account: u64) -> Result<(), Po
     let agreement = blocking(move || records.agreement(charged)).await?;
     let records = portal.setup.records.clone();
     let theirs = agreement.is_some_and(|agreement| agreement.login.to_lowercase() == mail.to_lowercase());
+    let whose = mail.clone();
     let left = blocking(move || {
-        records.change_login(&mail, |login| {
+        records.change_login(&whose, |login| {
             let own = login.accounts.first().copied();
             login.accounts.retain(|known| *known != account || own == Some(account));
             login.pending.retain(|known| *known != account);
+            login.proofs.remove(&account);
+            login.since.remove(&account);
             true
         })
     })
     .await?;
     if theirs && left.is_none_or(|login| !login.accounts.contains(&account)) {
-        auto_top_up::end(portal, charged).await?;
+        auto_top_up::end(portal, &mail, charged).await?;
     }
     Ok(())
 }

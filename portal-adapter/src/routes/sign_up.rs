@@ -1,5 +1,7 @@
 //! Sign-up: the form about the pupil, the code that was mailed, and the login that comes of it (quick guide, section A).
 
+use std::collections::BTreeMap;
+
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::header::SET_COOKIE;
@@ -253,11 +255,14 @@ pub(super) async fn activate(
                 return Ok(Err(None));
             }
             let login = Login {
+                number: 0,
                 mail: sign_up.mail,
                 name: sign_up.name.clone(),
                 password,
                 accounts: vec![sign_up.account],
                 pending: Vec::new(),
+                proofs: BTreeMap::new(),
+                since: BTreeMap::new(),
                 language: sign_up.language,
             };
             change.put_login(&login)?;
@@ -271,7 +276,7 @@ pub(super) async fn activate(
     .await?;
     match made {
         Ok(login) => {
-            let cookie = session::open(&portal, &login).await?;
+            let (cookie, _) = session::open(&portal, &login).await?;
             Ok(([(SET_COOKIE, cookie)], see(&format!("/konto/{}?oprettet=1", sign_up.account))).into_response())
         }
         Err(left) => {
