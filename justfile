@@ -47,4 +47,4 @@ scale *SIZES:
 # Takes the pictures in docs/pictures anew.
 pictures:
     mkdir -p docs/pictures
-    PICTURES="$PWD/docs/pictures" cargo nextest run --test e2e a_parent_logs_in
+    PICTURES="$PWD/docs/pictures" cargo nextest run --test e2e -E "test(portal::)"

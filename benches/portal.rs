@@ -151,6 +151,23 @@ async fn storm(portal: &str, enough: &Arc<AtomicBool>) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
+/// Somebody else who computes at the lowest priority and asks for nothing: what a storm is held against, since hashing does the same.
+struct Computing(Child);
+
+impl Computing {
+    fn begin() -> Computing {
+        let endless = ["-n", "19", "sh", "-c", "while :; do :; done"];
+        Computing(Command::new("nice").args(endless).spawn().unwrap())
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 struct Sales {
     p50: f64,
     p99: f64,
@@ -210,6 +227,10 @@ async fn main() {
         line(&format!("{round}: tills alone"), &sales, None, None);
         let (sales, pages) = while_selling(&served, async |enough| read_pages(&portal, &cookies, &enough).await).await;
         line(&format!("{round}: and {PARENTS} parents"), &sales, Some(&pages), None);
+        let computing = Computing::begin();
+        let (sales, ()) = while_selling(&served, async |_| ()).await;
+        drop(computing);
+        line(&format!("{round}: tills and somebody who computes"), &sales, None, None);
         let (sales, logins) = while_selling(&served, async |enough| storm(&portal, &enough).await).await;
         line(&format!("{round}: tills and a storm of log ins"), &sales, None, Some(logins));
         let (sales, (pages, logins)) = while_selling(&served, async |enough| {

@@ -1,5 +1,6 @@
 //! A purchase through the engine in process: door, actor, committer, journal, answer; without the network. So many in flight at
-//! once, on 10,000 accounts chosen evenly; on sled with fdatasync, and on a journal in memory to show what is the disk's share.
+//! once, on 10,000 accounts chosen evenly; on sled with fdatasync, and on a journal in memory to show what is the disk's share. The floor
+//! beside it is ractor alone: the same number of actors that answer and do nothing else.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
 
@@ -18,6 +19,7 @@ use frokost_engine::{
     Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
 };
 use frokost_persistence::SledJournal;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 
 const ACCOUNTS: u64 = 10_000;
@@ -97,10 +99,71 @@ async fn buy(till: &CallerHandle, next: &AtomicU64, in_flight: u64, rounds: u64)
     begin.elapsed()
 }
 
+/// Answers its message.
+struct Echo;
+
+impl Actor for Echo {
+    type Msg = (u64, mpsc::UnboundedSender<u64>);
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Self::Msg>, (n, to): Self::Msg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        // Whoever asked may have stopped listening.
+        let _ = to.send(n);
+        Ok(())
+    }
+}
+
+/// Keeps `in_flight` messages in flight until `rounds` are answered.
+async fn call(actors: &[ActorRef<(u64, mpsc::UnboundedSender<u64>)>], in_flight: u64, rounds: u64) -> Duration {
+    let (to, mut answers) = mpsc::unbounded_channel();
+    let ask = |n: u64| {
+        let actor = actors.get(usize::try_from(n * 7919 % ACCOUNTS).unwrap()).unwrap();
+        actor.cast((n, to.clone())).unwrap();
+    };
+    let begin = Instant::now();
+    let mut asked = 0;
+    while asked < rounds.min(in_flight) {
+        ask(asked);
+        asked += 1;
+    }
+    let mut many = Vec::with_capacity(256);
+    let mut answered = 0;
+    while answered < rounds {
+        answered += answers.recv_many(&mut many, 256).await as u64;
+        for _ in many.drain(..) {
+            if asked < rounds {
+                ask(asked);
+                asked += 1;
+            }
+        }
+    }
+    begin.elapsed()
+}
+
 fn purchase(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut group = criterion.benchmark_group("purchase in process");
     group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(5));
+    let actors: Vec<_> = runtime.block_on(async {
+        let mut actors = Vec::new();
+        for _ in 0..ACCOUNTS {
+            actors.push(Actor::spawn(None, Echo, ()).await.unwrap().0);
+        }
+        actors
+    });
+    for in_flight in [1, 64, 1000] {
+        group.bench_with_input(BenchmarkId::new("floor: ractor alone", in_flight), &in_flight, |bench, in_flight| {
+            bench.iter_custom(|rounds| runtime.block_on(call(&actors, *in_flight, rounds)));
+        });
+    }
+    for actor in actors {
+        actor.stop(None);
+    }
     let folder = tempfile::tempdir().unwrap();
     let journals: [(&str, Box<dyn Journal>); 2] = [
         ("sled, fdatasync", Box::new(SledJournal::open(&folder.path().join("journal")).unwrap())),

@@ -28,6 +28,10 @@ use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 
 /// Purchases behind the snapshot when the start is timed.
+/// As the program has it.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const TAIL: u64 = 1_000_000;
 /// In flight at once where only getting there counts.
 const IN_FLIGHT: u64 = 800;
@@ -226,12 +230,21 @@ async fn fill(folder: &Path, accounts: u64) -> Vec<String> {
         (0..TAIL).map(|_| Command::Purchase { card: card(random.u64(1..=accounts)), amount: Amount::from_ore(1) });
     let took = ask_all(&till, 1, sales).await;
     let (awake, resident) = (engine.awake(), resident_mb());
+    let begin = Instant::now();
+    while engine.awake() > 0 && begin.elapsed() < Duration::from_secs(180) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    // The allocator gives back what it does not need a little later.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let afterwards = resident_mb();
+    eprintln!("  {} actors are still awake", engine.awake());
     engine.shutdown().await;
     drop((engine, till));
     vec![
         format!("{:.0}", TAIL as f64 / took.as_secs_f64()),
         awake.to_string(),
         resident.to_string(),
+        afterwards.to_string(),
         per_sale(&journal, before[0]),
         per_sale(&mirror, before[1]),
         per_sale(&statements, before[2]),
@@ -328,6 +341,7 @@ fn main() {
         "sales/s while each account is asked now and then",
         "actors awake at the end",
         "resident then, MB",
+        "and when all of them have gone home, MB",
         "journal, bytes a sale until it is cut",
         "mirror, bytes a sale for good",
         "statements, bytes a sale for good",

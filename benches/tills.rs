@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Endpoint, ServerConfig, TransportConfig, VarInt};
+use quinn::{ClientConfig, ServerConfig, TransportConfig, VarInt};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 const SECONDS: u64 = 5;
@@ -42,7 +42,7 @@ async fn echo() {
     let mut transport = TransportConfig::default();
     transport.max_concurrent_bidi_streams(VarInt::from_u32(8)).stream_receive_window(VarInt::from_u32(64 * 1024));
     config.transport_config(Arc::new(transport));
-    let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = frokost_net::socket::endpoint("127.0.0.1:0".parse().unwrap(), Some(config)).unwrap();
     let hex: String = certificate.der().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("{} {hex}", endpoint.local_addr().unwrap());
     while let Some(incoming) = endpoint.accept().await {
@@ -80,7 +80,7 @@ async fn ask(address: SocketAddr, certificate: &CertificateDer<'static>, tills: 
         .with_root_certificates(roots)
         .with_no_client_auth();
     let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = frokost_net::socket::endpoint("127.0.0.1:0".parse().unwrap(), None).unwrap();
     let mut streams = Vec::new();
     for _ in 0..tills {
         let connection = endpoint.connect_with(config.clone(), address, "echo").unwrap().await.unwrap();

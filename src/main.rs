@@ -22,6 +22,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Verb};
 
+/// Memory that is asked for by one thread and given back by another is what an engine of actors does all day.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How the program ends, beside 0 for success and 2 for a command line that cannot be read.
 pub(crate) mod exit {
     /// Something went wrong; one line says what.

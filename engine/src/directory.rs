@@ -46,7 +46,7 @@ impl<S, A> Directory<S, A> {
         }
     }
 
-    /// Every cell, for the sweep; copied out so that no guard is held while something is done with them.
+    /// Every cell; copied out so that no guard is held while something is done with them.
     pub(crate) fn cells(&self) -> Vec<Arc<Cell<S, A>>> {
         self.accounts.iter().map(|cell| Arc::clone(&cell)).collect()
     }

@@ -67,7 +67,7 @@ impl Default for Config {
             permits: 16_384,
             permits_per_caller: 1_024,
             group_limit: 512,
-            idle_after: Duration::from_secs(30),
+            idle_after: Duration::from_secs(5),
             snapshot_every: 250_000,
             hung_after: Duration::from_secs(30),
             probe: None,
@@ -136,6 +136,8 @@ pub(crate) struct Shared {
     pub(crate) statements: Arc<dyn Statements>,
     pub(crate) snapshots: Arc<dyn Snapshots>,
     pub(crate) wishes: Arc<Wishes>,
+    /// The accounts that have an actor, each once; the sweep goes through them and not through a million.
+    pub(crate) awake: Mutex<Vec<Arc<AccountCell>>>,
     /// Held while a card is bound, until that is in the committer's queue.
     pub(crate) binding: Mutex<()>,
     /// No room on the disk.
@@ -168,7 +170,13 @@ impl Shared {
         let parent = self.supervisor.get().expect("the supervisor is there before anybody may ask").get_cell();
         let (actor, _starting) = ActorRuntime::spawn_linked_instant(None, actor, account, parent)
             .expect("an actor without a name can always be started");
+        self.stays_awake(Arc::clone(cell));
         actor
+    }
+
+    /// The sweep looks at an account that has an actor.
+    pub(crate) fn stays_awake(&self, cell: Arc<AccountCell>) {
+        self.awake.lock().unwrap_or_else(PoisonError::into_inner).push(cell);
     }
 }
 
@@ -216,6 +224,7 @@ impl Engine {
             statements,
             snapshots: Arc::clone(&snapshots),
             wishes: Arc::clone(&wishes),
+            awake: Mutex::default(),
             binding: Mutex::new(()),
             full: AtomicBool::new(!room()),
             supervisor: OnceLock::new(),
@@ -359,11 +368,16 @@ async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
         if shared.permits.is_closed() {
             return;
         }
-        // Away from the threads that serve: there may be a million cells to look at.
+        // Away from the threads that serve: after a rush there are many to look at.
         let swept = tokio::task::spawn_blocking(move || {
-            for actor in shared.directory.cells().iter().filter_map(|cell| cell.idle_actor()) {
-                // An actor that is gone already needs no retiring.
-                drop(actor.cast(AccountMessage::Retire));
+            let awake = std::mem::take(&mut *shared.awake.lock().unwrap_or_else(PoisonError::into_inner));
+            for cell in awake {
+                match cell.idle_actor() {
+                    // An actor that is gone already needs no retiring; one that has something to do again says so.
+                    Some(actor) => drop(actor.cast(AccountMessage::Retire)),
+                    None if cell.is_awake() => shared.stays_awake(cell),
+                    None => {}
+                }
             }
         });
         if swept.await.is_err() {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::conversation::Listener;
 use crate::enrol::{Bundle, SERVER_NAME};
+use crate::socket;
 use crate::tls::{TlsError, client_config};
 use crate::wire::response::Progress;
 use crate::wire::{Request, Response, Welcome, code};
@@ -105,7 +106,7 @@ impl Dialer {
     pub fn towards(server: SocketAddr) -> Result<Dialer, ClientError> {
         let from: SocketAddr =
             if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-        let endpoint = Endpoint::client(from).map_err(|error| ClientError::Lost(error.to_string()))?;
+        let endpoint = socket::endpoint(from, None).map_err(|error| ClientError::Lost(error.to_string()))?;
         Ok(Dialer { endpoint })
     }
 

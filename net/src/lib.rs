@@ -9,6 +9,7 @@ pub mod identity;
 pub mod outbox;
 pub mod server;
 mod session;
+pub mod socket;
 mod tls;
 pub mod wire;
 

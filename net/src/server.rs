@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use crate::enrol::Bundle;
 use crate::identity::Identity;
 use crate::session::{self, Session};
+use crate::socket;
 use crate::tls::{TlsError, server_config};
 use crate::wire::code;
 use crate::wire::response::Progress;
@@ -88,7 +89,7 @@ impl Server {
     ) -> Result<Server, ServerError> {
         let config = server_config(bundle)?;
         let listen = |source| ServerError::Listen { address, source };
-        let endpoint = Endpoint::server(config, address).map_err(listen)?;
+        let endpoint = socket::endpoint(address, Some(config)).map_err(listen)?;
         let address = endpoint.local_addr().map_err(listen)?;
         let unsent = Arc::new(AtomicUsize::new(0));
         let reception = Reception { engine, clock, desks, unsent: Arc::clone(&unsent), connections: DashMap::new() };

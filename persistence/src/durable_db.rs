@@ -83,7 +83,14 @@ impl DurableDb {
 fn open_when_free(folder: &Path) -> Result<sled::Db, DbError> {
     let begin = Instant::now();
     loop {
-        let opened = sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(64 << 20).open();
+        // Some damage makes sled panic where it should refuse.
+        let opened = std::panic::catch_unwind(|| {
+            sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(64 << 20).open()
+        });
+        let Ok(opened) = opened else {
+            let why = "sled gives up on it".to_owned();
+            return Err(DbError::Corrupt { path: folder.to_owned(), why });
+        };
         match opened.map_err(|error| explain(folder, error)) {
             Err(DbError::InUse { .. }) if begin.elapsed() < Duration::from_millis(500) => {
                 std::thread::sleep(Duration::from_millis(10));

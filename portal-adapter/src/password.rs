@@ -3,10 +3,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::Semaphore;
 
 use crate::error::PortalError;
@@ -56,6 +60,11 @@ pub fn weakness(password: &str, about: &[&str]) -> Option<&'static str> {
     let [problem, _] = problems(password, password, about, crate::words::Language::English.words());
     problem
 }
+
+/// So many times as long as others had the processor meanwhile.
+const RESTS: u32 = 6;
+/// Four parents a second get in at any rate.
+const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// Threads that hash. Two cores are what such a machine has, and one of them is the tills'.
 const THREADS: usize = 1;
@@ -112,14 +121,30 @@ impl Hashing {
 
 /// Does jobs for as long as somebody can ask for some.
 fn work(waiting: &Mutex<std::sync::mpsc::Receiver<Job>>) {
-    // The lowest there is; of this thread alone. Where it is not allowed, hashing is only less polite.
+    // Only when nobody else wants to run; of this thread alone. Where it is not allowed, hashing is only less polite.
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     let _ = rustix::process::nice(19);
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
+        let (begin, used) = (Instant::now(), used());
         // Without this thread nobody could log in any more; whoever asked for what panicked hears no.
         drop(catch_unwind(AssertUnwindSafe(job)));
+        std::thread::sleep(rest(begin.elapsed(), self::used().saturating_sub(used)));
     }
+}
+
+/// How much of the processor this thread has had.
+fn used() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Two virtual cores are often one real one: also a thread that gives way takes something from its neighbour. So it rests, the longer the more of
+/// the time others wanted the processor; where nobody does, not at all.
+fn rest(took: Duration, used: Duration) -> Duration {
+    took.saturating_sub(used).saturating_mul(RESTS).min(LONGEST_REST)
 }
 
 #[cfg(test)]
@@ -140,6 +165,15 @@ mod tests {
             assert_eq!(judge(password), problem, "{password}");
         }
         assert_eq!(problems("grøn cykel under broen", "grøn cykel", &[], w)[1], Some(w.password_differs));
+    }
+
+    #[test]
+    fn hashing_rests_while_others_want_the_processor() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(ms(50), ms(50)), Duration::ZERO, "nobody else is there");
+        assert_eq!(rest(ms(60), ms(50)), ms(60));
+        assert_eq!(rest(ms(900), ms(50)), LONGEST_REST);
+        assert_eq!(rest(ms(50), ms(51)), Duration::ZERO, "clocks differ");
     }
 
     #[tokio::test]

@@ -180,7 +180,8 @@ await walk(async () => {
         await page.setViewportSize({ width, height: 720 });
         for (const path of ["/konto/1", "/konto/1/kontoudtog", "/konto/1/indbetal", "/betingelser"]) {
           await page.goto(PORTAL + path);
-          await accessible();
+          // It looks at all four by itself.
+          if (scheme === "light" && width === 1000) await accessible();
           const wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth");
           assert.equal(wide, 0, `${path} is wider than ${width} px`);
           assert.doesNotMatch(await page.locator("body").innerText(), /[æøåÆØÅ](?!ret)/, `Danish on ${path}`);

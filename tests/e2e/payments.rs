@@ -5,6 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use frokost_engine::{AccountId, OrderNumber};
+use frokost_persistence::Records;
+use frokost_persistence::records::{Order, OrderState, Purpose};
+
 use crate::browser::{Browser, two_parents};
 use crate::installation::*;
 
@@ -178,4 +182,144 @@ fn a_list_finds_its_pupils_when_they_are_identified_in_another_way() {
     let twin = home.write("twin.csv", &format!("navn;fødselsdato;kortnummer\nDi;04-02-2014;{}\n", card(4)));
     let refused = home.run(&["import", lossy(&twin)]);
     assert!(refused.code == 1 && refused.out.contains("line 2: several pupils"), "{refused:?}");
+}
+
+/// Served at the same address after a restart, so that a window that was open can be used.
+fn two_parents_with_one_window(callbacks: &str) -> Installation {
+    let sandbox = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    two_parents().with("PAYMENT__SANDBOX_LISTEN", &sandbox).with("PAYMENT__SANDBOX_CALLBACKS", callbacks)
+}
+
+fn records(home: &Installation) -> Records {
+    Records::open(&home.data().join("records")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_that_was_left_for_a_week_is_closed_and_takes_no_money() {
+    let home = two_parents_with_one_window("never");
+    let server = home.serve();
+    let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    let left = browser.open_window(1, "300").await;
+    let young = browser.open_window(1, "400").await;
+    assert_eq!(server.stop(), 0);
+    let aged = |order: &mut Order| {
+        order.at_ms -= 8 * 24 * 3_600_000;
+        true
+    };
+    records(&home).change_order(OrderNumber(left.order.parse().unwrap()), aged).unwrap();
+    let server = home.serve();
+    let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    let begin = Instant::now();
+    while !browser.get(&format!("/ordre/{}", left.order)).await.text().await.unwrap().contains("Du afbrød betalingen")
+    {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the window stays open");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let fields = [("number", GOOD_CARD), ("expiry", "12/39"), ("check", "123"), ("do", "pay")];
+    let answer = reqwest::Client::new().post(&left.url).form(&fields).send().await.unwrap().text().await.unwrap();
+    assert!(answer.contains("Betalingen blev afbrudt"), "{answer}");
+    browser.pay(&young, GOOD_CARD).await;
+    shows(&home, "1", "balance       900,00 kr.").await;
+    assert_eq!(server.stop(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_has_fifty_windows_open_and_no_more() {
+    let home = two_parents();
+    let server = home.serve();
+    let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    let mut windows = Vec::new();
+    for _ in 0..50 {
+        windows.push(browser.open_window(1, "300").await);
+    }
+    let page = browser.get("/konto/1/indbetal").await.text().await.unwrap();
+    let form = Browser::hidden(&page, "form");
+    let one_more = [
+        ("token", browser.token.as_str()),
+        ("form", &form),
+        ("amount", "300"),
+        ("consent", "yes"),
+        ("receipt", "mor@example.dk"),
+    ];
+    let answer = browser.post("/konto/1/indbetal", &one_more).await;
+    assert_eq!(answer.status(), reqwest::StatusCode::TOO_MANY_REQUESTS);
+    // Another account is not hindered, and one window that is paid makes room.
+    let other = Browser::logged_in(&server, "far@example.dk", 2).await;
+    other.open_window(2, "300").await;
+    browser.pay(&windows[7], GOOD_CARD).await;
+    shows(&home, "1", "balance       800,00 kr.").await;
+    let answer = browser.post("/konto/1/indbetal", &[&one_more[..], &[("again", "yes")]].concat()).await;
+    assert_eq!(answer.status(), reqwest::StatusCode::SEE_OTHER);
+}
+
+/// The provider says at last that it has charged for an attempt that was ended long ago: the money counts, and the attempt that is open now is not
+/// ended by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_automatic_payment_does_not_end_another_attempt() {
+    let home = two_parents_with_one_window("never");
+    home.enrol("canteen-1");
+    let server = home.serve();
+    let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    // Two windows at the provider: one to agree in, one that stands for the late charge.
+    let page = browser.get("/konto/1/auto-optank").await.text().await.unwrap();
+    let form = Browser::hidden(&page, "form");
+    let agree = [
+        ("token", browser.token.as_str()),
+        ("form", &form),
+        ("amount", "250"),
+        ("consent", "yes"),
+        ("receipt", "mor@example.dk"),
+    ];
+    let answer = browser.post("/konto/1/auto-optank", &agree).await;
+    let url = answer.headers()["location"].to_str().unwrap().to_owned();
+    browser.pay(&crate::browser::PaymentWindow { url, order: String::new() }, GOOD_CARD).await;
+    shows(&home, "1", "balance       750,00 kr.").await;
+    let late = browser.open_window(1, "300").await;
+    assert_eq!(server.stop(), 0);
+    // It becomes an attempt that is over, before the provider knows how it went.
+    let number = OrderNumber(late.order.parse().unwrap());
+    let as_attempt = |order: &mut Order| {
+        order.purpose = Purpose::Automatic { attempt: 77 };
+        true
+    };
+    records(&home).change_order(number, as_attempt).unwrap();
+    let server = home.serve();
+    browser.pay(&late, GOOD_CARD).await;
+    shows(&home, "1", "balance       1.050,00 kr.").await;
+    // The account runs low; the attempt that is open is seen through as well.
+    let tills = server.tills.to_string();
+    let bundle = home.path("canteen-1.pem");
+    home.must(&["till", "--bundle", lossy(&bundle), "--server", &tills, "--card", &card(1), "--amount", "1040"]);
+    shows(&home, "1", "balance       260,00 kr.").await;
+    assert_eq!(server.stop(), 0);
+    let journal = home.must(&["inspect", "--account", "1"]);
+    let source = |order: u64| {
+        let line = journal.lines().find(|line| line.contains(&format!("order={order} "))).unwrap();
+        line.split("source=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(source(number.0), "Provider", "{journal}");
+    assert_eq!(source(number.0 + 1), "Automatic", "{journal}");
+    let settled = records(&home).orders_of(AccountId(1)).unwrap();
+    assert!(settled.iter().all(|order| order.state == OrderState::Credited), "{settled:?}");
+    assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+}
+
+/// The provider and the bank know the numbers that were given out after the backup was made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installation_from_a_backup_gives_no_number_out_twice() {
+    let home = two_parents();
+    let server = home.serve();
+    let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    let before: u64 = browser.open_window(1, "300").await.order.parse().unwrap();
+    assert_eq!(server.stop(), 0);
+    home.must(&["backup"]);
+    let backups = home.data().join("backups");
+    let backup = backups.read_dir().unwrap().next().unwrap().unwrap().path();
+    let elsewhere = Installation::new();
+    elsewhere.must(&["restore", "--from", lossy(&backup)]);
+    copy(&home.data().join("keys"), &elsewhere.data().join("keys"));
+    let server = elsewhere.serve();
+    let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    let after: u64 = browser.open_window(1, "300").await.order.parse().unwrap();
+    assert!(after > before + 900_000, "{before}, and {after} from the backup");
 }

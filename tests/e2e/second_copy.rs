@@ -65,7 +65,15 @@ fn a_restore_that_would_lose_what_was_acknowledged_says_so_first() {
     let home = Installation::new();
     home.import(3, 100);
     let old = home.path("old-mirror");
-    assert!(std::process::Command::new("cp").arg("-r").arg(home.data().join("mirror")).arg(&old).status().unwrap().success());
+    assert!(
+        std::process::Command::new("cp")
+            .arg("-r")
+            .arg(home.data().join("mirror"))
+            .arg(&old)
+            .status()
+            .unwrap()
+            .success()
+    );
     home.must(&["account", "top-up", "1", "50", "--reference", "7"]);
     home.must(&["account", "top-up", "2", "50", "--reference", "8"]);
     let journal = sizes(&home.data().join("statements"));

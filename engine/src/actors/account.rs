@@ -123,7 +123,10 @@ impl Actor for AccountActor {
                     myself.stop(None);
                     None
                 }
-                Err(account) => Some(Owned { account, suspended: owned.suspended }),
+                Err(account) => {
+                    self.shared.stays_awake(Arc::clone(&self.cell));
+                    Some(Owned { account, suspended: owned.suspended })
+                }
             }
         }));
         *state = handled.map_err(|_| Panicked(id))?;

@@ -125,6 +125,29 @@ async fn a_store_that_panics_is_a_failed_flush() {
     assert!(!matches!(later, Ok(Outcome::Approved(_) | Outcome::Rejected(_))), "{later:?}");
 }
 
+/// Outside of an append the committer's own panic is as final.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_committer_that_panics_ends_the_engine() {
+    let mut world = World::new();
+    let (engine, _) = world.with_pupil(5_000).await;
+    engine.shutdown().await;
+    world.config.snapshot_every = 20;
+    let engine = world.start_on(Box::new(PanickingCut(world.journal.clone()))).await;
+    let till = till(&engine);
+    let mut sequence = 0;
+    while world.fatal.lock().unwrap().is_none() {
+        sequence += 1;
+        assert!(sequence < 4_000, "the journal is never cut");
+        let outcome = timeout(AT_LAST, till.ask(Sequence(sequence), buy(1))).await.unwrap();
+        assert!(matches!(outcome, Outcome::Approved(_) | Outcome::Unavailable), "{outcome:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let fatal = format!("{:?}", world.fatal.lock().unwrap());
+    assert!(fatal.contains("Panicked"), "{fatal}");
+    let later = timeout(SOON, till.ask(Sequence(9_999), buy(1))).await;
+    assert!(!matches!(later, Ok(Outcome::Approved(_) | Outcome::Rejected(_))), "{later:?}");
+}
+
 #[tokio::test]
 async fn an_engine_that_lost_its_claim_answers_nobody() {
     let world = World::new();

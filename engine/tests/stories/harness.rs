@@ -141,6 +141,27 @@ impl Journal for Panicking {
     }
 }
 
+/// A journal that panics when it is cut.
+pub struct PanickingCut(pub MemoryJournal);
+
+impl Journal for PanickingCut {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        self.0.claim(shard, owner)
+    }
+
+    fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
+        self.0.append(claim, expected, records)
+    }
+
+    fn truncate_before(&mut self, _: &Claim, _: Lsn) -> Result<bool, AppendError> {
+        panic!("no scissors")
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        self.0.reader()
+    }
+}
+
 /// A journal whose appends wait at a gate.
 pub struct Gated {
     pub journal: MemoryJournal,
