@@ -83,10 +83,8 @@ impl Report {
         chart.configure_mesh().x_desc("seconds; shaded: warm-up").y_desc("sales/s").draw()?;
         let warm = self.seconds.iter().filter(|second| second.warming_up).map(|second| second.at_s).fold(0.0, f64::max);
         chart.draw_series([Rectangle::new([(0.0, 0.0), (warm, most)], BLACK.mix(0.06).filled())])?;
-        let line = |value: fn(&crate::report::Second) -> f64| {
-            self.seconds.iter().map(move |second| (second.at_s, value(second))).collect::<Vec<_>>()
-        };
-        chart.draw_series(LineSeries::new(line(|second| second.rate), GREEN.stroke_width(2)))?;
+        let line = self.seconds.iter().map(|second| (second.at_s, second.rate));
+        chart.draw_series(LineSeries::new(line, GREEN.stroke_width(2)))?;
         area.present()?;
         Ok(())
     }

@@ -21,7 +21,7 @@ const SLOT: u64 = 512;
 /// The last LSN that the file at `path` says was acknowledged; 0 if it cannot be read.
 #[must_use]
 pub fn acknowledged(path: &Path) -> u64 {
-    let file = File::options().read(true).write(true).open(path).ok();
+    let file = File::open(path).ok();
     file.and_then(|file| HeadFile { file, turn: false }.read().ok()).unwrap_or_default().0
 }
 

@@ -7,6 +7,9 @@ use crate::Portal;
 use crate::error::PortalError;
 use crate::session::{blocking, digest, secret};
 
+pub(crate) const HOUR_MS: u64 = 3_600_000;
+pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
+
 /// A new ticket; returns its secret.
 pub(crate) async fn issue(portal: &Portal, good_for: TicketFor, for_ms: u64) -> Result<String, PortalError> {
     let secret = secret()?;

@@ -2,7 +2,7 @@
 // is lost. Run by tests/e2e/portal.rs.
 
 import assert from "node:assert/strict";
-import { MAIL, PASSWORD, PORTAL, accessible, browser, main, page, payWith, picture, saldo, sell, step, walk } from "./steps.mjs";
+import { MAIL, PASSWORD, PORTAL, accessible, browser, mailTo, main, page, payWith, picture, saldo, sell, step, walk } from "./steps.mjs";
 
 /** Log ins with one address are bounded; halfway the other parent goes on. */
 let mail = MAIL;
@@ -82,6 +82,9 @@ await walk(async () => {
     assert.equal(await saldo(), "50,00 kr.");
     await page.reload();
     assert.equal(await saldo(), "50,00 kr.", "moved twice");
+    // Whoever else manages the account is told.
+    const letter = await mailTo("far@example.dk", /overført penge/);
+    assert.match(letter.text, /20,00 kr\.[\s\S]*mor@example\.dk/);
   });
 
   await step("a card can be blocked although the session has ended", async () => {

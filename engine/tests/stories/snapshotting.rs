@@ -8,7 +8,7 @@ use frokost_engine::journal::{Journal, JournalError};
 use frokost_engine::ledger_state::LedgerState;
 use frokost_engine::snapshot::Snapshots;
 use frokost_engine::statement::Statements;
-use frokost_engine::{Amount, Clock, Command, Fatal, Lsn, Outcome, Query, Sequence, Timestamp};
+use frokost_engine::{Amount, CallerHandle, Clock, Command, Fatal, Lsn, Outcome, Query, Sequence, Timestamp};
 
 use crate::harness::*;
 
@@ -24,6 +24,43 @@ async fn at_last(what: &str, mut come: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{what}: it never comes");
+}
+
+/// Sells until the journal has been cut; returns how many sales that took.
+async fn sell_until_cut(world: &World, till: &CallerHandle) -> u64 {
+    let mut sequence = 0;
+    while world.journal.reader().first().unwrap() == Lsn(1) {
+        for _ in 0..30 {
+            sequence += 1;
+            approved(till.ask(Sequence(sequence), buy(1)).await);
+        }
+        tokio::time::sleep(PAUSE).await;
+        assert!(sequence < 1_500, "the journal is never cut");
+    }
+    sequence
+}
+
+const CURSED: Amount = Amount::from_ore(13_13);
+
+/// An account that is asked for this amount falls.
+fn curse(world: &mut World) {
+    world.config.probe = Some(Arc::new(|command| {
+        assert!(!matches!(command, Command::Purchase { amount, .. } if *amount == CURSED), "the cursed amount");
+    }));
+}
+
+/// The account falls and is made anew; returns the answer to the next sale.
+async fn fall_and_rise(till: &CallerHandle) -> Outcome {
+    let fall = Command::Purchase { card: card(1), amount: CURSED };
+    assert_eq!(till.ask(Sequence(9_000), fall).await, Outcome::Unavailable);
+    for _ in 0..500 {
+        let outcome = till.ask(Sequence(9_001), buy(1)).await;
+        if outcome != Outcome::Unavailable {
+            return outcome;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the account stays closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,30 +100,10 @@ async fn the_journal_is_cut_behind_two_snapshots_and_nothing_is_forgotten() {
 async fn an_account_that_falls_after_the_cut_is_rebuilt_from_the_snapshot() {
     let mut world = World::new();
     world.config.snapshot_every = 20;
-    let cursed = Amount::from_ore(13_13);
-    world.config.probe = Some(Arc::new(move |command| {
-        assert!(!matches!(command, Command::Purchase { amount, .. } if *amount == cursed), "the cursed amount");
-    }));
+    curse(&mut world);
     let (engine, till) = world.with_pupil(2_000).await;
-    let mut sequence = 0;
-    while world.journal.reader().first().unwrap() == Lsn(1) {
-        for _ in 0..30 {
-            sequence += 1;
-            approved(till.ask(Sequence(sequence), buy(1)).await);
-        }
-        tokio::time::sleep(PAUSE).await;
-        assert!(sequence < 1_500, "the journal is never cut");
-    }
-    let curse = Command::Purchase { card: card(1), amount: cursed };
-    assert_eq!(till.ask(Sequence(9_000), curse).await, Outcome::Unavailable);
-    let mut outcome = Outcome::Unavailable;
-    for _ in 0..500 {
-        outcome = till.ask(Sequence(9_001), buy(1)).await;
-        if outcome != Outcome::Unavailable {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let sequence = sell_until_cut(&world, &till).await;
+    let outcome = fall_and_rise(&till).await;
     assert_eq!(approved(outcome), Amount::from_kroner(2_000 - i64::try_from(sequence).unwrap() - 1));
     engine.shutdown().await;
 }
@@ -96,32 +113,12 @@ async fn an_account_that_falls_after_the_cut_is_rebuilt_from_the_snapshot() {
 async fn a_damaged_snapshot_is_put_aside_and_the_next_is_made_from_the_one_before() {
     let mut world = World::new();
     world.config.snapshot_every = 20;
-    let cursed = Amount::from_ore(13_13);
-    world.config.probe = Some(Arc::new(move |command| {
-        assert!(!matches!(command, Command::Purchase { amount, .. } if *amount == cursed), "the cursed amount");
-    }));
+    curse(&mut world);
     let (engine, till) = world.with_pupil(2_000).await;
-    let mut sequence = 0;
-    while world.journal.reader().first().unwrap() == Lsn(1) {
-        for _ in 0..30 {
-            sequence += 1;
-            approved(till.ask(Sequence(sequence), buy(1)).await);
-        }
-        tokio::time::sleep(PAUSE).await;
-        assert!(sequence < 1_500, "the journal is never cut");
-    }
+    let mut sequence = sell_until_cut(&world, &till).await;
     let newest = world.snapshots.list().unwrap()[0];
     world.snapshots.damage(newest);
-    let curse = Command::Purchase { card: card(1), amount: cursed };
-    assert_eq!(till.ask(Sequence(9_000), curse).await, Outcome::Unavailable);
-    let mut outcome = Outcome::Unavailable;
-    for _ in 0..500 {
-        outcome = till.ask(Sequence(9_001), buy(1)).await;
-        if outcome != Outcome::Unavailable {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let outcome = fall_and_rise(&till).await;
     approved(outcome);
     for _ in 0..30 {
         sequence += 1;

@@ -11,11 +11,8 @@ use crate::error::PortalError;
 use crate::mail::transport::Text;
 use crate::money;
 use crate::session::{blocking, digest};
-use crate::tickets;
+use crate::tickets::{self, DAY_MS, HOUR_MS};
 use crate::words::{Language, letters};
-
-const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// A letter before it is text.
 struct Draft {

@@ -20,6 +20,7 @@ use crate::proof;
 use crate::routes::{account_of, parent_frame, pupil_name, see};
 use crate::security_log;
 use crate::session::{Parent, blocking, secret};
+use crate::tickets;
 use crate::views::{self, AccountLink, Field, PayoutRow, any_problem};
 use crate::words::{Language, Words};
 
@@ -345,7 +346,7 @@ async fn tell_the_others(
 }
 
 /// For a day after somebody was let in to an account of others, its money stays: they are told by mail, and have time to say no.
-const STAYS_MS: u64 = 24 * 3_600_000;
+const STAYS_MS: u64 = tickets::DAY_MS;
 
 fn is_new_here(portal: &Portal, parent: &Parent, account: u64) -> bool {
     let now = portal.setup.clock.now().0;

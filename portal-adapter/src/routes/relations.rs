@@ -16,10 +16,8 @@ use crate::proof::{self, Typed};
 use crate::routes::{TokenForm, auto_top_up, bare_frame, parent_frame, pupil_name, see};
 use crate::security_log;
 use crate::session::{Parent, blocking, digest};
-use crate::tickets;
+use crate::tickets::{self, DAY_MS};
 use crate::views::{self, AccountLink, Field, any_problem};
-
-const DAY_MS: u64 = 24 * 3_600_000;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -167,7 +165,9 @@ pub(super) async fn approve(
         let fields = fields(&portal, &Entry::default(), w, false);
         return page(&portal, &headers, &parent, number, fields, Some(w.relation_proof_over));
     }
-    security_log::note("relation_added", Some(&parent.login), visitor);
+    if parent.login.pending.contains(&account) {
+        security_log::note("relation_added", Some(&parent.login), visitor);
+    }
     blocking(move || {
         records.change(|change| {
             let Some(mut login) = records.login(&mail)? else { return Ok(()) };
