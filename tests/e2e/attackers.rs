@@ -76,7 +76,12 @@ async fn a_found_card_does_not_empty_the_account() {
     let bank = [("name", "F"), ("reg", "0040"), ("account", "0440116243"), ("amount", "500"), ("password", PASSWORD)];
     let (status, page) = post(&finder, "/konto/1/udbetal", &[&[("form", form.as_str())], &bank[..]].concat()).await;
     assert!(status == StatusCode::UNPROCESSABLE_ENTITY && page.contains("lige fået adgang"), "{page}");
-    assert!(home.must(&["account", "show", "1"]).contains("500,00 kr."));
+    // Nor does a card of the finder's own spend it.
+    let own = [("name", "Pupil 1"), ("card", "FFFF5678901234"), ("limit", "")];
+    let (_, page) = post(&finder, "/konto/1/bruger", &own).await;
+    assert!(page.contains("lige fået adgang"), "{page}");
+    let shown = home.must(&["account", "show", "1"]);
+    assert!(shown.contains("500,00 kr.") && shown.contains("ABCD5678901234"), "{shown}");
     // The money of an account that one has had all along is not held back.
     let own = Browser::hidden(&finder.get("/konto/2/overfoer").await.text().await.unwrap(), "form");
     let (status, page) = post(&finder, "/konto/2/overfoer", &[("form", &own), ("to", "1"), ("amount", "5")]).await;

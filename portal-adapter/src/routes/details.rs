@@ -18,6 +18,7 @@ use crate::once;
 use crate::password;
 use crate::picture;
 use crate::proof;
+use crate::routes::money_out::is_new_here;
 use crate::routes::{TokenForm, account_of, bare_frame, forgotten, identifier_of, parent_frame, pupil_of, see};
 use crate::security_log;
 use crate::session::{Parent, blocking};
@@ -176,7 +177,10 @@ pub(super) async fn save(
     let account = view.account;
     let mut refused = Vec::new();
     if view.card != Some(card) {
-        if portal.limits.proof(visitor, &format!("new card of {}", parent.login.mail)).is_err() {
+        // A card of the newcomer's own would spend what may not be moved yet.
+        if is_new_here(&portal, &parent, number) {
+            refused.push(("card", w.too_new_here));
+        } else if portal.limits.proof(visitor, &format!("new card of {}", parent.login.mail)).is_err() {
             refused.push(("card", w.too_many));
         } else {
             refused

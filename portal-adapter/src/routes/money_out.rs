@@ -348,7 +348,7 @@ async fn tell_the_others(
 /// For a day after somebody was let in to an account of others, its money stays: they are told by mail, and have time to say no.
 const STAYS_MS: u64 = tickets::DAY_MS;
 
-fn is_new_here(portal: &Portal, parent: &Parent, account: u64) -> bool {
+pub(super) fn is_new_here(portal: &Portal, parent: &Parent, account: u64) -> bool {
     let now = portal.setup.clock.now().0;
     parent.login.since.get(&account).is_some_and(|since| now.saturating_sub(*since) < STAYS_MS)
 }
