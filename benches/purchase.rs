@@ -1,6 +1,7 @@
 //! A purchase through the engine in process: door, actor, committer, journal, answer; without the network. So many in flight at
-//! once, on 10,000 accounts chosen evenly; on sled with fdatasync, and on a journal in memory to show what is the disk's share. The floor
-//! beside it is ractor alone: the same number of actors that answer and do nothing else.
+//! once, on 100,000 accounts chosen evenly; on sled with fdatasync, with a mirror beside it, on plain files, on a journal in memory to show
+//! what is the disk's share, and once more on sled with accounts that all sleep when they are asked. The floor beside it is ractor alone: the
+//! same number of actors that answer and do nothing else.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
 
@@ -18,11 +19,14 @@ use frokost_engine::{
     AccountId, Amount, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber,
     Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
 };
-use frokost_persistence::SledJournal;
+use frokost_persistence::mirrored_journal::Mode;
+use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 
-const ACCOUNTS: u64 = 10_000;
+const ACCOUNTS: u64 = 100_000;
+/// Asked for at once while accounts are opened.
+const OPENING: u64 = 900;
 
 struct SystemClock;
 
@@ -37,7 +41,7 @@ fn card(n: u64) -> CardNumber {
     format!("{n:014}").parse().unwrap()
 }
 
-async fn engine(journal: Box<dyn Journal>) -> Engine {
+async fn engine(journal: Box<dyn Journal>, idle_after: Duration) -> Engine {
     let statements = MemoryStatements::default();
     let ports = Ports {
         journal,
@@ -48,10 +52,10 @@ async fn engine(journal: Box<dyn Journal>) -> Engine {
         clock: Arc::new(SystemClock),
         on_fatal: Arc::new(|why| panic!("{why}")),
     };
-    let engine = Engine::start(ports, Config::default()).await.unwrap();
+    let engine = Engine::start(ports, Config { idle_after, ..Config::default() }).await.unwrap();
     let operator = engine.caller(Caller { id: CallerId(1), role: Role::Operator, school: SchoolId(0) });
     let (to, mut answers) = mpsc::unbounded_channel();
-    let mut sequence = 0;
+    let (mut sequence, mut answered) = (0, 0);
     for n in 1..=ACCOUNTS {
         let account = AccountId(n);
         let amount = Amount::from_kroner(10_000);
@@ -63,8 +67,10 @@ async fn engine(journal: Box<dyn Journal>) -> Engine {
             sequence += 1;
             operator.submit(Sequence(sequence), command, Reply::Stream { to: to.clone(), tag: sequence });
         }
-        for _ in 0..3 {
-            assert!(matches!(answers.recv().await, Some((_, Outcome::Approved(_)))));
+        while sequence - answered > if n == ACCOUNTS { 0 } else { OPENING } {
+            let answer = answers.recv().await;
+            assert!(matches!(answer, Some((_, Outcome::Approved(_)))), "{answer:?}");
+            answered += 1;
         }
     }
     engine
@@ -165,12 +171,20 @@ fn purchase(criterion: &mut Criterion) {
         actor.stop(None);
     }
     let folder = tempfile::tempdir().unwrap();
-    let journals: [(&str, Box<dyn Journal>); 2] = [
-        ("sled, fdatasync", Box::new(SledJournal::open(&folder.path().join("journal")).unwrap())),
-        ("in memory, not durable", Box::new(MemoryJournal::default())),
+    let sled = |name: &str| SledJournal::open(&folder.path().join(name)).unwrap();
+    let files = |name: &str| FileJournal::open(&folder.path().join(name)).unwrap();
+    let mirrored = MirroredJournal::new(sled("beside a mirror"), files("mirror"), Mode::Sync, None);
+    let awake = Duration::from_secs(3_600);
+    let engines: [(&str, Box<dyn Journal>, Duration); 5] = [
+        ("sled, fdatasync", Box::new(sled("alone")), awake),
+        ("sled and its mirror", Box::new(mirrored), awake),
+        ("plain files", Box::new(files("files")), awake),
+        ("in memory, not durable", Box::new(MemoryJournal::default()), awake),
+        // In turn, a hundred thousand take longer than that.
+        ("sled, accounts that sleep", Box::new(sled("asleep")), Duration::from_millis(50)),
     ];
-    for (name, journal) in journals {
-        let engine = runtime.block_on(engine(journal));
+    for (name, journal, idle_after) in engines {
+        let engine = runtime.block_on(engine(journal, idle_after));
         let till = engine.caller(Caller { id: CallerId(2), role: Role::Till, school: SchoolId(1) });
         let next = AtomicU64::new(1);
         for in_flight in [1, 64, 1000] {

@@ -1,6 +1,6 @@
 //! How it grows: what 10 thousand, 100 thousand and a million accounts take in memory, on disk and to start, and what making a snapshot
 //! costs the sales meanwhile. Each size is played in a process of its own, on sled with its mirror, statements and snapshots, as
-//! `frokost serve` has them. `cargo bench --bench scale -- 10000 100000` plays other sizes.
+//! `frokost serve` has them. `cargo bench --bench scale -- 10000 100000` plays other sizes; `PICTURES=docs/benchmarks` draws how it grows.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops where it is wrong")]
 #![allow(
@@ -10,9 +10,13 @@
     reason = "figures for people"
 )]
 
+#[path = "plot/growth.rs"]
+mod plot;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use frokost_engine::command::Source;
@@ -27,14 +31,16 @@ use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, Mirrored
 use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 
-/// Purchases behind the snapshot when the start is timed.
 /// As the program has it.
 #[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Purchases behind the snapshot when the start is timed.
 const TAIL: u64 = 1_000_000;
 /// In flight at once where only getting there counts.
 const IN_FLIGHT: u64 = 800;
+/// How long the allocator is given to return memory.
+const GIVES_BACK: Duration = Duration::from_secs(15);
 /// Sales a second while p99 is taken: well below what it can, as a lunch rush should be.
 const RATE: u64 = 20_000;
 /// Seconds of sales without a snapshot; with one they last as long as the snapshot takes.
@@ -42,10 +48,13 @@ const SECONDS: u64 = 10;
 
 struct SystemClock(Instant);
 
+/// The clock is ahead by so many milliseconds: a day can pass in a moment.
+static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
+
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        Timestamp(u64::try_from(since.as_millis()).unwrap())
+        Timestamp(u64::try_from(since.as_millis()).unwrap() + AHEAD_MS.load(Ordering::Relaxed))
     }
 
     fn running(&self) -> Duration {
@@ -74,9 +83,7 @@ async fn open(folder: &Path, snapshot_every: u64) -> Engine {
         clock: Arc::new(SystemClock(Instant::now())),
         on_fatal: Arc::new(|why| panic!("{why}")),
     };
-    // Keys are remembered for an hour only: a pupil buys once a day, and here each has just been made by three commands.
     let mut config = Config { snapshot_every, ..Config::default() };
-    config.rules.key_memory_ms = 3_600_000;
     config.permits_per_caller = config.permits;
     Engine::start(ports, config).await.unwrap()
 }
@@ -206,8 +213,8 @@ fn per_sale(folder: &Path, before: u64) -> String {
     format!("{:.0}", (bytes(folder).saturating_sub(before)) as f64 / TAIL as f64)
 }
 
-/// Everybody gets an account, a card and money, and a snapshot is made of it; then come a million sales that no snapshot has seen.
-async fn fill(folder: &Path, accounts: u64) -> Vec<String> {
+/// Everybody gets an account, a card and money, and a snapshot is made of it.
+async fn fill(folder: &Path, accounts: u64) {
     let engine = open(folder, 1).await;
     let school = SchoolId(1);
     let made = (1..=accounts).flat_map(|n| {
@@ -219,8 +226,10 @@ async fn fill(folder: &Path, accounts: u64) -> Vec<String> {
     eprintln!("{accounts} accounts made in {took:.1?}; a snapshot is on its way");
     snapshots_made(folder, accounts * 3, accounts).await;
     engine.shutdown().await;
-    drop(engine);
+}
 
+/// A million sales that no snapshot has seen.
+async fn rush(folder: &Path, accounts: u64) -> Vec<String> {
     let [journal, mirror, statements] = ["journal", "mirror", "statements"].map(|part| folder.join(part));
     let before = [&journal, &mirror, &statements].map(|part| bytes(part));
     let engine = open(folder, 0).await;
@@ -228,15 +237,20 @@ async fn fill(folder: &Path, accounts: u64) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(7);
     let sales =
         (0..TAIL).map(|_| Command::Purchase { card: card(random.u64(1..=accounts)), amount: Amount::from_ore(1) });
-    let took = ask_all(&till, 1, sales).await;
+    // Numbers that no rush before it has used.
+    let first = SystemClock(Instant::now()).now().0 << 16;
+    let took = ask_all(&till, first, sales).await;
     let (awake, resident) = (engine.awake(), resident_mb());
     let begin = Instant::now();
     while engine.awake() > 0 && begin.elapsed() < Duration::from_secs(180) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    // The allocator gives back what it does not need a little later.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The allocator gives back what it does not need within ten seconds.
+    tokio::time::sleep(GIVES_BACK).await;
     let afterwards = resident_mb();
+    AHEAD_MS.store(25 * 3_600_000, Ordering::Relaxed);
+    tokio::time::sleep(GIVES_BACK).await;
+    let next_day = resident_mb();
     eprintln!("  {} actors are still awake", engine.awake());
     engine.shutdown().await;
     drop((engine, till));
@@ -245,6 +259,7 @@ async fn fill(folder: &Path, accounts: u64) -> Vec<String> {
         awake.to_string(),
         resident.to_string(),
         afterwards.to_string(),
+        next_day.to_string(),
         per_sale(&journal, before[0]),
         per_sale(&mirror, before[1]),
         per_sale(&statements, before[2]),
@@ -259,6 +274,7 @@ async fn start(folder: &Path) -> Vec<String> {
     let begin = Instant::now();
     let engine = open(folder, 0).await;
     let starting = begin.elapsed();
+    tokio::time::sleep(GIVES_BACK).await;
     let figures = vec![
         format!("{:.2}", starting.as_secs_f64()),
         format!("{:.2}", reading.as_secs_f64()),
@@ -325,7 +341,11 @@ fn main() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let figures = runtime.block_on(async {
             match step {
-                "fill" => fill(folder, accounts).await,
+                "fill" => {
+                    fill(folder, accounts).await;
+                    Vec::new()
+                }
+                "rush" => rush(folder, accounts).await,
                 "start" => start(folder).await,
                 _ => snapshot(folder, accounts).await,
             }
@@ -335,13 +355,14 @@ fn main() {
     }
     let mut sizes: Vec<u64> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
     if sizes.is_empty() {
-        sizes = vec![10_000, 100_000, 1_000_000];
+        sizes = vec![1_000, 10_000, 100_000, 1_000_000];
     }
     let rows = [
         "sales/s while each account is asked now and then",
         "actors awake at the end",
         "resident then, MB",
         "and when all of them have gone home, MB",
+        "and the next day, when the keys of this one are forgotten, MB",
         "journal, bytes a sale until it is cut",
         "mirror, bytes a sale for good",
         "statements, bytes a sale for good",
@@ -357,7 +378,8 @@ fn main() {
     let mut columns: Vec<Vec<String>> = Vec::new();
     for accounts in &sizes {
         let folder = tempfile::tempdir().unwrap();
-        let mut column = child("fill", folder.path(), *accounts);
+        child("fill", folder.path(), *accounts);
+        let mut column = child("rush", folder.path(), *accounts);
         column.extend(child("start", folder.path(), *accounts));
         let pairs = child("snapshot", folder.path(), *accounts);
         column.extend(pairs.chunks(2).map(|pair| pair.join(" / ")));
@@ -368,4 +390,20 @@ fn main() {
     for (n, row) in rows.iter().enumerate() {
         println!("| {row} | {} |", columns.iter().map(|column| column[n].as_str()).collect::<Vec<_>>().join(" | "));
     }
+    let line = |row: usize| -> Vec<(f64, f64)> {
+        let figures = sizes.iter().zip(&columns);
+        figures.filter_map(|(size, column)| Some((*size as f64, column.get(row)?.parse().ok()?))).collect()
+    };
+    let place = |text: &str| rows.iter().position(|row| row.starts_with(text)).unwrap();
+    let memory = [
+        ("after a start, idle", line(place("resident when idle"))),
+        ("with all the day's actors awake", line(place("resident then"))),
+    ];
+    plot::draw("memory", "accounts", "megabytes resident", &memory);
+    let time = [
+        ("start: snapshot and a million records", line(place("start:"))),
+        ("reading the same files", line(place("reading the same"))),
+    ];
+    plot::draw("start", "accounts", "seconds", &time);
+    plot::draw("accounts", "accounts", "sales a second", &[("800 in flight", line(place("sales/s")))]);
 }

@@ -1,9 +1,12 @@
 //! How much of what QUIC can do is left when every answer is durable: `frokost serve` beside an echo over quinn with the same settings, the same
 //! sizes (48 bytes in, 33 out, one stream a till, one in flight) and the client on the same cores, in turn. `cargo bench --bench tills -- 64 256`
-//! takes other numbers of tills.
+//! takes other numbers of tills; `PICTURES=docs/benchmarks` draws how it grows.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops where it is wrong")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
+#[path = "plot/growth.rs"]
+mod plot;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -179,7 +182,8 @@ fn main() {
         return echo();
     }
     let numbers: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
-    let numbers = if numbers.is_empty() { vec![1, 16, 64, 256, 1_000] } else { numbers };
+    let numbers = if numbers.is_empty() { vec![1, 16, 64, 256, 1_000, 5_000] } else { numbers };
+    let mut lines: [plot::Line<'_>; 2] = [("echo", Vec::new()), ("frokost", Vec::new())];
     println!(
         "| tills, one in flight each | echo/s | sales/s | of the echo | p50 / p99 | server's processor time a sale |"
     );
@@ -200,5 +204,8 @@ fn main() {
             of(|sold| sold.p99),
             of(|sold| sold.cost)
         );
+        lines[0].1.push((tills as f64, echo));
+        lines[1].1.push((tills as f64, of(|sold| sold.rate)));
     }
+    plot::draw("tills", "tills, one in flight each", "answers a second", &lines);
 }

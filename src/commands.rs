@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod import;
 pub(crate) mod inspect;
 mod live;
+mod live_screen;
 pub(crate) mod load;
 pub(crate) mod parent;
 pub(crate) mod payouts;

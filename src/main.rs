@@ -24,7 +24,7 @@ use crate::cli::{Cli, Verb};
 
 /// Memory that is asked for by one thread and given back by another is what an engine of actors does all day.
 #[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How the program ends, beside 0 for success and 2 for a command line that cannot be read.
 pub(crate) mod exit {

@@ -112,6 +112,7 @@ fn money_is_never_a_float() {
     let allowed = [
         "loadtest/",
         "src/commands/live.rs",
+        "src/commands/live_screen.rs",
         "src/commands/load.rs",
         "src/commands/demo.rs",
         "src/cli.rs",

@@ -116,15 +116,28 @@ impl<W> Window<W> {
     /// Records the answer to a key, in flight or replayed, and returns who else waits for it. Forgets what is
     /// older than `memory_ms` by the way.
     pub fn settle(&mut self, answered: Answered, memory_ms: u64) -> Vec<W> {
+        self.forget(answered.at, memory_ms);
+        self.restore(answered);
+        self.in_flight.remove(&answered.sequence).map(|slot| slot.waiting).unwrap_or_default()
+    }
+
+    /// Forgets what is older than `memory_ms`.
+    fn forget(&mut self, now: Timestamp, memory_ms: u64) {
         while let Some(old) = self.answered.front() {
-            if answered.at.millis_since(old.at) <= memory_ms {
+            if now.millis_since(old.at) <= memory_ms {
                 break;
             }
             self.forgotten = self.forgotten.max(Some(old.sequence));
             self.answered.pop_front();
         }
-        self.restore(answered);
-        self.in_flight.remove(&answered.sequence).map(|slot| slot.waiting).unwrap_or_default()
+    }
+
+    /// Forgets what is older than `memory_ms` although nothing new has come, and gives back the room of a busier day.
+    pub fn tidy(&mut self, now: Timestamp, memory_ms: u64) {
+        self.forget(now, memory_ms);
+        if self.answered.len() < self.answered.capacity() / 4 {
+            self.answered.shrink_to(self.answered.len() * 2);
+        }
     }
 
     /// Puts an answer back that a snapshot kept. Nothing is forgotten by the way: what the snapshot has was not forgotten, whatever
@@ -230,6 +243,22 @@ mod tests {
         window.settle(answered(9, DAY_MS + 1, 6), DAY_MS);
         assert_eq!(window.len(), 1);
         assert_eq!(window.begin(key, 7, 'f'), Seen::Refused('f', Rejection::KeyExpired));
+    }
+
+    #[test]
+    fn a_caller_that_asks_no_more_is_forgotten_too_and_gives_back_its_room() {
+        let mut window: Window<char> = Window::default();
+        for sequence in 1..=10_000 {
+            window.settle(answered(sequence, sequence, sequence), DAY_MS);
+        }
+        let room = window.answered.capacity();
+        window.tidy(Timestamp(DAY_MS), DAY_MS);
+        assert_eq!((window.len(), window.answered.capacity()), (10_000, room), "nothing is old enough");
+        window.tidy(Timestamp(DAY_MS + 9_990), DAY_MS);
+        assert_eq!(window.len(), 11);
+        assert!(window.answered.capacity() < 100, "{}", window.answered.capacity());
+        assert_eq!(window.begin(Sequence(9_989), 7, 'a'), Seen::Refused('a', Rejection::KeyExpired));
+        assert_eq!(window.begin(Sequence(9_990), 7, 'a'), Seen::Before('a', approved(9_990)));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::entry::Record;
 use crate::id::{CallerId, Lsn};
 use crate::journal::{AppendError, Journal, JournalError, JournalReader, Shard};
 use crate::ledger_state::LedgerState;
-use crate::pending::SharedWindow;
+use crate::pending::{SharedWindow, lock};
 use crate::permits::Permits;
 use crate::projector::Projector;
 use crate::recovery::{Recovered, ready};
@@ -33,7 +33,7 @@ use crate::snapshot::Snapshots;
 use crate::snapshotter::Snapshotter;
 use crate::statement::{Projection, Statements};
 use crate::time::Clock;
-use crate::watchdog::{Busy, Watchdog};
+use crate::watchdog::{Busy, RoomWatch, Watchdog};
 use crate::wishes::Wishes;
 
 /// Called with every command right before it is decided; may panic. For fault tests.
@@ -67,7 +67,7 @@ impl Default for Config {
             permits: 16_384,
             permits_per_caller: 1_024,
             group_limit: 512,
-            idle_after: Duration::from_secs(5),
+            idle_after: Duration::from_secs(2),
             snapshot_every: 250_000,
             hung_after: Duration::from_secs(30),
             probe: None,
@@ -258,13 +258,14 @@ impl Engine {
             every: config.snapshot_every,
             kept,
         };
-        let watchdog =
-            Watchdog { shared: Arc::downgrade(&shared), busy, hung_after: config.hung_after, room, on_fatal };
+        let watchdog = Watchdog { shared: Arc::downgrade(&shared), busy, hung_after: config.hung_after, on_fatal };
+        let room_watch = RoomWatch { shared: Arc::downgrade(&shared), room };
         let threads = vec![
             spawn_thread("committer", move || committer.run_or_die())?,
             spawn_thread("projector", move || projector.run())?,
             spawn_thread("snapshots", move || snapshotter.run())?,
             spawn_thread("watchdog", move || watchdog.run())?,
+            spawn_thread("room", move || room_watch.run())?,
         ];
         let (supervisor, _) = Actor::spawn(None, Supervisor { shared: Arc::clone(&shared) }, ())
             .await
@@ -359,7 +360,7 @@ fn spawn_thread(name: &'static str, run: impl FnOnce() + Send + 'static) -> Resu
         .map_err(|error| StartError::Spawn(name, error.to_string()))
 }
 
-/// Retires the actors that nobody has asked since the last sweep.
+/// Retires the actors that nobody has asked since the last sweep, and has windows forget what is older than a day.
 async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
     let mut ticks = tokio::time::interval(idle_after.max(Duration::from_millis(1)));
     loop {
@@ -378,6 +379,10 @@ async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
                     None if cell.is_awake() => shared.stays_awake(cell),
                     None => {}
                 }
+            }
+            let now = shared.clock.now();
+            for window in &shared.windows {
+                lock(window.value()).tidy(now, shared.rules.key_memory_ms);
             }
         });
         if swept.await.is_err() {

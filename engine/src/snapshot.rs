@@ -90,25 +90,28 @@ impl From<JournalError> for SnapshotError {
     }
 }
 
-/// Lets others work: after a stretch of work it rests three times as long.
+/// Lets others work: after a stretch of work it rests so many times as long.
 pub(crate) struct Pace {
     clock: Arc<dyn Clock>,
+    rests: u32,
     since: Duration,
     count: u32,
 }
 
 impl Pace {
-    pub(crate) fn new(clock: &Arc<dyn Clock>) -> Pace {
-        Pace { clock: Arc::clone(clock), since: clock.running(), count: 0 }
+    pub(crate) fn new(clock: &Arc<dyn Clock>, rests: u32) -> Pace {
+        Pace { clock: Arc::clone(clock), rests, since: clock.running(), count: 0 }
     }
 
     pub(crate) fn step(&mut self) {
         const STRETCH: Duration = Duration::from_micros(500);
+        /// Who was kept from working for a while has let others work already.
+        const LONGEST_REST: Duration = Duration::from_millis(10);
         self.count = self.count.wrapping_add(1);
         if self.count.is_multiple_of(32) {
             let worked = self.clock.running().saturating_sub(self.since);
             if worked > STRETCH {
-                std::thread::sleep(worked * 3);
+                std::thread::sleep((worked * self.rests).min(LONGEST_REST));
                 self.since = self.clock.running();
             }
         }

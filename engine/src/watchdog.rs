@@ -1,5 +1,5 @@
-//! The watchdog: one thread that looks after what cannot look after itself. A journal that hangs stops everything and says
-//! nothing; a disk that fills up stops everything half-way. Neither is left to chance.
+//! The watchdog: looks after what cannot look after itself. A journal that hangs stops everything and says nothing; a disk that
+//! fills up stops everything half-way. Each has a thread of its own, since a disk that hangs also hangs who asks it for room.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -53,7 +53,6 @@ pub(crate) struct Watchdog {
     pub(crate) shared: Weak<Shared>,
     pub(crate) busy: Arc<Busy>,
     pub(crate) hung_after: Duration,
-    pub(crate) room: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(crate) on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
 }
 
@@ -66,7 +65,28 @@ impl Watchdog {
                 (self.on_fatal)(Fatal::Hung(busy_for));
                 return;
             }
+            if shared.permits.is_closed() && Arc::strong_count(&self.busy) == 1 {
+                // The committer is gone, too.
+                return;
+            }
+            drop(shared);
+            std::thread::sleep(LOOKS_EVERY);
+        }
+    }
+}
+
+/// Looks whether there is room on the disk.
+pub(crate) struct RoomWatch {
+    pub(crate) shared: Weak<Shared>,
+    pub(crate) room: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl RoomWatch {
+    /// Until the engine closes down.
+    pub(crate) fn run(self) {
+        loop {
             let full = !(self.room)();
+            let Some(shared) = self.shared.upgrade().filter(|shared| !shared.permits.is_closed()) else { return };
             if shared.full.swap(full, Ordering::SeqCst) != full {
                 metrics::gauge!("frokost_out_of_space").set(if full { 1.0 } else { 0.0 });
                 if full {
@@ -76,10 +96,6 @@ impl Watchdog {
                 } else {
                     tracing::info!("there is room on the disk again");
                 }
-            }
-            if shared.permits.is_closed() && Arc::strong_count(&self.busy) == 1 {
-                // The committer is gone, too.
-                return;
             }
             drop(shared);
             std::thread::sleep(LOOKS_EVERY);

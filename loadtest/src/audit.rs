@@ -43,8 +43,11 @@ impl Audit {
     }
 }
 
-/// The cards that can buy now: the newest of every account, in the order of the accounts' opening.
-pub(crate) async fn cards(operator: &Client) -> Result<Vec<CardNumber>, ClientError> {
+/// The accounts, each with the card that can buy now, in the order in which they had their first.
+pub(crate) async fn cards(
+    operator: &Client,
+    mut progress: impl FnMut(Lsn, Lsn),
+) -> Result<Vec<(AccountId, CardNumber)>, ClientError> {
     let mut of_account = HashMap::new();
     let mut order = Vec::new();
     let mut from = Lsn(1);
@@ -61,8 +64,9 @@ pub(crate) async fn cards(operator: &Client) -> Result<Vec<CardNumber>, ClientEr
             Some(last) if last.lsn < head => from = last.lsn.next(),
             Some(_) | None => break,
         }
+        progress(from, head);
     }
-    Ok(order.iter().filter_map(|account| of_account.get(account).copied()).collect())
+    Ok(order.iter().filter_map(|account| Some((*account, *of_account.get(account)?))).collect())
 }
 
 /// Reads the journal to its end and holds it against the tills' logs.

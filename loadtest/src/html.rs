@@ -173,7 +173,7 @@ mod tests {
     use frokost_engine::{Amount, Lsn, Outcome, Receipt};
 
     use crate::audit::Audit;
-    use crate::plan::{Cards, Plan, Shape};
+    use crate::plan::{Plan, Shape};
     use crate::report::{Report, Second};
     use crate::stats::Stats;
 
@@ -184,16 +184,7 @@ mod tests {
         for micros in 1..2_000 {
             stats.decided(&yes, Duration::from_micros(micros), Duration::from_micros(micros));
         }
-        let plan = Plan {
-            name: "a <run>".to_owned(),
-            shape: Shape::steady(100.0, Duration::from_secs(2)),
-            warm_up: Duration::ZERO,
-            cards: Cards::Uniform,
-            price: (Amount::from_ore(1), Amount::from_ore(2)),
-            resend: 0.0,
-            break_every: None,
-            seed: 1,
-        };
+        let plan = Plan::new("a <run>", Shape::steady(100.0, Duration::from_secs(2)));
         let mut report = Report::new(&plan, &stats, stats.answered(), Duration::from_secs(2), Audit::default());
         report.seconds =
             (1..3).map(|n| Second::of(&stats, Duration::from_secs(n), Duration::from_secs(1), n == 1)).collect();

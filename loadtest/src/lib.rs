@@ -7,6 +7,7 @@ mod html;
 mod own_cost;
 mod pacer;
 pub mod plan;
+mod readers;
 pub mod report;
 pub mod run;
 pub mod scenario;
@@ -14,6 +15,6 @@ pub mod stats;
 mod till;
 
 pub use expect::Expectation;
-pub use plan::{Cards, Plan, Shape, Stage};
+pub use plan::{Cards, Plan, Readers, Shape, Stage};
 pub use report::Report;
 pub use run::{LoadError, run};

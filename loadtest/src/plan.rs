@@ -133,8 +133,40 @@ pub struct Plan {
     pub resend: f64,
     /// How often every till loses its connection.
     pub break_every: Option<Duration>,
+    /// Who looks at accounts meanwhile.
+    pub readers: Option<Readers>,
+    /// What share of the accounts is blocked while the run lasts, 0 to 1.
+    pub blocked: f64,
     /// Makes the choices.
     pub seed: u64,
+}
+
+/// Parents who look at an account's balance and statement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Readers {
+    /// How many.
+    pub count: u32,
+    /// How often each of them looks.
+    pub every: Duration,
+}
+
+impl Plan {
+    /// Sales of one to five øre with cards chosen alike, and nothing out of the ordinary.
+    #[must_use]
+    pub fn new(name: impl Into<String>, shape: Shape) -> Plan {
+        Plan {
+            name: name.into(),
+            shape,
+            warm_up: Duration::ZERO,
+            cards: Cards::Uniform,
+            price: (Amount::from_ore(1), Amount::from_ore(5)),
+            resend: 0.0,
+            break_every: None,
+            readers: None,
+            blocked: 0.0,
+            seed: 1,
+        }
+    }
 }
 
 /// Chooses cards and prices for one till.
@@ -194,16 +226,8 @@ mod tests {
     use super::*;
 
     fn plan(cards: Cards) -> Plan {
-        Plan {
-            name: "test".to_owned(),
-            shape: Shape::Closed { in_flight: 1, duration: Duration::from_secs(1) },
-            warm_up: Duration::ZERO,
-            cards,
-            price: (Amount::from_kroner(10), Amount::from_kroner(40)),
-            resend: 0.0,
-            break_every: None,
-            seed: 7,
-        }
+        let shape = Shape::Closed { in_flight: 1, duration: Duration::from_secs(1) };
+        Plan { cards, price: (Amount::from_kroner(10), Amount::from_kroner(40)), seed: 7, ..Plan::new("test", shape) }
     }
 
     fn counts(cards: Cards) -> Vec<usize> {

@@ -12,7 +12,7 @@ use crate::plan::{Plan, Shape};
 use crate::stats::Stats;
 
 /// The version of the JSON.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 /// Less of what was planned than this is a failure, whatever the latencies are.
 const ACHIEVED: f64 = 0.99;
 /// More of the plan than this said too late, and the rate is not claimed.
@@ -63,6 +63,12 @@ pub struct Report {
     pub raw_latency_us: Latency,
     /// Of the refused alone.
     pub refused_latency_us: Latency,
+    /// Looks at accounts, balance and statement together.
+    pub reads: u64,
+    /// Of those in vain.
+    pub reads_failed: u64,
+    /// From when a look was planned until both were read, in microseconds.
+    pub reads_latency_us: Latency,
     /// Every latency: the upper end of a class in microseconds, and how many.
     pub histogram_us: Vec<(f64, u64)>,
     /// Second by second, the warm-up included.
@@ -180,6 +186,9 @@ impl Report {
             latency_us: Latency::of(&stats.latency),
             raw_latency_us: Latency::of(&stats.raw),
             refused_latency_us: Latency::of(&stats.refused_latency),
+            reads: stats.reads.len(),
+            reads_failed: stats.reads_failed,
+            reads_latency_us: Latency::of(&stats.reads),
             histogram_us: stats
                 .latency
                 .iter_recorded()
@@ -277,6 +286,10 @@ impl fmt::Display for Report {
         }
         if !self.refused.is_empty() {
             writeln!(f, "{}", line("refusals", self.refused_latency_us))?;
+        }
+        if self.reads > 0 {
+            writeln!(f, "{} (balance and statement)", line("looks", self.reads_latency_us))?;
+            writeln!(f, "          {} looks at accounts, {} of them in vain", self.reads, self.reads_failed)?;
         }
         if let Some(share) = self.own_cpu_share {
             writeln!(f, "tester    used {:.0} % of this machine's processors", share * 100.0)?;

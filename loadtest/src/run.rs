@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use frokost_engine::{CardNumber, Lsn};
+use frokost_engine::{AccountId, CardNumber, Command, Lsn, Outcome, Sequence, Timestamp};
 use frokost_net::client::Dialer;
+use frokost_net::wire::{Request, Response};
 use frokost_net::{Bundle, Client, ClientError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use crate::expect::Expectation;
 use crate::own_cost::OwnCost;
 use crate::pacer::{self, Pace};
 use crate::plan::{Chooser, Plan, Schedule, Shape, weights};
+use crate::readers::{self, Desk};
 use crate::report::{Report, Second};
 use crate::stats::{Board, Stats};
 use crate::till::{Brief, Hours, Till, Work};
@@ -27,8 +29,10 @@ pub struct Cast {
     pub server: SocketAddr,
     /// A till each.
     pub tills: Vec<Bundle>,
-    /// Reads the journal for the audit.
+    /// Reads the journal for the audit, blocks and activates.
     pub operator: Bundle,
+    /// Looks at accounts, where the plan has readers.
+    pub portal: Option<Bundle>,
 }
 
 /// Why there was no run.
@@ -48,6 +52,8 @@ pub enum LoadError {
 /// What a run tells while it goes on.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// What is done before anybody sells.
+    Preparing(String),
     /// So many tills are connected.
     Connected(usize),
     /// What came in the last second; warming up or measured.
@@ -82,10 +88,25 @@ pub async fn run(
     stop: watch::Receiver<bool>,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Report, LoadError> {
-    let (operator, _) = Client::connect(cast.server, &cast.operator).await?;
-    let cards: Arc<[CardNumber]> = audit::cards(&operator).await?.into();
+    let (operator, welcome) = Client::connect(cast.server, &cast.operator).await?;
+    let mut said = Instant::now();
+    let looking = |at: Lsn, of: Lsn| {
+        // Millions of records take a while, a few thousand none.
+        if said.elapsed() > Duration::from_secs(1) {
+            said = Instant::now();
+            progress(Progress::Preparing(format!("looking for cards: {at} of {of} records read")));
+        }
+    };
+    let (accounts, cards): (Vec<AccountId>, Vec<CardNumber>) =
+        audit::cards(&operator, looking).await?.into_iter().unzip();
+    let (accounts, cards): (Arc<[AccountId]>, Arc<[CardNumber]>) = (accounts.into(), cards.into());
     if cards.is_empty() {
         return Err(LoadError::NoCards);
+    }
+    let mut switch = Switch::new(plan, &accounts, welcome.now);
+    if !switch.accounts.is_empty() {
+        progress(Progress::Preparing(format!("blocking {} accounts", switch.accounts.len())));
+        switch.turn(&operator, |account| Command::Block { account }).await?;
     }
     let board = Arc::new(Board::default());
     let tills = connect(cast.server, cast.tills, plan, &cards, &board, &mut progress).await?;
@@ -114,6 +135,21 @@ pub async fn run(
             .map_err(|error| LoadError::Till(error.to_string()))?;
     }
 
+    let mut reading = tokio::task::JoinSet::new();
+    let mut portal = None;
+    if let (Some(readers), Some(bundle)) = (plan.readers, &cast.portal) {
+        let (client, welcome) = Client::connect(cast.server, bundle).await?;
+        let desk = Desk {
+            portal: client.clone(),
+            accounts: Arc::clone(&accounts),
+            month: welcome.now.month(),
+            board: Arc::clone(&board),
+            hours,
+        };
+        reading = readers::start(&desk, readers, plan.seed, &stop);
+        portal = Some(client);
+    }
+
     let mut seconds = Vec::new();
     if !plan.warm_up.is_zero() {
         watch_until(hours.measure, open, true, &board, &stop, &mut progress, &mut seconds).await;
@@ -129,6 +165,13 @@ pub async fn run(
     while let Some(ended) = selling.join_next().await {
         logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
     }
+    while let Some(ended) = reading.join_next().await {
+        ended.map_err(|error| LoadError::Till(error.to_string()))?;
+    }
+    if let Some(portal) = portal {
+        portal.close().await;
+    }
+    switch.turn(&operator, |account| Command::Activate { account }).await?;
     let stats = board.total();
     let audit = audit::audit(&operator, &logs, |at, of| progress(Progress::Audit { at, of })).await?;
     operator.close().await;
@@ -144,6 +187,52 @@ pub async fn run(
     }
     report.expectations.extend(expectations.iter().map(|e| (e.to_string(), e.holds(&stats))));
     Ok(report)
+}
+
+/// The accounts that are blocked for as long as a run lasts.
+struct Switch {
+    accounts: Vec<AccountId>,
+    /// The number of the operator's next command; above every number that one can have used before.
+    next: u64,
+}
+
+/// Commands of the operator in flight at once.
+const SWITCHING: usize = 128;
+
+impl Switch {
+    fn new(plan: &Plan, accounts: &[AccountId], now: Timestamp) -> Switch {
+        let mut random = fastrand::Rng::with_seed(plan.seed);
+        let chosen = accounts.iter().copied().filter(|_| random.f64() < plan.blocked);
+        Switch { accounts: if plan.blocked > 0.0 { chosen.collect() } else { Vec::new() }, next: now.0 << 16 }
+    }
+
+    /// Asks for a command for each of them.
+    async fn turn(&mut self, operator: &Client, command: impl Fn(AccountId) -> Command) -> Result<(), ClientError> {
+        for some in self.accounts.chunks(SWITCHING) {
+            let mut asked = Vec::with_capacity(some.len());
+            for account in some {
+                let sequence = Sequence(self.next);
+                self.next += 1;
+                asked.push((sequence, *account, operator.send(&request(sequence, command(*account)))?));
+            }
+            for (sequence, account, answer) in asked {
+                // Who is not let in is asked again; a refusal means that somebody else has blocked or activated it already.
+                let mut answer = answer.await;
+                while let Ok(Response::Outcome(Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable)) = answer {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    answer = operator.send(&request(sequence, command(account)))?.await;
+                }
+                if answer.is_err() {
+                    return Err(operator.ended().unwrap_or(ClientError::Confused));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn request(sequence: Sequence, command: Command) -> Request {
+    Request::Command { sequence, asked: command.into() }
 }
 
 /// Connects every till, many at once.

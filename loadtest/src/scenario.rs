@@ -6,10 +6,10 @@ use frokost_engine::Amount;
 use serde::Deserialize;
 
 use crate::expect::Expectation;
-use crate::plan::{Cards, Plan, Shape, Stage};
+use crate::plan::{Cards, Plan, Readers, Shape, Stage};
 
 /// Those that come with the program.
-pub const BUILT_IN: [(&str, &str); 7] = [
+pub const BUILT_IN: [(&str, &str); 8] = [
     ("lunch-rush", include_str!("../scenarios/lunch-rush.toml")),
     ("steady", include_str!("../scenarios/steady.toml")),
     ("spike", include_str!("../scenarios/spike.toml")),
@@ -17,6 +17,7 @@ pub const BUILT_IN: [(&str, &str); 7] = [
     ("flaky-network", include_str!("../scenarios/flaky-network.toml")),
     ("resend-storm", include_str!("../scenarios/resend-storm.toml")),
     ("hot-card", include_str!("../scenarios/hot-card.toml")),
+    ("country", include_str!("../scenarios/country.toml")),
 ];
 
 /// A scenario as it is written.
@@ -47,6 +48,11 @@ pub struct Scenario {
     resend: f64,
     /// Every till loses its connection so often.
     break_every_s: Option<f64>,
+    /// What share of the accounts is blocked meanwhile.
+    #[serde(default)]
+    blocked: f64,
+    /// Parents who look at their accounts.
+    readers: Option<ReadersText>,
     /// Closed loop: in flight on each till, instead of stages.
     in_flight: Option<usize>,
     /// Closed loop: how long.
@@ -77,6 +83,14 @@ struct StageText {
     /// Evenly from the stage before, or from nothing.
     #[serde(default)]
     ramp: bool,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadersText {
+    count: u32,
+    /// How often each of them looks.
+    every_s: f64,
 }
 
 fn sixteen() -> u32 {
@@ -161,15 +175,23 @@ impl Scenario {
         if !(1..=most).contains(&least) {
             return Err(NotAScenario(format!("price_ore is [{least}, {most}]; write the least and then the most")));
         }
+        let readers = match self.readers {
+            None => None,
+            Some(ReadersText { count, every_s }) => {
+                within("readers.count", count.into(), 1.0, 10_000.0)?;
+                Some(Readers { count, every: seconds("readers.every_s", every_s, 0.01)? })
+            }
+        };
         Ok(Plan {
-            name: self.name.clone(),
-            shape,
             warm_up: seconds("warm_up_s", self.warm_up_s, 0.0)?,
             cards,
             price: (Amount::from_ore(least), Amount::from_ore(most)),
             resend: within("resend", self.resend, 0.0, 1.0)?,
             break_every: self.break_every_s.map(|every| seconds("break_every_s", every, 0.5)).transpose()?,
+            readers,
+            blocked: within("blocked", self.blocked, 0.0, 1.0)?,
             seed: self.seed,
+            ..Plan::new(self.name.clone(), shape)
         })
     }
 
@@ -211,6 +233,9 @@ mod tests {
             ("in_flight = 1000\nseconds = 1", "in_flight"),
             ("in_flight = 4\nseconds = 1\n[[stage]]\nseconds = 1\nrate = 1", "exclude"),
             ("resend = 2\n[[stage]]\nseconds = 1\nrate = 1", "resend"),
+            ("blocked = -1\n[[stage]]\nseconds = 1\nrate = 1", "blocked"),
+            ("[readers]\ncount = 0\nevery_s = 1\n[[stage]]\nseconds = 1\nrate = 1", "readers.count"),
+            ("[readers]\ncount = 1\nevery_s = 0\n[[stage]]\nseconds = 1\nrate = 1", "readers.every_s"),
             ("price_ore = [5, 1]\n[[stage]]\nseconds = 1\nrate = 1", "price_ore"),
             ("cards = 'some'\n[[stage]]\nseconds = 1\nrate = 1", "some"),
             ("expect = ['p99']\n[[stage]]\nseconds = 1\nrate = 1", "p99"),

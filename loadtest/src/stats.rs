@@ -24,6 +24,10 @@ pub struct Stats {
     pub approved: u64,
     /// How many were refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
+    /// Latencies of looks at accounts.
+    pub reads: Histogram<u64>,
+    /// How many of those were in vain.
+    pub reads_failed: u64,
     /// How many were sent again because the answer was `Busy`, `Unavailable` or lost.
     pub resent: u64,
     /// How many connections were lost on purpose.
@@ -43,6 +47,8 @@ impl Default for Stats {
             latency: histogram(),
             raw: histogram(),
             refused_latency: histogram(),
+            reads: histogram(),
+            reads_failed: 0,
             approved: 0,
             refused: BTreeMap::new(),
             given_up: 0,
@@ -75,6 +81,12 @@ impl Stats {
         self.took(after);
     }
 
+    /// Counts a look at an account, answered or in vain.
+    pub fn looked(&mut self, answered: bool, latency: Duration) {
+        self.reads.saturating_record(nanos(latency));
+        self.reads_failed += u64::from(!answered);
+    }
+
     fn took(&mut self, latency: Duration) {
         self.latency.saturating_record(nanos(latency));
     }
@@ -85,6 +97,7 @@ impl Stats {
             (&mut self.latency, &other.latency),
             (&mut self.raw, &other.raw),
             (&mut self.refused_latency, &other.refused_latency),
+            (&mut self.reads, &other.reads),
         ] {
             to.add(from).expect("all have the same bounds");
         }
@@ -93,6 +106,7 @@ impl Stats {
         self.repeated += other.repeated;
         self.broken += other.broken;
         self.given_up += other.given_up;
+        self.reads_failed += other.reads_failed;
         for (why, count) in &other.refused {
             *self.refused.entry(why).or_default() += count;
         }

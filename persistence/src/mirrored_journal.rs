@@ -10,7 +10,7 @@ use frokost_engine::{Lsn, Record};
 
 use crate::file_journal::FileJournal;
 
-/// The most records that are copied as one group when one side catches up.
+/// About how many records are copied as one group when one side catches up.
 const RUN: usize = 512;
 /// The most groups an asynchronous mirror may be behind; then it is waited for.
 const BEHIND: usize = 1024;
@@ -27,6 +27,16 @@ pub enum Mode {
 /// Where records come from that the primary has let go of: the statements.
 pub type History = Arc<dyn Fn(Lsn) -> Records<'static> + Send + Sync>;
 
+/// A journal that can be the one that is read. It remembers beside itself how far was acknowledged; under a mirror that answers wait for, only
+/// the two together know.
+pub trait Primary: Journal {
+    /// From now on it is told with [`Primary::note`].
+    fn wait_for_word(&mut self);
+
+    /// Everything up to there is acknowledged from now on.
+    fn note(&mut self, last: Lsn);
+}
+
 /// A journal with a mirror.
 pub struct MirroredJournal<P> {
     primary: P,
@@ -42,10 +52,13 @@ struct Writer {
     thread: JoinHandle<()>,
 }
 
-impl<P: Journal> MirroredJournal<P> {
+impl<P: Primary> MirroredJournal<P> {
     /// Both together. `history` is where a new mirror gets what the primary does not have any more.
     #[must_use]
-    pub fn new(primary: P, mirror: FileJournal, mode: Mode, history: Option<History>) -> MirroredJournal<P> {
+    pub fn new(mut primary: P, mirror: FileJournal, mode: Mode, history: Option<History>) -> MirroredJournal<P> {
+        if mode == Mode::Sync {
+            primary.wait_for_word();
+        }
         MirroredJournal { primary, mirror, mode, history, writer: None }
     }
 
@@ -155,11 +168,14 @@ fn copy<'a>(
 ) -> Result<Lsn, JournalError> {
     let failed = |error: AppendError| JournalError::Storage(error.to_string());
     let mut run = Vec::with_capacity(RUN);
-    for record in records {
+    let mut records = records.peekable();
+    while let Some(record) = records.next() {
         let record = record?;
         let last = record.lsn;
         run.push(record);
-        if run.len() == RUN || last == to {
+        // The two halves of a transfer are never in two groups: there would be a moment when only one is durable.
+        let halved = matches!(records.peek(), Some(Ok(next)) if next.entry.is_companion());
+        if (run.len() >= RUN && !halved) || last == to {
             head = append(head, &run).map_err(failed)?;
             run.clear();
         }
@@ -170,7 +186,7 @@ fn copy<'a>(
     Err(JournalError::Damaged { lsn: head.next(), what: format!("it is missing; there should be records up to {to}") })
 }
 
-impl<P: Journal> Journal for MirroredJournal<P> {
+impl<P: Primary> Journal for MirroredJournal<P> {
     fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
         let mut claim = self.primary.claim(shard, owner)?;
         let mirror = self.mirror.claim(shard, owner)?;
@@ -192,6 +208,7 @@ impl<P: Journal> Journal for MirroredJournal<P> {
         let mirrored = if sent.is_ok() { writer.results.recv().unwrap_or_else(|_| Err(gone())) } else { Err(gone()) };
         let last = appended?;
         mirrored.map_err(|error| AppendError::Failed(format!("the mirror: {error}")))?;
+        self.primary.note(last);
         Ok(last)
     }
 

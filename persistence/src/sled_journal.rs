@@ -14,6 +14,7 @@ use crate::format::{FormatError, GroupHash, PART_LIMIT, PartHeader, decode_part,
 use crate::group_reader::GroupReader;
 use crate::head_file::HeadFile;
 use crate::keys;
+use crate::mirrored_journal::Primary;
 
 const _: () = assert!(PART_LIMIT <= MAX_VALUE, "larger values end in files that sled never syncs");
 
@@ -37,6 +38,8 @@ struct Tail {
     /// The last group appended: the head before it and the hash before it.
     last: Option<(Lsn, GroupHash)>,
     head_file: HeadFile,
+    /// Does somebody else say what is acknowledged?
+    waits_for_word: bool,
     /// Why nothing can be appended any more.
     failed: Option<String>,
 }
@@ -80,7 +83,7 @@ impl SledJournal {
             return Err(JournalError::Damaged { lsn: head.next(), what });
         }
         let epoch = read_epoch(&db, folder)?;
-        let tail = Tail { epoch, head, hash, last: None, head_file, failed: None };
+        let tail = Tail { epoch, head, hash, last: None, head_file, waits_for_word: false, failed: None };
         Ok(SledJournal { path: folder.to_owned(), db, tail: Arc::new(Mutex::new(tail)) })
     }
 
@@ -149,6 +152,25 @@ impl SledJournal {
     }
 }
 
+impl Tail {
+    /// It only ever helps to notice damage; without it the journal is as durable as with it.
+    fn note(&mut self, last: Lsn) {
+        if let Err(error) = self.head_file.write(last) {
+            tracing::warn!(%error, "the file that remembers the journal's end cannot be written");
+        }
+    }
+}
+
+impl Primary for SledJournal {
+    fn wait_for_word(&mut self) {
+        self.tail().waits_for_word = true;
+    }
+
+    fn note(&mut self, last: Lsn) {
+        self.tail().note(last);
+    }
+}
+
 impl Journal for SledJournal {
     fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
         if shard != Shard(0) {
@@ -199,9 +221,8 @@ impl Journal for SledJournal {
                 tail.last = Some((expected, tail.hash));
                 tail.head = last;
                 tail.hash = hash;
-                // It only ever helps to notice damage; without it the journal is as durable as with it.
-                if let Err(error) = tail.head_file.write(last) {
-                    tracing::warn!(%error, "the file that remembers the journal's end cannot be written");
+                if !tail.waits_for_word {
+                    tail.note(last);
                 }
                 Ok(last)
             }

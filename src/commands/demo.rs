@@ -229,24 +229,20 @@ async fn lunch_rush(node: &Node, args: &DemoArgs) -> anyhow::Result<Report> {
         server: node.core.server.address(),
         tills: till_bundles(&node.core.authority, "till", args.tills, SCHOOL)?,
         operator: node.core.operator.clone(),
+        portal: None,
     };
+    let shape = Shape::steady(f64::from(args.rate), Duration::from_secs(args.seconds));
     let plan = Plan {
-        name: "lunch".to_owned(),
-        shape: Shape::steady(f64::from(args.rate), Duration::from_secs(args.seconds)),
-        warm_up: Duration::ZERO,
         cards: Cards::Zipf { exponent: 0.3 },
         price: (Amount::from_kroner(8), Amount::from_kroner(34)),
-        resend: 0.0,
-        break_every: None,
         seed: node.core.engine.durable().0,
+        ..Plan::new("lunch", shape)
     };
     println!("lunch: {} tills, {} sales/s planned, {} s", args.tills, args.rate, args.seconds);
-    let live = Live::new();
-    let tills = cast.tills.len();
+    let mut live = Live::Lines(cast.tills.len());
     // The sender stays alive until the run is over; the demo's own Ctrl-C drops the run as a whole.
     let (_stop, stopped) = watch::channel(false);
-    let report = frokost_loadtest::run(cast, &plan, &[], stopped, |progress| live.show(&progress, tills)).await;
-    live.end();
+    let report = frokost_loadtest::run(cast, &plan, &[], stopped, |progress| live.show(&progress)).await;
     Ok(report?)
 }
 

@@ -1,55 +1,53 @@
-//! What a load run shows while it goes on: one line that is written over on a terminal, a line a second elsewhere.
+//! What a load run shows while it goes on: a screen on a terminal, a line a second elsewhere.
 
 use std::io::IsTerminal;
-use std::time::Duration;
 
+use frokost_loadtest::Plan;
 use frokost_loadtest::report::{Latency, readable};
 use frokost_loadtest::run::Progress;
 use frokost_loadtest::stats::Stats;
-use indicatif::{ProgressBar, ProgressStyle};
 
-pub(crate) struct Live {
-    bar: Option<ProgressBar>,
+use crate::commands::live_screen::Screen;
+
+pub(crate) enum Live {
+    /// Until it is dropped.
+    Screen(Box<Screen>),
+    /// With so many tills to be connected.
+    Lines(usize),
 }
 
 impl Live {
-    pub(crate) fn new() -> Live {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        Live { bar }
+    pub(crate) fn new(plan: &Plan, tills: usize, server: String) -> Live {
+        if std::io::stderr().is_terminal()
+            && let Ok(screen) = Screen::take_over(plan, tills, server)
+        {
+            return Live::Screen(Box::new(screen));
+        }
+        Live::Lines(tills)
     }
 
-    pub(crate) fn show(&self, progress: &Progress<'_>, tills: usize) {
-        match progress {
-            Progress::Connected(count) if *count == tills || self.bar.is_some() => {
-                self.line(&format!("{count} of {tills} tills connected"));
+    pub(crate) fn show(&mut self, progress: &Progress<'_>) {
+        match self {
+            Live::Screen(screen) => screen.show(progress),
+            Live::Lines(tills) => {
+                if let Some(line) = line(progress, *tills) {
+                    eprintln!("{line}");
+                }
             }
-            Progress::Connected(_) => {}
-            Progress::Second { warming_up, elapsed, stats } => {
-                let phase = if *warming_up { "warm-up " } else { "" };
-                self.line(&format!("{phase}{:>4.0} s  {}", elapsed.as_secs_f64(), second(stats)));
-            }
-            Progress::Audit { at, of } if self.bar.is_some() || at == of => {
-                self.line(&format!("audit: {at} of {of} records"));
-            }
-            Progress::Audit { .. } => {}
         }
     }
+}
 
-    pub(crate) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+/// What is worth a line.
+fn line(progress: &Progress<'_>, tills: usize) -> Option<String> {
+    match progress {
+        Progress::Preparing(what) => Some(what.clone()),
+        Progress::Connected(count) => (*count == tills).then(|| format!("{count} of {tills} tills connected")),
+        Progress::Second { warming_up, elapsed, stats } => {
+            let phase = if *warming_up { "warm-up " } else { "" };
+            Some(format!("{phase}{:>4.0} s  {}", elapsed.as_secs_f64(), second(stats)))
         }
-    }
-
-    fn line(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(text.to_owned()),
-            None => eprintln!("{text}"),
-        }
+        Progress::Audit { at, of } => (at == of).then(|| format!("audit: {at} of {of} records")),
     }
 }
 
@@ -65,6 +63,9 @@ fn second(stats: &Stats) -> String {
     );
     for (why, count) in &stats.refused {
         line.push_str(&format!("  {why} {count}"));
+    }
+    if !stats.reads.is_empty() {
+        line.push_str(&format!("  looks {}", stats.reads.len()));
     }
     if stats.resent > 0 {
         line.push_str(&format!("  resent {}", stats.resent));

@@ -42,10 +42,12 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     }
     let folder = DataFolder::existing(&settings.data)?;
     let authority = folder.authority()?;
+    let portal = plan.readers.map(|_| folder.own_bundle(&authority, "load-portal", Role::Portal)).transpose()?;
     let cast = Cast {
         server: args.server.or(folder.serving_at()).unwrap_or(loopback_of(settings.tills.listen)),
         tills: till_bundles(&authority, "load", tills, SchoolId(0))?,
         operator: folder.own_bundle(&authority, "operator", Role::Operator)?,
+        portal,
     };
     // Ctrl-C ends the run early; it is audited and reported all the same.
     let (stop, stopped) = watch::channel(false);
@@ -54,11 +56,9 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         signals.come().await;
         stop.send_replace(true);
     });
-    let live = Live::new();
-    let tills = cast.tills.len();
-    let report =
-        frokost_loadtest::run(cast, &plan, &expectations, stopped, |progress| live.show(&progress, tills)).await;
-    live.end();
+    let mut live = Live::new(&plan, cast.tills.len(), cast.server.to_string());
+    let report = frokost_loadtest::run(cast, &plan, &expectations, stopped, |progress| live.show(&progress)).await;
+    drop(live);
     let report = report?;
     let json = serde_json::to_string_pretty(&report)?;
     if args.json {
@@ -144,17 +144,9 @@ fn flags(args: &LoadArgs) -> anyhow::Result<Plan> {
         args.min,
         args.max
     );
-    Ok(Plan {
-        name: "load".to_owned(),
-        shape,
-        warm_up: Duration::from_secs(WARM_UP),
-        cards: Cards::Uniform,
-        price: (args.min, args.max),
-        resend: 0.0,
-        break_every: None,
-        seed: 1,
-    })
+    Ok(Plan { warm_up: Duration::from_secs(WARM_UP), price: (args.min, args.max), ..Plan::new("load", shape) })
 }
+
 /// Bundles for tills named after `prefix`, enrolled as far as they are not.
 pub(crate) fn till_bundles(
     authority: &Authority,

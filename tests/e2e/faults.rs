@@ -95,6 +95,10 @@ async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) 
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         assert_eq!(server.stop(), 0);
         hold_against_journal(&home.data(), &known);
+        if cut == 0 {
+            // From now on for certain.
+            tills = sell_until_cut(&home, tills, &known).await;
+        }
     }
     let snapshots = std::fs::read_dir(home.data().join("snapshots")).unwrap().count();
     // Plain files are cut by whole segments, and none is full here.

@@ -21,7 +21,7 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     let ran = home.run(&[&args[..], &["--expect", "p50<10s"]].concat());
     ran_well(&ran);
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(report["schema"], 2);
+    assert_eq!(report["schema"], 3);
     assert_eq!(report["tills"], 4);
     assert_eq!(report["model"], "open");
     let refused: u64 = report["refused"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
@@ -59,7 +59,8 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
     let home = Installation::new();
     home.import(50, 5_000);
     let _server = home.serve();
-    let scenario = "name = 'short'\nabout = 'a test'\ntills = 8\nresend = 0.3\nbreak_every_s = 1\nexpect = ['p50<10s']\n\
+    let scenario = "name = 'short'\nabout = 'a test'\ntills = 8\nresend = 0.3\nbreak_every_s = 1\nblocked = 0.3\nexpect = ['p50<10s']\n\
+        [readers]\ncount = 5\nevery_s = 0.2\n\
         [[stage]]\nseconds = 2\nrate = 200\nramp = true\n[[stage]]\nseconds = 2\nrate = 200\n";
     let file = home.write("short.toml", scenario);
     let args = ["load", "--scenario", lossy(&file), "--out", "first.json", "--html", "first.html", "--json"];
@@ -72,6 +73,13 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
     assert!(report["broken"].as_u64() > Some(8), "no connection was lost: this shows nothing");
     assert!(report["repeated"].as_u64().unwrap() > planned / 5, "nothing was asked for twice: this shows nothing");
     assert_eq!(report["audit"]["found"], report["audit"]["approved"]);
+    assert!(report["refused"]["card_blocked"].as_u64() > Some(20), "nobody was blocked: {}", report["refused"]);
+    let shown: Vec<String> = (1..=20).map(|n| home.must(&["account", "show", &n.to_string()])).collect();
+    assert!(shown.iter().all(|account| !account.contains("blocked")), "somebody stays blocked: {shown:?}");
+    // Five readers, five times a second each, for four seconds.
+    assert!(report["reads"].as_u64() > Some(50), "nobody looked: {}", report["reads"]);
+    assert_eq!(report["reads_failed"], 0);
+    assert!(report["reads_latency_us"]["p50"].as_f64() > Some(0.0));
     assert!(report["seconds"].as_array().unwrap().len() >= 4);
     let counted: u64 = report["histogram_us"].as_array().unwrap().iter().map(|class| class[1].as_u64().unwrap()).sum();
     assert_eq!(counted, planned, "every planned sale is in the histogram");
@@ -82,7 +90,7 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
     ran_well(&again);
     assert!(again.out.contains("against   short"), "{}", again.out);
     let listed = home.must(&["load", "--list"]);
-    assert_eq!(listed.lines().count(), 7, "{listed}");
+    assert_eq!(listed.lines().count(), 8, "{listed}");
     for (args, says) in [
         (vec!["load", "--scenario", "nothing"], "neither a file nor one of the scenarios lunch-rush"),
         (vec!["load", "--scenario", "steady", "--rate", "3"], "cannot be used with"),
@@ -100,8 +108,8 @@ fn a_rate_that_is_not_achieved_fails_the_run() {
     let home = Installation::new();
     home.import(50, 9_000);
     let _server = home.serve();
-    // In a debug build, with everything on two cores, this is far too much.
-    let ran = home.run(&["load", "--tills", "8", "--rate", "60000", "--seconds", "2", "--warm-up", "0"]);
+    // With everything on the same cores this is far too much.
+    let ran = home.run(&["load", "--tills", "8", "--rate", "400000", "--seconds", "1", "--warm-up", "0"]);
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.out.contains("NOT HELD"), "{}", ran.out);
     assert!(ran.out.contains("approved sales are in the journal, once each"), "{}", ran.out);

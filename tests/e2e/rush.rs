@@ -1,17 +1,19 @@
-//! A lunch rush that remembers: tills that sell as fast as they are answered until the server dies, know what they were told, and ask
-//! again for what had no answer; and the journal held against what they know.
+//! A lunch rush that remembers: tills that sell and parents who transfer as fast as they are answered until the server dies, know what
+//! they were told, and ask again for what had no answer; and the journal held against what they know.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use frokost_engine::journal::{Journal, JournalReader};
+use frokost_engine::snapshot::Snapshots;
 use frokost_engine::statement::Statements;
-use frokost_engine::{Amount, Command, Entry, Lsn, Outcome, RequestKey, Sequence};
+use frokost_engine::{AccountId, Amount, Command, Entry, Lsn, Outcome, RequestKey, Role, SchoolId, Sequence};
 use frokost_net::wire::{Request, Response};
-use frokost_net::{Bundle, Client};
-use frokost_persistence::{FileJournal, LoggedStatements, SledJournal};
+use frokost_net::{Authority, Bundle, Client};
+use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, SledJournal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -20,16 +22,50 @@ use crate::installation::*;
 pub const TILLS: u64 = 4;
 pub const PUPILS: u64 = 20;
 
-/// What tills know for certain: sales by number, with their command and, once answered, the answer.
+/// What tills and parents know for certain: what they asked for by number, with the command and, once answered, the answer.
 pub type Ledger = Arc<Mutex<HashMap<RequestKey, (Command, Option<Outcome>)>>>;
 
+/// A till, or parents who move money between their children.
 pub struct Till {
     pub bundle: Bundle,
     next: u64,
+    asks: fn(u64) -> Command,
 }
 
+fn sale(n: u64) -> Command {
+    let card = card(n * 7 % PUPILS + 1).parse().unwrap();
+    Command::Purchase { card, amount: Amount::from_ore((n % 50 + 1) as i64) }
+}
+
+fn transfer(n: u64) -> Command {
+    let from = n * 3 % PUPILS;
+    let to = (from + 1 + n % (PUPILS - 1)) % PUPILS;
+    Command::Transfer {
+        from: AccountId(from + 1),
+        to: AccountId(to + 1),
+        amount: Amount::from_ore((n % 90 + 1) as i64),
+    }
+}
+
+/// What an approved command leaves in the journal, one record after the other.
+fn entries(command: Command) -> Vec<Entry> {
+    match command {
+        Command::Purchase { amount, .. } => vec![Entry::Purchased { amount }],
+        Command::Transfer { from, to, amount } => {
+            vec![Entry::TransferredOut { to, amount }, Entry::TransferredIn { from, amount }]
+        }
+        other => unreachable!("{other:?}"),
+    }
+}
+
+/// Tills, and one portal beside them.
 pub fn tills(home: &Installation) -> Vec<Till> {
-    (1..=TILLS).map(|n| Till { bundle: Bundle::read(&home.enrol(&format!("till-{n}"))).unwrap(), next: 1 }).collect()
+    let till = |n| Till { bundle: Bundle::read(&home.enrol(&format!("till-{n}"))).unwrap(), next: 1, asks: sale };
+    let mut all: Vec<Till> = (1..=TILLS).map(till).collect();
+    let authority = Authority::load_or_create(&home.data().join("pki")).unwrap();
+    let (_, pem) = authority.enrol("parents", Role::Portal, SchoolId(0)).unwrap();
+    all.push(Till { bundle: Bundle::from_pem(pem.as_bytes()).unwrap(), next: 1, asks: transfer });
+    all
 }
 
 impl Till {
@@ -57,9 +93,8 @@ impl Till {
                 let (key, command) = unanswered.pop().unwrap_or_else(|| {
                     let sequence = Sequence(self.next);
                     self.next += 1;
-                    let card = card(self.next * 7 % PUPILS + 1).parse().unwrap();
                     let key = RequestKey { caller: welcome.caller, sequence };
-                    let command = Command::Purchase { card, amount: Amount::from_ore((self.next % 50 + 1) as i64) };
+                    let command = (self.asks)(self.next);
                     known.lock().unwrap().insert(key, (command, None));
                     (key, command)
                 });
@@ -85,7 +120,7 @@ impl Till {
     }
 }
 
-/// Every answer that was given is in the journal, once, as it was given.
+/// Every answer that was given is in the journal, once, as it was given; and what was not answered is there whole or not at all.
 pub fn hold_against_journal(data: &Path, known: &Ledger) -> usize {
     let (first, head, reader) = journal_of(data);
     // What the journal has let go of is in the statements.
@@ -102,22 +137,24 @@ pub fn hold_against_journal(data: &Path, known: &Ledger) -> usize {
     let mut answered = 0;
     for (key, (command, answer)) in known.iter() {
         let found = records.get(key).map(Vec::as_slice).unwrap_or_default();
-        assert!(found.len() <= 1, "{key} is there {} times", found.len());
-        let Command::Purchase { amount, .. } = *command else { unreachable!() };
-        match answer {
-            Some(Outcome::Approved(receipt)) => {
-                assert_eq!(found, [(receipt.lsn, Entry::Purchased { amount })], "{key} was acknowledged");
-                answered += 1;
-            }
-            Some(Outcome::Rejected(rejection)) => {
+        match (answer, found) {
+            (None | Some(Outcome::Rejected(_)), [(_, Entry::Refused { rejection })]) => {
                 assert!(
-                    matches!(found, [(_, Entry::Refused { rejection: why })] if why == rejection),
-                    "{key}: {found:?}"
+                    answer.is_none_or(|answer| answer == Outcome::Rejected(*rejection)),
+                    "{key}: {answer:?}, {found:?}"
                 );
-                answered += 1;
             }
-            _ => {}
+            (None, []) => {}
+            (None | Some(Outcome::Approved(_)), [(first, _), ..]) => {
+                let whole: Vec<_> = (first.0..).map(Lsn).zip(entries(*command)).collect();
+                assert_eq!(found, whole, "{key} was answered with {answer:?}");
+                if let Some(Outcome::Approved(receipt)) = answer {
+                    assert_eq!(receipt.lsn, *first, "{key}");
+                }
+            }
+            _ => panic!("{key} was answered with {answer:?}, and the journal has {found:?}"),
         }
+        answered += usize::from(answer.is_some());
     }
     answered
 }
@@ -133,6 +170,30 @@ pub fn journal_of(data: &Path) -> (Lsn, Lsn, Arc<dyn JournalReader>) {
         (journal.head(), journal.reader())
     };
     (reader.first().unwrap(), head, reader)
+}
+
+/// A server that sells until the journal was cut behind a snapshot, and what was cut is durable; then it is stopped in order.
+pub async fn sell_until_cut(home: &Installation, tills: Vec<Till>, known: &Ledger) -> Vec<Till> {
+    let snapshots = FileSnapshots::open(&home.data().join("snapshots")).unwrap();
+    let server = home.serve();
+    // Statements are made durable, behind which alone the journal is cut, when nothing has come for a second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let rush = Rush::begin(tills, server.tills, known);
+    let mut made = 0;
+    let mut last = snapshots.list().unwrap().first().copied();
+    // The journal is cut behind the older of two snapshots, after the newer is made and before the next begins.
+    for attempt in 0.. {
+        assert!(attempt < 3_000, "only {made} snapshots in thirty seconds: {}", server.log.lock().unwrap());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let newest = snapshots.list().unwrap().first().copied();
+        made += u32::from(newest != last);
+        last = newest;
+        if made == 4 {
+            break;
+        }
+    }
+    assert_eq!(server.stop(), 0);
+    rush.end().await
 }
 
 /// Tills at work.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use frokost_engine::command::Source;
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Shard};
@@ -28,6 +29,8 @@ pub struct World {
     pub statements: MemoryStatements,
     /// Is there room on the disk?
     pub room: Arc<AtomicBool>,
+    /// Whoever asks the disk for room gets no answer.
+    pub disk_hangs: Arc<AtomicBool>,
     pub clock: Arc<StoppedClock>,
     pub fatal: Arc<Mutex<Option<Fatal>>>,
     pub config: Config,
@@ -40,6 +43,7 @@ impl World {
             snapshots: MemorySnapshots::default(),
             statements: MemoryStatements::default(),
             room: Arc::new(AtomicBool::new(true)),
+            disk_hangs: Arc::new(AtomicBool::new(false)),
             clock: Arc::new(StoppedClock(AtomicU64::new(1_790_000_000_000))),
             fatal: Arc::default(),
             config: Config::default(),
@@ -57,13 +61,18 @@ impl World {
     pub async fn start_with(&self, journal: Box<dyn Journal>, clock: Arc<dyn Clock>) -> Engine {
         let statements = self.statements.clone();
         let fatal = Arc::clone(&self.fatal);
-        let room = Arc::clone(&self.room);
+        let (room, disk_hangs) = (Arc::clone(&self.room), Arc::clone(&self.disk_hangs));
         let ports = Ports {
             journal,
             projection: Box::new(statements.clone()),
             statements: Arc::new(statements),
             snapshots: Arc::new(self.snapshots.clone()),
-            room: Arc::new(move || room.load(Ordering::SeqCst)),
+            room: Arc::new(move || {
+                while disk_hangs.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                room.load(Ordering::SeqCst)
+            }),
             clock,
             on_fatal: Arc::new(move |why| *fatal.lock().unwrap() = Some(why)),
         };

@@ -196,12 +196,15 @@ async fn a_journal_that_hangs_is_noticed() {
     let gate = Gate::default();
     let journal = Box::new(Gated { journal: world.journal.clone(), gate: gate.clone() });
     let engine = world.start_with(journal, Arc::new(Running(std::time::Instant::now()))).await;
+    // A disk that hangs does so for everybody who asks it something.
+    world.disk_hangs.store(true, Ordering::SeqCst);
     let asking = tokio::spawn({
         let till = till(&engine);
         async move { till.ask(Sequence(1), buy(1)).await }
     });
     at_last("the watchdog", || matches!(*world.fatal.lock().unwrap(), Some(Fatal::Hung(_)))).await;
     assert!(!asking.is_finished(), "nothing was answered");
+    world.disk_hangs.store(false, Ordering::SeqCst);
     gate.open(true);
     drop(asking.await);
     engine.shutdown().await;

@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use frokost_engine::Lsn;
-use frokost_engine::journal::{Journal, JournalError, JournalReader, Shard};
-use frokost_persistence::mirrored_journal::Mode;
+use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Shard};
+use frokost_engine::memory_journal::MemoryJournal;
+use frokost_engine::{AccountId, Amount, Entry, Lsn, Record};
+use frokost_persistence::acknowledged;
+use frokost_persistence::mirrored_journal::{Mode, Primary};
 use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
 
 use crate::records;
@@ -95,6 +97,78 @@ fn a_group_that_only_the_mirror_has_is_given_back() {
     let mut journal = both(folder.path());
     assert_eq!(journal.claim(Shard(0), "test").unwrap().head, Lsn(7));
     assert_eq!(read(journal.reader().as_ref()).unwrap(), (1..=7).collect::<Vec<_>>());
+}
+
+/// Remembers where each group that it was given ended.
+#[derive(Clone, Default)]
+struct Groups(MemoryJournal, Arc<Mutex<Vec<Lsn>>>);
+
+impl Journal for Groups {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        self.0.claim(shard, owner)
+    }
+
+    fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
+        let last = self.0.append(claim, expected, records)?;
+        self.1.lock().unwrap().push(last);
+        Ok(last)
+    }
+
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        self.0.truncate_before(claim, before)
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        self.0.reader()
+    }
+}
+
+impl Primary for Groups {
+    fn wait_for_word(&mut self) {}
+
+    fn note(&mut self, _: Lsn) {}
+}
+
+/// What `restore` goes by: nobody was answered what the mirror lacks, so nothing is missing in it.
+#[test]
+fn what_the_mirror_lacks_is_not_called_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let sled = SledJournal::open(&folder.path().join("journal")).unwrap();
+    let mut mirror = FileJournal::open_mirror(&folder.path().join("mirror")).unwrap();
+    let mut journal = MirroredJournal::new(sled, mirror.clone(), Mode::Sync, None);
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    journal.append(&claim, Lsn(0), &records(0, 3)).unwrap();
+    let noted = || acknowledged(&folder.path().join("journal.head"));
+    assert_eq!(noted(), 3);
+    // The mirror takes no more from the one that has claimed it before.
+    mirror.claim(Shard(0), "another").unwrap();
+    let failed = journal.append(&claim, Lsn(3), &records(3, 4));
+    assert!(matches!(failed, Err(AppendError::Failed(_))), "{failed:?}");
+    assert_eq!(read(journal.reader().as_ref()).unwrap().len(), 7, "sled has it: this shows nothing");
+    assert_eq!(noted(), 3);
+}
+
+#[test]
+fn what_catches_up_never_parts_a_transfer() {
+    let folder = tempfile::tempdir().unwrap();
+    let amount = Amount::from_ore(1);
+    // Nothing but transfers, so that wherever a run is full it is full in the middle of one or not.
+    let mut transfers = records(0, 1_999);
+    for (n, record) in transfers.iter_mut().enumerate().skip(1) {
+        record.entry = if n % 2 == 1 {
+            Entry::TransferredOut { to: AccountId(9), amount }
+        } else {
+            Entry::TransferredIn { from: AccountId(9), amount }
+        };
+    }
+    let mut mirror = FileJournal::open_mirror(&folder.path().join("mirror")).unwrap();
+    let claim = mirror.claim(Shard(0), "test").unwrap();
+    mirror.append(&claim, Lsn(0), &transfers).unwrap();
+    let groups = Groups::default();
+    MirroredJournal::new(groups.clone(), mirror, Mode::Sync, None).claim(Shard(0), "test").unwrap();
+    let ends = groups.1.lock().unwrap();
+    assert!(ends.len() > 2, "{ends:?}");
+    assert!(ends.iter().all(|end| end.0 % 2 == 1), "a transfer is in two groups, which end at {ends:?}");
 }
 
 #[test]
