@@ -1,8 +1,9 @@
 //! One key, one answer. A caller's window remembers every key of the last day with what was asked and what was
 //! answered; it is pure bookkeeping, filled by live traffic and by replay alike. It knows no clock and sends nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use crate::fast_map::FastMap;
 use crate::id::Sequence;
 use crate::outcome::{Outcome, Receipt};
 use crate::rejection::Rejection;
@@ -11,7 +12,7 @@ use crate::time::Timestamp;
 /// The keys of one caller. `W` is whoever waits for an answer that is on its way.
 #[derive(Debug)]
 pub struct Window<W> {
-    in_flight: HashMap<Sequence, InFlight<W>>,
+    in_flight: FastMap<Sequence, InFlight<W>>,
     /// By number. Callers number their requests in an order that rises with time, so the oldest are in front.
     answered: VecDeque<Answered>,
     /// The highest key that was forgotten.
@@ -84,7 +85,7 @@ pub enum Seen<W> {
 
 impl<W> Default for Window<W> {
     fn default() -> Window<W> {
-        Window { in_flight: HashMap::new(), answered: VecDeque::new(), forgotten: None }
+        Window { in_flight: FastMap::default(), answered: VecDeque::new(), forgotten: None }
     }
 }
 

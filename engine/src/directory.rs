@@ -8,18 +8,23 @@ use dashmap::mapref::entry::Entry as Place;
 
 use crate::card::CardNumber;
 use crate::cell::Cell;
+use crate::fast_map::Hasher;
 use crate::id::AccountId;
 
 /// Every account, by number and by card. A card that was replaced still leads to its account, which refuses it.
 #[derive(Debug)]
 pub(crate) struct Directory<S, A> {
-    accounts: DashMap<AccountId, Arc<Cell<S, A>>>,
-    cards: DashMap<CardNumber, Arc<Cell<S, A>>>,
+    accounts: DashMap<AccountId, Arc<Cell<S, A>>, Hasher>,
+    cards: DashMap<CardNumber, Arc<Cell<S, A>>, Hasher>,
 }
 
 impl<S, A> Directory<S, A> {
-    pub(crate) fn new() -> Directory<S, A> {
-        Directory { accounts: DashMap::new(), cards: DashMap::new() }
+    /// With room for so many accounts, each with its card.
+    pub(crate) fn with_capacity(accounts: usize) -> Directory<S, A> {
+        Directory {
+            accounts: DashMap::with_capacity_and_hasher(accounts, Hasher::default()),
+            cards: DashMap::with_capacity_and_hasher(accounts, Hasher::default()),
+        }
     }
 
     pub(crate) fn by_account(&self, account: AccountId) -> Option<Arc<Cell<S, A>>> {

@@ -195,8 +195,13 @@ impl Engine {
     pub async fn start(ports: Ports, config: Config) -> Result<Engine, StartError> {
         let Ports { mut journal, projection, statements, snapshots, room, clock, on_fatal } = ports;
         let reader = journal.reader();
-        let claim = journal.claim(Shard(0), "engine")?;
-        let state = LedgerState::recover(reader.as_ref(), snapshots.as_ref(), claim.head, &config.rules)?;
+        // Claiming reads the journal from end to end; the newest snapshot is read meanwhile. A reader that falls is replaced.
+        let (claim, ahead) = std::thread::scope(|scope| {
+            let reading = scope.spawn(|| LedgerState::read_ahead(snapshots.as_ref()));
+            (journal.claim(Shard(0), "engine"), reading.join().unwrap_or(None))
+        });
+        let claim = claim?;
+        let state = LedgerState::recover_from(ahead, reader.as_ref(), snapshots.as_ref(), claim.head, &config.rules)?;
         let Recovered { directory, windows, wishes } = ready(state)?;
         tracing::info!(head = %claim.head, accounts = directory.len(), "recovered");
         let wishes = Arc::new(wishes);

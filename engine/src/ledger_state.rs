@@ -7,6 +7,7 @@ use crate::account::Account;
 use crate::card::CardNumber;
 use crate::dedup::{Answer, Answered, Window};
 use crate::entry::{Entry, Record};
+use crate::fast_map::FastMap;
 use crate::id::{AccountId, CallerId, Lsn};
 use crate::journal::{JournalError, JournalReader};
 use crate::rules::Rules;
@@ -18,16 +19,24 @@ pub struct LedgerState<W = ()> {
     /// The last record that is in it.
     pub head: Lsn,
     /// Every account.
-    pub accounts: HashMap<AccountId, Box<Account>>,
+    pub accounts: FastMap<AccountId, Box<Account>>,
     /// Every card that was ever bound, and to what.
-    pub cards: HashMap<CardNumber, AccountId>,
+    pub cards: FastMap<CardNumber, AccountId>,
     /// Every caller's keys.
     pub windows: HashMap<CallerId, Window<W>>,
 }
 
+/// A snapshot that was read before it was known whether it can be used.
+pub(crate) type ReadAhead<W> = Option<(Lsn, Result<LedgerState<W>, SnapshotError>)>;
+
 impl<W> Default for LedgerState<W> {
     fn default() -> LedgerState<W> {
-        LedgerState { head: Lsn::ZERO, accounts: HashMap::new(), cards: HashMap::new(), windows: HashMap::new() }
+        LedgerState {
+            head: Lsn::ZERO,
+            accounts: FastMap::default(),
+            cards: FastMap::default(),
+            windows: HashMap::new(),
+        }
     }
 }
 
@@ -94,6 +103,12 @@ impl<W> LedgerState<W> {
         Ok(())
     }
 
+    /// The newest snapshot, should it be of use. Nothing but reading: it can be done while the journal makes sure that it is whole.
+    pub(crate) fn read_ahead(snapshots: &dyn Snapshots) -> ReadAhead<W> {
+        let newest = snapshots.list().ok()?.first().copied()?;
+        Some((newest, snapshots.read(newest).and_then(|items| LedgerState::from_snapshot(newest, items))))
+    }
+
     /// The state at `head`, from the newest snapshot that can be used and the journal behind it. A damaged snapshot is
     /// passed over as long as the journal reaches back far enough to do without.
     ///
@@ -105,7 +120,18 @@ impl<W> LedgerState<W> {
         head: Lsn,
         rules: &Rules,
     ) -> Result<LedgerState<W>, JournalError> {
-        let mut state = LedgerState::newest(reader, snapshots, head)?;
+        LedgerState::recover_from(None, reader, snapshots, head, rules)
+    }
+
+    /// The same, with what was read of the newest snapshot already.
+    pub(crate) fn recover_from(
+        ahead: ReadAhead<W>,
+        reader: &dyn JournalReader,
+        snapshots: &dyn Snapshots,
+        head: Lsn,
+        rules: &Rules,
+    ) -> Result<LedgerState<W>, JournalError> {
+        let mut state = LedgerState::newest(ahead, reader, snapshots, head)?;
         if state.head < head {
             for record in reader.read_from(state.head.next()) {
                 let record = record?;
@@ -124,6 +150,7 @@ impl<W> LedgerState<W> {
 
     /// The newest snapshot that can be used; the empty state if none is needed.
     fn newest(
+        mut ahead: ReadAhead<W>,
         reader: &dyn JournalReader,
         snapshots: &dyn Snapshots,
         head: Lsn,
@@ -139,7 +166,11 @@ impl<W> LedgerState<W> {
             if lsn.next() < first {
                 break;
             }
-            match snapshots.read(lsn).and_then(|items| LedgerState::from_snapshot(lsn, items)) {
+            let read = match ahead.take() {
+                Some((of, read)) if of == lsn => read,
+                Some(_) | None => snapshots.read(lsn).and_then(|items| LedgerState::from_snapshot(lsn, items)),
+            };
+            match read {
                 Ok(state) => return Ok(state),
                 Err(error) => tracing::warn!(%error, "a snapshot cannot be used; trying without it"),
             }

@@ -19,6 +19,7 @@ mod directory;
 mod door;
 pub mod engine;
 pub mod entry;
+pub mod fast_map;
 pub mod id;
 pub mod journal;
 pub mod ledger;

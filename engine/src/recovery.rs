@@ -22,7 +22,7 @@ pub(crate) struct Recovered {
 
 pub(crate) fn ready(state: LedgerState<Waiter>) -> Result<Recovered, JournalError> {
     let LedgerState { accounts, cards, windows, .. } = state;
-    let directory = Directory::new();
+    let directory = Directory::with_capacity(accounts.len());
     let wishes = Wishes::default();
     for (id, account) in accounts {
         if let Some(charge) = account.state().charge() {

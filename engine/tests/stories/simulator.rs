@@ -3,12 +3,13 @@
 //! twice or a day late, clocks that jump over midnight and daylight saving, damaged snapshots, a journal cut behind them.
 //! After every step every invariant is checked. `FROKOST_SEEDS=100000` plays more, `FROKOST_SEED=7` one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use frokost_engine::account::Account;
 use frokost_engine::audit::Auditor;
 use frokost_engine::books::Books;
 use frokost_engine::dedup::{Answer, Answered, Seen};
+use frokost_engine::fast_map::FastMap;
 use frokost_engine::journal::{JournalError, JournalReader, Records};
 use frokost_engine::ledger_state::LedgerState;
 use frokost_engine::memory_snapshots::MemorySnapshots;
@@ -201,8 +202,8 @@ impl World {
             (Err(rejection), _) => nobody(rejection),
             (Ok(_), Command::Transfer { from, to, amount }) if from != to => {
                 let pays =
-                    |world: &HashMap<AccountId, Box<Account>>| world[&from].decide(&caller, &asked, &self.rules, now);
-                let is_paid = |world: &HashMap<AccountId, Box<Account>>| {
+                    |world: &FastMap<AccountId, Box<Account>>| world[&from].decide(&caller, &asked, &self.rules, now);
+                let is_paid = |world: &FastMap<AccountId, Box<Account>>| {
                     world[&to].decide_receive(&caller, from, amount, &self.rules)
                 };
                 let both = if from < to {
