@@ -254,6 +254,7 @@ impl Engine {
             durable: durable_now,
             projected,
             kept: Arc::clone(&kept),
+            flushed: Lsn::ZERO,
         };
         let snapshotter = Snapshotter {
             shared: Arc::downgrade(&shared),
@@ -365,7 +366,11 @@ fn spawn_thread(name: &'static str, run: impl FnOnce() + Send + 'static) -> Resu
         .map_err(|error| StartError::Spawn(name, error.to_string()))
 }
 
-/// Retires the actors that nobody has asked since the last sweep, and has windows forget what is older than a day.
+/// So few are not worth a pause between them.
+const LEAVE_AT_ONCE: usize = 16;
+
+/// Retires the actors that nobody has asked since the last sweep, and has windows forget what is older than a day. Little by little: after a rush
+/// there are tens of thousands of them, and a sale would wait until all of those in front of it have gone home.
 async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
     let mut ticks = tokio::time::interval(idle_after.max(Duration::from_millis(1)));
     loop {
@@ -377,7 +382,13 @@ async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
         // Away from the threads that serve: after a rush there are many to look at.
         let swept = tokio::task::spawn_blocking(move || {
             let awake = std::mem::take(&mut *shared.awake.lock().unwrap_or_else(PoisonError::into_inner));
-            for cell in awake {
+            // Spread over half the time until the next sweep.
+            let breaths = usize::try_from(idle_after.as_millis() / 2).unwrap_or(usize::MAX).max(1);
+            let at_once = awake.len().div_ceil(breaths).max(LEAVE_AT_ONCE);
+            for (n, cell) in awake.into_iter().enumerate() {
+                if n % at_once == at_once - 1 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 match cell.idle_actor() {
                     // An actor that is gone already needs no retiring; one that has something to do again says so.
                     Some(actor) => drop(actor.cast(AccountMessage::Retire)),

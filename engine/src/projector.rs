@@ -14,11 +14,12 @@ use crate::journal::JournalReader;
 use crate::statement::{Projection, StatementError};
 
 /// How many records are read from the journal at once when catching up.
-const RUN: usize = 4096;
+const RUN: usize = 1024;
 /// What is projected is made durable when nothing has come for this long.
 const FLUSH_WHEN_IDLE: Duration = Duration::from_secs(1);
-/// And after so many records in any case, so that a restart has no whole rush to project again.
-const FLUSH_AFTER: u64 = 65_536;
+/// And after so many records in any case: a flush is one batch, and while sled applies one, nobody in the whole process inserts anything, the
+/// journal neither. A thousand take some milliseconds, and a restart has no whole rush to project again.
+const FLUSH_AFTER: u64 = 1_024;
 
 pub(crate) struct Projector {
     pub(crate) projection: Box<dyn Projection>,
@@ -28,6 +29,8 @@ pub(crate) struct Projector {
     pub(crate) projected: watch::Sender<Lsn>,
     /// What the statements hold for good: up to there the journal may be cut.
     pub(crate) kept: Arc<AtomicU64>,
+    /// Up to here they were flushed since this began.
+    pub(crate) flushed: Lsn,
 }
 
 impl Projector {
@@ -41,45 +44,40 @@ impl Projector {
 
     fn follow(&mut self) -> Result<(), StatementError> {
         self.catch_up()?;
-        let mut flushed = Lsn::ZERO;
         loop {
             match self.groups.recv_timeout(FLUSH_WHEN_IDLE) {
-                Ok(group) => {
-                    match group.first() {
-                        Some(first) if first.lsn == self.projection.watermark().next() => self.take(&group)?,
-                        Some(_) | None => self.catch_up()?,
-                    }
-                    if self.projection.watermark().0 - flushed.0 > FLUSH_AFTER {
-                        flushed = self.flush()?;
-                    }
-                }
+                Ok(group) => match group.first() {
+                    Some(first) if first.lsn == self.projection.watermark().next() => self.take(&group)?,
+                    Some(_) | None => self.catch_up()?,
+                },
                 Err(RecvTimeoutError::Timeout) => {
                     // The last groups of a rush may have passed by while there was no room.
                     if self.projection.watermark() < *self.durable.borrow() {
                         self.catch_up()?;
                     }
-                    if flushed < self.projection.watermark() {
-                        flushed = self.flush()?;
+                    if self.flushed < self.projection.watermark() {
+                        self.flush()?;
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.catch_up()?;
-                    return self.flush().map(drop);
+                    return self.flush();
                 }
             }
         }
     }
 
-    fn flush(&mut self) -> Result<Lsn, StatementError> {
+    fn flush(&mut self) -> Result<(), StatementError> {
         self.projection.flush()?;
         self.kept.store(self.projection.durable_watermark().0, Ordering::SeqCst);
-        Ok(self.projection.watermark())
+        self.flushed = self.projection.watermark();
+        Ok(())
     }
 
     fn take(&mut self, records: &[Record]) -> Result<(), StatementError> {
         self.projection.project(records)?;
         self.projected.send_replace(self.projection.watermark());
-        Ok(())
+        if self.projection.watermark().0 - self.flushed.0 > FLUSH_AFTER { self.flush() } else { Ok(()) }
     }
 
     /// Reads from the journal whatever is durable and not projected.
@@ -103,5 +101,94 @@ impl Projector {
         }
         self.projected.send_replace(self.projection.watermark());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::amount::Amount;
+    use crate::entry::Entry;
+    use crate::id::{AccountId, CallerId, PersonId, RequestKey, Sequence};
+    use crate::journal::{Journal, Shard};
+    use crate::memory_journal::MemoryJournal;
+    use crate::memory_statements::MemoryStatements;
+    use crate::text::Text;
+    use crate::time::Timestamp;
+
+    /// Remembers the most records that one flush had to write.
+    struct Counting {
+        statements: MemoryStatements,
+        since: u64,
+        most: Arc<AtomicU64>,
+    }
+
+    impl Projection for Counting {
+        fn watermark(&self) -> Lsn {
+            self.statements.watermark()
+        }
+
+        fn durable_watermark(&self) -> Lsn {
+            self.statements.durable_watermark()
+        }
+
+        fn project(&mut self, records: &[Record]) -> Result<(), StatementError> {
+            self.since += records.len() as u64;
+            self.statements.project(records)
+        }
+
+        fn flush(&mut self) -> Result<(), StatementError> {
+            self.most.fetch_max(std::mem::take(&mut self.since), Ordering::SeqCst);
+            self.statements.flush()
+        }
+    }
+
+    fn group(after: u64, count: u64) -> Vec<Record> {
+        let record = |lsn| Record {
+            lsn: Lsn(lsn),
+            at: Timestamp(lsn),
+            key: RequestKey { caller: CallerId(1), sequence: Sequence(lsn) },
+            fingerprint: 0,
+            account: AccountId(lsn),
+            balance: Amount::ZERO,
+            by: PersonId(0),
+            text: Text::EMPTY,
+            entry: Entry::Purchased { amount: Amount::from_ore(1) },
+        };
+        (after + 1..=after + count).map(record).collect()
+    }
+
+    /// While a store writes many at once nobody else may get anything written: neither a rush nor a long backlog makes one flush of it.
+    #[test]
+    fn no_flush_has_much_to_write() {
+        let mut journal = MemoryJournal::default();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        for after in (0..20_000).step_by(500) {
+            journal.append(&claim, Lsn(after), &group(after, 500)).unwrap();
+        }
+        let (to, groups) = mpsc::sync_channel(1024);
+        // The first half is there when it begins, the second comes group by group.
+        for after in (10_000..20_000).step_by(500) {
+            to.send(group(after, 500).into()).unwrap();
+        }
+        drop(to);
+        let (statements, most) = (MemoryStatements::default(), Arc::new(AtomicU64::new(0)));
+        let (durable, durable_now) = watch::channel(Lsn(10_000));
+        let projector = Projector {
+            projection: Box::new(Counting { statements: statements.clone(), since: 0, most: Arc::clone(&most) }),
+            reader: journal.reader(),
+            groups,
+            durable: durable_now,
+            projected: watch::channel(Lsn::ZERO).0,
+            kept: Arc::default(),
+            flushed: Lsn::ZERO,
+        };
+        projector.run();
+        drop(durable);
+        assert_eq!(statements.durable_watermark(), Lsn(20_000));
+        let most = most.load(Ordering::SeqCst);
+        assert!((500..=2_100).contains(&most), "one flush had {most} records to write");
     }
 }

@@ -19,7 +19,7 @@ const LOOKS_EVERY: Duration = Duration::from_millis(100);
 const MOST_BETWEEN: u64 = 1_000_000;
 /// After a failure it is tried again only after this long.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-const BETWEEN_CUTS: Duration = Duration::from_millis(5);
+const BETWEEN_CUTS: Duration = Duration::from_millis(25);
 
 pub(crate) struct Snapshotter {
     pub(crate) shared: Weak<Shared>,

@@ -11,11 +11,12 @@
 //!
 //! A place is the file's number in the upper 24 bits and the offset in the lower 40.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frokost_engine::Lsn;
 use frokost_engine::Record;
@@ -67,7 +68,12 @@ pub(crate) struct StatementLog {
     folder: PathBuf,
     /// The files, from number 1 on: open for reading, with their first LSN.
     files: Arc<Mutex<Vec<OpenFile>>>,
+    /// Where some of the records that were read stand, so that whoever reads on need not read a whole file before.
+    marks: Arc<Mutex<BTreeMap<Lsn, Place>>>,
 }
+
+/// One record in so many that are read is remembered with its place.
+const MARK_EVERY: u64 = 256;
 
 /// The writing end.
 #[derive(Debug)]
@@ -109,7 +115,7 @@ impl StatementLog {
             }
             files.push((first, Arc::new(file)));
         }
-        Ok(StatementLog { folder: folder.to_owned(), files: Arc::new(Mutex::new(files)) })
+        Ok(StatementLog { folder: folder.to_owned(), files: Arc::new(Mutex::new(files)), marks: Arc::default() })
     }
 
     /// Goes on behind the place where it was last synced, and cuts off what follows.
@@ -120,6 +126,7 @@ impl StatementLog {
             return Err(io::Error::other(format!("log.{:06} is missing", files.len() + 1)));
         }
         files.truncate(keep);
+        self.marks().clear();
         for number in end.file() + 1.. {
             match fs::remove_file(path(&self.folder, number)) {
                 Ok(()) => {}
@@ -148,6 +155,10 @@ impl StatementLog {
         Ok((links, record))
     }
 
+    fn marks(&self) -> MutexGuard<'_, BTreeMap<Lsn, Place>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn file(&self, number: u32) -> Option<Arc<File>> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.get(usize::try_from(number).ok()?.checked_sub(1)?).map(|(_, file)| Arc::clone(file))
@@ -158,16 +169,9 @@ impl StatementLog {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let start = files.partition_point(|(first, _)| *first <= from).max(1);
         let number = u32::try_from(start).unwrap_or(u32::MAX);
-        Scan {
-            log: self.clone(),
-            from,
-            end,
-            number,
-            offset: HEADER,
-            buffer: Vec::new(),
-            used: 0,
-            ended: files.is_empty(),
-        }
+        let marked = self.marks().range(..=from).next_back().map(|(_, place)| *place);
+        let offset = marked.filter(|place| place.file() == number).map_or(HEADER, Place::offset);
+        Scan { log: self.clone(), from, end, number, offset, buffer: Vec::new(), used: 0, ended: files.is_empty() }
     }
 }
 
@@ -302,6 +306,9 @@ impl Scan {
             let wrong = |error| format!("log.{:06} at byte {}: {error}", place.file(), place.offset());
             let (links, record, length) = decode(rest).map_err(wrong)?;
             self.used += length;
+            if record.lsn.0.is_multiple_of(MARK_EVERY) {
+                self.log.marks().insert(record.lsn, place);
+            }
             if record.lsn >= self.from {
                 return Ok(Some(Found { place, next: self.here(), record, links }));
             }

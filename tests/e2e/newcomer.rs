@@ -168,3 +168,36 @@ fn free_port_pair() -> String {
         }
     }
 }
+
+/// What a till took is what the books say, as a table and as CSV, for its school and its day and for no other; nonsense is named.
+#[test]
+fn the_books_say_what_a_till_took() {
+    let home = Installation::new();
+    home.import(2, 100);
+    let bundle = home.enrol("till-1");
+    let server = home.serve();
+    let address = server.tills.to_string();
+    for (n, amount) in [(1, "25,50"), (2, "14")] {
+        let sale = ["till", "--bundle", lossy(&bundle), "--server", &address, "--card", &card(n), "--amount", amount];
+        home.must(&sale);
+    }
+    assert_eq!(server.stop(), 0);
+    let table = home.must(&["books"]);
+    assert!(table.contains("sales at till") && table.contains("39,50"), "{table}");
+    let sum = table.lines().last().unwrap();
+    assert!(sum.contains("sum") && sum.ends_with(" 0,00 kr."), "{table}");
+    let csv = home.must(&["books", "--csv", "--school", "1"]);
+    assert!(csv.starts_with("school;ledger;till;amount\n"), "{csv}");
+    let ore = |line: &str| line.rsplit(';').next().unwrap().replace(',', "").parse::<i64>().unwrap();
+    let lines: Vec<&str> = csv.lines().skip(1).collect();
+    let sales: i64 = lines.iter().filter(|line| line.contains(";sales;")).map(|line| ore(line)).sum();
+    assert_eq!(sales.abs(), 39_50, "{csv}");
+    for other in [["--day", "2020-01-01"], ["--school", "2"], ["--month", "202001"]] {
+        let nothing = home.must(&[&["books", "--csv"][..], &other].concat());
+        assert_eq!(nothing.lines().count(), 1, "{other:?}: {nothing}");
+    }
+    for (args, says) in [(["--day", "yesterday"], "is no day; write 2026-11-24"), (["--month", "13"], "is no month")] {
+        let ran = home.run(&[&["books"][..], &args].concat());
+        assert!(ran.code == 1 && ran.err.contains(says), "{ran:?}");
+    }
+}

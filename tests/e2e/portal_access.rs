@@ -122,6 +122,14 @@ async fn guessers_are_slowed_and_learn_nothing_and_the_parent_still_gets_in() {
     assert!(refused >= 6, "only {refused} guesses were refused");
     // Somebody else from the same address is not hindered.
     Browser::logged_in(&server, "far@example.dk", 2).await;
+    // And whoever looks into it later reads it in the log, by number and address, with nobody's name.
+    let log = server.log.lock().unwrap().clone();
+    let security: Vec<&str> = log.lines().filter(|line| line.contains(r#""target":"security""#)).collect();
+    let count = |event: &str| security.iter().filter(|line| line.contains(&format!(r#""event":"{event}""#))).count();
+    assert!(count("log_in_refused") >= 10 && count("log_in_too_often") >= 6 && count("log_in") == 1, "{security:#?}");
+    assert!(security.iter().all(|line| line.contains("127.0.0.1") && !line.contains("example.dk")), "{security:#?}");
+    let known = |line: &&&str| line.contains("log_in_refused") && !line.contains(r#""login":0"#);
+    assert!(security.iter().filter(known).count() >= 5, "a guess at a known login does not name it: {security:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -106,6 +106,26 @@ fn a_lost_index_is_made_anew_from_the_log() {
     agree(&open(folder.path(), 1_000), &history);
 }
 
+/// Piece after piece, backwards, and while more is written.
+#[test]
+fn what_is_read_in_pieces_is_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = history(5_000);
+    let mut statements = open(folder.path(), 5_000);
+    let mut written = 0;
+    for upto in [1_000, 1_003, 3_000, 5_000] {
+        statements.project(&history[written..upto]).unwrap();
+        written = upto;
+        let piece = |from: usize| -> Vec<Record> {
+            statements.records_from(Lsn(from as u64 + 1)).take(100).map(Result::unwrap).collect()
+        };
+        let starts: Vec<usize> = (0..upto).step_by(100).collect();
+        for from in starts.iter().chain(starts.iter().rev()) {
+            assert_eq!(piece(*from), history[*from..upto.min(from + 100)], "from {from} of {upto}");
+        }
+    }
+}
+
 #[test]
 fn a_flipped_bit_in_the_log_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
