@@ -2,7 +2,6 @@
 //! before. A snapshot is made from the snapshot before it and the records in between, by the same replay as a start; it
 //! never looks at a living account, and so is never in the way of one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,7 +148,6 @@ pub fn next_snapshot<'a>(
 struct Between {
     steps: Vec<Step>,
     cards: Vec<(CardNumber, AccountId)>,
-    windows: HashMap<CallerId, Window<()>>,
     settled: Vec<(CallerId, Answered)>,
 }
 
@@ -180,14 +178,22 @@ struct Merge<'a> {
     between: Option<Between>,
     before: std::iter::Peekable<Items<'a>>,
     rules: &'a Rules,
-    /// Cards and keys, once the accounts are done.
-    rest: Option<std::vec::IntoIter<Item>>,
+    rest: Option<Rest>,
+}
+
+/// Cards and keys, once the accounts are done. Given out as they come and caller by caller: of a country there are ten million.
+struct Rest {
+    cards: std::vec::IntoIter<(CardNumber, AccountId)>,
+    /// By caller, and of each in the order in which they were answered.
+    settled: std::iter::Peekable<std::vec::IntoIter<(CallerId, Answered)>>,
+    /// What is left of the caller that is being given out.
+    window: std::vec::IntoIter<Item>,
 }
 
 impl Merge<'_> {
     fn next_item(&mut self) -> Result<Option<Item>, SnapshotError> {
-        if let Some(rest) = &mut self.rest {
-            return Ok(rest.next());
+        if self.between.is_none() {
+            return self.next_of_the_rest();
         }
         let Some(between) = &mut self.between else { return Ok(None) };
         let touched = between.steps.last().map(|step| step.account);
@@ -213,33 +219,53 @@ impl Merge<'_> {
     }
 
     fn turn_to_the_rest(&mut self) -> Result<Option<Item>, SnapshotError> {
-        let Some(Between { cards, mut windows, settled, .. }) = self.between.take() else { return Ok(None) };
-        let mut rest = Vec::new();
-        for item in self.before.by_ref() {
-            match item? {
-                Item::Account(state) => {
+        if let Some(Between { cards, mut settled, .. }) = self.between.take() {
+            settled.sort_by_key(|(caller, _)| *caller);
+            let (settled, window) = (settled.into_iter().peekable(), Vec::new().into_iter());
+            self.rest = Some(Rest { cards: cards.into_iter(), settled, window });
+        }
+        self.next_of_the_rest()
+    }
+
+    fn next_of_the_rest(&mut self) -> Result<Option<Item>, SnapshotError> {
+        let Some(rest) = &mut self.rest else { return Ok(None) };
+        loop {
+            if let Some(item) = rest.window.next() {
+                return Ok(Some(item));
+            }
+            let kept = match self.before.peek() {
+                Some(Ok(Item::Account(state))) => {
                     let what = format!("account {} stands behind the cards", state.id);
                     return Err(SnapshotError::Storage(what));
                 }
-                card @ Item::Card(..) => rest.push(card),
-                Item::Forgotten(caller, sequence) => windows.entry(caller).or_default().forget_up_to(sequence),
-                Item::Key(caller, answered) => windows.entry(caller).or_default().restore(answered),
+                Some(Ok(Item::Card(..)) | Err(_)) => return self.before.next().transpose(),
+                Some(Ok(Item::Forgotten(caller, _) | Item::Key(caller, _))) => Some(*caller),
+                None => None,
+            };
+            if let Some((card, account)) = rest.cards.next() {
+                return Ok(Some(Item::Card(card, account)));
             }
+            let settled = rest.settled.peek().map(|(caller, _)| *caller);
+            let Some(caller) = [kept, settled].into_iter().flatten().min() else { return Ok(None) };
+            let mut window: Window<()> = Window::default();
+            let of_caller = |item: &Result<Item, SnapshotError>| match item {
+                Ok(Item::Forgotten(of, _) | Item::Key(of, _)) => *of == caller,
+                Ok(Item::Account(_) | Item::Card(..)) | Err(_) => false,
+            };
+            while let Some(Ok(item)) = self.before.next_if(of_caller) {
+                match item {
+                    Item::Forgotten(_, sequence) => window.forget_up_to(sequence),
+                    Item::Key(_, answered) => window.restore(answered),
+                    Item::Account(_) | Item::Card(..) => {}
+                }
+            }
+            while let Some((_, answered)) = rest.settled.next_if(|(of, _)| *of == caller) {
+                settle(&mut window, answered, self.rules);
+            }
+            let forgotten = window.forgotten().map(|sequence| Item::Forgotten(caller, sequence));
+            let keys = window.answered().map(|answered| Item::Key(caller, *answered));
+            rest.window = forgotten.into_iter().chain(keys).collect::<Vec<_>>().into_iter();
         }
-        for (caller, answered) in settled {
-            settle(windows.entry(caller).or_default(), answered, self.rules);
-        }
-        rest.extend(cards.into_iter().map(|(card, account)| Item::Card(card, account)));
-        let mut windows: Vec<_> = windows.into_iter().collect();
-        windows.sort_unstable_by_key(|(caller, _)| *caller);
-        for (caller, window) in windows {
-            rest.extend(window.forgotten().map(|sequence| Item::Forgotten(caller, sequence)));
-            rest.extend(window.answered().map(|answered| Item::Key(caller, *answered)));
-        }
-        let mut rest = rest.into_iter();
-        let first = rest.next();
-        self.rest = Some(rest);
-        Ok(first)
     }
 }
 
