@@ -103,13 +103,18 @@ pub async fn run(
     if cards.is_empty() {
         return Err(LoadError::NoCards);
     }
+    let board = Arc::new(Board::default());
+    let tills = connect(cast.server, cast.tills, plan, &cards, &board, &mut progress).await?;
+    let portal = match (plan.readers, &cast.portal) {
+        (Some(readers), Some(bundle)) => Some((readers, Client::connect(cast.server, bundle).await?.0)),
+        (Some(_), None) | (None, _) => None,
+    };
+    // When everybody is there: a run that cannot begin leaves nobody blocked.
     let mut switch = Switch::new(plan, &accounts, welcome.now);
     if !switch.accounts.is_empty() {
         progress(Progress::Preparing(format!("blocking {} accounts", switch.accounts.len())));
         switch.turn(&operator, |account| Command::Block { account }).await?;
     }
-    let board = Arc::new(Board::default());
-    let tills = connect(cast.server, cast.tills, plan, &cards, &board, &mut progress).await?;
 
     let open = Instant::now() + Duration::from_millis(50);
     let measure = open + plan.warm_up;
@@ -136,18 +141,15 @@ pub async fn run(
     }
 
     let mut reading = tokio::task::JoinSet::new();
-    let mut portal = None;
-    if let (Some(readers), Some(bundle)) = (plan.readers, &cast.portal) {
-        let (client, welcome) = Client::connect(cast.server, bundle).await?;
+    if let Some((readers, portal)) = &portal {
         let desk = Desk {
-            portal: client.clone(),
+            portal: portal.clone(),
             accounts: Arc::clone(&accounts),
             month: welcome.now.month(),
             board: Arc::clone(&board),
             hours,
         };
-        reading = readers::start(&desk, readers, plan.seed, &stop);
-        portal = Some(client);
+        reading = readers::start(&desk, *readers, plan.seed, &stop);
     }
 
     let mut seconds = Vec::new();
@@ -168,7 +170,7 @@ pub async fn run(
     while let Some(ended) = reading.join_next().await {
         ended.map_err(|error| LoadError::Till(error.to_string()))?;
     }
-    if let Some(portal) = portal {
+    if let Some((_, portal)) = portal {
         portal.close().await;
     }
     switch.turn(&operator, |account| Command::Activate { account }).await?;
