@@ -387,6 +387,9 @@ async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
             let at_once = awake.len().div_ceil(breaths).max(LEAVE_AT_ONCE);
             for (n, cell) in awake.into_iter().enumerate() {
                 if n % at_once == at_once - 1 {
+                    if shared.permits.is_closed() {
+                        return;
+                    }
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 match cell.idle_actor() {

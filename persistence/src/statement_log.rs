@@ -344,3 +344,44 @@ impl Iterator for Scan {
 }
 
 const _: () = assert!(LINKS + RECORD_HEADER + 160 < MOST, "an item is read at once");
+
+#[cfg(test)]
+mod tests {
+    use frokost_engine::{AccountId, Amount, CallerId, Entry, PersonId, RequestKey, Sequence, Text, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn whoever_reads_on_begins_near_where_the_last_reader_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = StatementLog::open(folder.path()).unwrap();
+        let mut writer = log.writer(Place::NOWHERE).unwrap();
+        for lsn in 1..=1_000 {
+            writer.next_place(Lsn(1)).unwrap();
+            let links = Links { before: Place::NOWHERE, other_month: Place::NOWHERE };
+            let record = Record {
+                lsn: Lsn(lsn),
+                at: Timestamp(lsn),
+                key: RequestKey { caller: CallerId(1), sequence: Sequence(lsn) },
+                fingerprint: 0,
+                account: AccountId(1),
+                balance: Amount::ZERO,
+                by: PersonId(0),
+                text: Text::EMPTY,
+                entry: Entry::Blocked,
+            };
+            writer.put(links, &record);
+        }
+        writer.write().unwrap();
+        let end = writer.end();
+        assert_eq!(log.scan(Lsn(900), end).offset, HEADER, "nobody has read yet");
+        assert_eq!(log.scan(Lsn(1), end).count(), 1_000);
+        let read_on = log.scan(Lsn(900), end);
+        let skipped = log.scan(Lsn(768), end).next().unwrap().unwrap().place;
+        assert_eq!(read_on.offset, skipped.offset());
+        assert_eq!(
+            read_on.map(|found| found.unwrap().record.lsn.0).collect::<Vec<_>>(),
+            (900..=1_000).collect::<Vec<_>>()
+        );
+    }
+}
