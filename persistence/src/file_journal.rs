@@ -112,7 +112,7 @@ impl FileJournal {
     /// # Errors
     /// As [`FileJournal::open`], but for [`JournalError::InUse`].
     pub fn peek(folder: &Path) -> Result<(Lsn, Arc<dyn JournalReader>), JournalError> {
-        let End { head, .. } = find_end(folder)?;
+        let End { head, .. } = find_end_of_what_grows(folder)?;
         let reader = FileReader { folder: folder.to_owned(), head: Arc::new(AtomicU64::new(head.0)) };
         Ok((head, Arc::new(reader)))
     }
@@ -221,6 +221,19 @@ impl Tail {
             None => Err(std::io::Error::other("no segment")),
         }
     }
+}
+
+/// The same while somebody may be writing: then groups that were not there at the first reading stand behind its end at the second. Damage
+/// stays where it is however often one looks; an end moves on.
+fn find_end_of_what_grows(folder: &Path) -> Result<End, JournalError> {
+    let mut looked = find_end(folder);
+    while let Err(JournalError::Damaged { lsn: before, .. }) = looked {
+        looked = find_end(folder);
+        if matches!(looked, Err(JournalError::Damaged { lsn, .. }) if lsn == before) {
+            break;
+        }
+    }
+    looked
 }
 
 /// The last closed group of the last segment. What stands behind it must be nothing that was once whole.

@@ -90,18 +90,21 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Begins a segment, in a file that was written with zeros if there is one.
+    const BEGUN: &str = "next.begun";
+
+    /// Begins a segment, in a file that was written with zeros if there is one. It gets its name when its header is durable: a
+    /// segment without one would be a damaged journal.
     pub(crate) fn begin(folder: &Path, first: Lsn, previous: &GroupHash) -> io::Result<Segment> {
-        let path = folder.join(name(first));
-        let ready = folder.join(Prewritten::READY);
-        match fs::rename(&ready, &path) {
+        let begun = folder.join(Segment::BEGUN);
+        match fs::rename(folder.join(Prewritten::READY), &begun) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => drop(File::create(&path)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => drop(File::create(&begun)?),
             Err(error) => return Err(error),
         }
-        let file = File::options().read(true).write(true).open(&path)?;
+        let file = File::options().read(true).write(true).open(&begun)?;
         file.write_all_at(&header(first, previous), 0)?;
         file.sync_all()?;
+        fs::rename(&begun, folder.join(name(first)))?;
         sync_folder(folder)?;
         Ok(Segment { file, end: HEADER as u64 })
     }

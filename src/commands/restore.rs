@@ -41,6 +41,7 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     let manifest = from.join("manifest.json").exists().then(|| check(&from)).transpose()?;
     let segments = if manifest.is_some() { from.join("journal") } else { from.clone() };
     let folder = DataFolder::make(&settings.data)?;
+    nobody_uses(&folder, &settings)?;
     let (head, reader) =
         FileJournal::peek(&segments).with_context(|| format!("{} cannot be restored from", segments.display()))?;
     ensure!(head > Lsn::ZERO, "{} holds no records", segments.display());
@@ -53,7 +54,6 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         "{} ends at LSN {head}, and {lost} records behind it were acknowledged; restore from a newer copy, or say --accept-loss",
         segments.display()
     );
-    nobody_uses(&folder, &settings)?;
 
     // Into a folder beside it first: what is there stays until the new one is whole.
     let new = folder.path().join("set-aside").join("unfinished");

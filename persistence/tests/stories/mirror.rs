@@ -2,6 +2,7 @@
 //! installation's, and notices every kind of damage to itself.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -267,4 +268,60 @@ fn many_segments_read_as_one() {
     let reader = journal.reader();
     let tail: Vec<u64> = reader.read_from(Lsn(300_000)).map(|record| record.unwrap().lsn.0).collect();
     assert_eq!(tail, (300_000..=head).collect::<Vec<_>>());
+}
+
+/// `verify` and `restore` look at the mirror of a server that is running.
+#[test]
+fn a_mirror_that_is_being_written_is_not_taken_for_a_damaged_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = FileJournal::open(folder.path()).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    // So much that reading takes longer than writing.
+    let mut written = journal.append(&claim, Lsn(0), &records(0, 20_000)).unwrap();
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let ends: Vec<u64> = (0..20).map(|_| FileJournal::peek(folder.path()).unwrap().0.0).collect();
+            assert!(ends.is_sorted());
+            ends[ends.len() - 1]
+        });
+        while !looking.is_finished() && written.0 < 100_000 {
+            written = journal.append(&claim, written, &records(written.0, 2)).unwrap();
+        }
+        let seen = looking.join().unwrap();
+        assert!((20_001..=written.0).contains(&seen), "nothing was written meanwhile");
+    });
+}
+
+/// Whoever reads finds a header in every segment there is, and so does a start after a crash at any moment.
+#[test]
+fn a_segment_has_its_header_from_its_first_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = FileJournal::open(folder.path()).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    // A group that leaves no room for the same again.
+    let group = 130_000;
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut head = Lsn(0);
+            for _ in 0..4 {
+                head = journal.append(&claim, head, &records(head.0, group)).unwrap();
+            }
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        loop {
+            let finished = writing.is_finished();
+            for file in fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()) {
+                if file.extension().is_some_and(|ending| ending == "segment") {
+                    let mut begin = [0; 8];
+                    fs::File::open(&file).unwrap().read_exact(&mut begin).unwrap();
+                    assert_eq!(&begin, b"frokost1", "{} has no header", file.display());
+                    seen.insert(file);
+                }
+            }
+            if finished {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 4);
+    });
 }
