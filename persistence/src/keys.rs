@@ -17,8 +17,11 @@ pub fn last_posting(account: AccountId) -> [u8; 8] {
     account.0.to_be_bytes()
 }
 
-/// Statements: the last record that is in them, and where it ends.
+/// Statements: the last record that the index knows, and where it ends.
 pub const WATERMARK: &[u8] = b"watermark";
+
+/// Statements: as far as some accounts in the index may be, while it is being written.
+pub const REACHES: &[u8] = b"reaches";
 
 /// Records: a school.
 #[must_use]

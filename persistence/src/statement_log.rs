@@ -1,5 +1,5 @@
 //! The log of statements: every record there ever was, in plain files, each with the places of the account's earlier postings.
-//! Only ever appended to; what stands behind the place it was last synced at is cut off when it is opened.
+//! Only ever appended to; what cannot be read at its end is cut off when it is opened.
 //!
 //! ```text
 //! log.<number, 6 digits>              an item
@@ -118,7 +118,7 @@ impl StatementLog {
         Ok(StatementLog { folder: folder.to_owned(), files: Arc::new(Mutex::new(files)), marks: Arc::default() })
     }
 
-    /// Goes on behind the place where it was last synced, and cuts off what follows.
+    /// Goes on behind a place, and cuts off what follows.
     pub(crate) fn writer(&self, end: Place) -> io::Result<Writer> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let keep = usize::try_from(end.file()).unwrap_or(usize::MAX);
@@ -164,6 +164,22 @@ impl StatementLog {
         files.get(usize::try_from(number).ok()?.checked_sub(1)?).map(|(_, file)| Arc::clone(file))
     }
 
+    /// Everything there is from a place on.
+    pub(crate) fn scan_on(&self, place: Place) -> Scan {
+        let ended = self.file(1).is_none();
+        let (number, offset) = if place == Place::NOWHERE { (1, HEADER) } else { (place.file(), place.offset()) };
+        Scan {
+            log: self.clone(),
+            from: Lsn::ZERO,
+            end: Place(u64::MAX),
+            number,
+            offset,
+            buffer: Vec::new(),
+            used: 0,
+            ended,
+        }
+    }
+
     /// Everything from `from` on, up to the place `end`, each with where it stands and where it ends.
     pub(crate) fn scan(&self, from: Lsn, end: Place) -> Scan {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +196,7 @@ impl Writer {
     pub(crate) fn next_place(&mut self, first: Lsn) -> io::Result<Place> {
         if self.file.is_none() || self.end >= FILE {
             self.write()?;
-            self.sync()?;
+            self.file.as_ref().map_or(Ok(()), |file| file.sync_data())?;
             self.begin_file(first)?;
         }
         Ok(self.end())
@@ -211,9 +227,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes everything written survive a power cut.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), |file| file.sync_data())
+    /// The file that is written: what was written survives a power cut when it is synced. The files before are.
+    pub(crate) fn file(&self) -> Option<Arc<File>> {
+        self.file.clone()
     }
 
     fn begin_file(&mut self, first: Lsn) -> io::Result<()> {

@@ -1,12 +1,13 @@
 //! Statements: every record there ever was, and an account's postings by month. The records are in a log of their own
-//! ([`crate::statement_log`]); sled keeps where each account's last posting stands and how far the log is good. Written behind the
-//! journal; what is missing at the end is read from there again, and nothing is ever decided from it.
+//! ([`crate::statement_log`]); sled keeps where each account's last posting stands, as an index that follows the log: what it lacks is
+//! read from the log at a start. Written behind the journal; what is missing at the end is read from there again, and nothing is ever
+//! decided from it.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use frokost_engine::fast_map::FastMap;
 use frokost_engine::journal::{JournalError, Records};
 use frokost_engine::statement::{Projection, StatementError, Statements};
 use frokost_engine::time::Month;
@@ -29,12 +30,17 @@ pub struct LoggedStatements {
 struct Shared {
     writer: Writer,
     watermark: Lsn,
+    /// The log is synced up to there.
     durable: Lsn,
-    /// Ends that sled does not have yet.
-    fresh: HashMap<AccountId, End>,
+    /// Ends that the index does not have yet.
+    fresh: Ends,
+    /// Ends that are on their way into it.
+    settling: Arc<Ends>,
     /// Why nothing is written any more.
     failed: Option<StatementError>,
 }
+
+type Ends = FastMap<AccountId, End>;
 
 /// An account's last posting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +79,7 @@ impl LoggedStatements {
         if index.exists() {
             fs::rename(&index, &aside).map_err(failed)?;
         }
-        match LoggedStatements::index_anew(folder, &log, first, head) {
+        match LoggedStatements::try_open(folder, &log, first, head) {
             Ok(statements) => Ok(statements),
             Err(OpenError::Lost(error)) => Err(error),
             Err(OpenError::Anew(why)) => Err(storage(&why)),
@@ -81,6 +87,7 @@ impl LoggedStatements {
         }
     }
 
+    /// Reads the log from where the index ends, which is its beginning where there is no index.
     fn try_open(folder: &Path, log: &StatementLog, first: Lsn, head: Lsn) -> Result<LoggedStatements, OpenError> {
         let anew = |why: &str| OpenError::Anew(why.to_owned());
         let db = DurableDb::open(&folder.join("index")).map_err(|error| match error {
@@ -89,31 +96,15 @@ impl LoggedStatements {
                 OpenError::Final(failed(other))
             }
         })?;
-        let known = db.tree().get(keys::WATERMARK).map_err(|error| OpenError::Final(failed(explain(folder, error))))?;
-        let (watermark, end) = match known {
-            Some(bytes) => read_watermark(&bytes).ok_or_else(|| anew("its watermark cannot be read"))?,
-            None if log.scan(Lsn(1), Place(u64::MAX)).next().is_some() => return Err(anew("it is missing")),
-            None => (Lsn::ZERO, Place::NOWHERE),
+        let mark = |key| -> Result<Option<(Lsn, Place)>, OpenError> {
+            let known = db.tree().get(key).map_err(|error| OpenError::Final(failed(explain(folder, error))))?;
+            known.map(|bytes| read_mark(&bytes).ok_or_else(|| anew("one of its marks cannot be read"))).transpose()
         };
-        if watermark > head {
-            return Err(OpenError::Lost(lost(head, watermark)));
-        }
-        if watermark.next() < first {
-            return Err(anew("it ends before the journal begins"));
-        }
-        let writer = log.writer(end).map_err(|error| OpenError::Anew(error.to_string()))?;
-        let fresh = HashMap::new();
-        let shared = Shared { writer, watermark, durable: watermark, fresh, failed: None };
-        Ok(LoggedStatements { folder: folder.to_owned(), db, log: log.clone(), shared: Arc::new(Mutex::new(shared)) })
-    }
-
-    /// Reads the whole log, and keeps where each account ends.
-    fn index_anew(folder: &Path, log: &StatementLog, first: Lsn, head: Lsn) -> Result<LoggedStatements, OpenError> {
-        let fail = |error: &dyn std::fmt::Display| OpenError::Final(failed(error));
-        let db = DurableDb::open(&folder.join("index")).map_err(|error| fail(&error))?;
-        let mut ends: HashMap<AccountId, End> = HashMap::new();
-        let (mut watermark, mut end) = (Lsn::ZERO, Place::NOWHERE);
-        for item in log.scan(Lsn(1), Place(u64::MAX)) {
+        let known = mark(keys::WATERMARK)?;
+        let (indexed, indexed_end) = known.unwrap_or((Lsn::ZERO, Place::NOWHERE));
+        let mut fresh = Ends::default();
+        let (mut watermark, mut end) = (indexed, indexed_end);
+        for item in log.scan_on(end) {
             let Ok(Found { place, next, record, links }) = item else {
                 // What cannot be read ends it: the rest comes from the journal, or from the mirror by `frokost restore`.
                 tracing::warn!(%watermark, "the log of the statements can be read up to there");
@@ -123,12 +114,18 @@ impl LoggedStatements {
                 break;
             }
             if record.is_posting() {
-                ends.insert(record.account, End { place, month: record.at.month(), links });
+                fresh.insert(record.account, End { place, month: record.at.month(), links });
             }
             (watermark, end) = (record.lsn, next);
         }
         if watermark > head {
             return Err(OpenError::Lost(lost(head, watermark)));
+        }
+        if known.is_some() && watermark.next() < first {
+            return Err(anew("it ends before the journal begins"));
+        }
+        if mark(keys::REACHES)?.is_some_and(|(_, reaches)| reaches > end) {
+            return Err(anew("it knows more than can be read in the log"));
         }
         if watermark.next() < first {
             let what = format!(
@@ -138,11 +135,14 @@ impl LoggedStatements {
             return Err(OpenError::Lost(JournalError::Damaged { lsn: watermark.next(), what }));
         }
         // The journal has whatever is cut off here.
-        let writer = log.writer(end).map_err(|error| fail(&error))?;
-        let shared = Shared { writer, watermark, durable: Lsn::ZERO, fresh: ends, failed: None };
-        let mut statements =
-            LoggedStatements { folder: folder.to_owned(), db, log: log.clone(), shared: Arc::new(Mutex::new(shared)) };
-        statements.flush().map_err(OpenError::Final)?;
+        let writer = log.writer(end).map_err(|error| OpenError::Anew(error.to_string()))?;
+        // What was never synced is synced with the next flush.
+        let shared = Shared { writer, watermark, durable: indexed, fresh, settling: Arc::default(), failed: None };
+        let shared = Arc::new(Mutex::new(shared));
+        let mut statements = LoggedStatements { folder: folder.to_owned(), db, log: log.clone(), shared };
+        if known.is_none() && watermark > Lsn::ZERO {
+            statements.flush().map_err(OpenError::Final)?;
+        }
         Ok(statements)
     }
 
@@ -151,7 +151,7 @@ impl LoggedStatements {
     }
 
     fn end_of(&self, shared: &Shared, account: AccountId) -> Result<Option<End>, StatementError> {
-        if let Some(end) = shared.fresh.get(&account) {
+        if let Some(end) = shared.fresh.get(&account).or_else(|| shared.settling.get(&account)) {
             return Ok(Some(*end));
         }
         let known = self.db.tree().get(keys::last_posting(account)).map_err(failed)?;
@@ -197,7 +197,11 @@ fn lost(head: Lsn, known: Lsn) -> JournalError {
     JournalError::Damaged { lsn: head.next(), what }
 }
 
-fn read_watermark(bytes: &[u8]) -> Option<(Lsn, Place)> {
+fn mark_bytes(lsn: Lsn, end: Place) -> Vec<u8> {
+    [lsn.0.to_le_bytes(), end.0.to_le_bytes()].concat()
+}
+
+fn read_mark(bytes: &[u8]) -> Option<(Lsn, Place)> {
     let (lsn, place) = bytes.split_first_chunk::<8>()?;
     let place: [u8; 8] = place.try_into().ok()?;
     Some((Lsn(u64::from_le_bytes(*lsn)), Place(u64::from_le_bytes(place))))
@@ -245,20 +249,26 @@ impl Projection for LoggedStatements {
         put
     }
 
+    /// Syncs the log, then brings the index up to it. Nobody waits for that: not who reads meanwhile, nor, since it is done insert by
+    /// insert and not in a batch, for which sled stops everybody else in the process, a group of the journal.
     fn flush(&mut self) -> Result<(), StatementError> {
-        let mut shared = self.lock();
-        shared.writer.sync().map_err(failed)?;
-        let mut batch = sled::Batch::default();
-        for (account, end) in &shared.fresh {
-            batch.insert(&keys::last_posting(*account), &end_bytes(end));
+        let (file, watermark, end, settling) = {
+            let mut shared = self.lock();
+            shared.settling = Arc::new(std::mem::take(&mut shared.fresh));
+            (shared.writer.file(), shared.watermark, shared.writer.end(), Arc::clone(&shared.settling))
+        };
+        file.map_or(Ok(()), |file| file.sync_data()).map_err(failed)?;
+        self.lock().durable = watermark;
+        let tree = self.db.tree();
+        // Not all of it may be there after a crash. What follows the watermark in the log says so at the next start, as long as the log can
+        // be read up to here.
+        tree.insert(keys::REACHES, mark_bytes(watermark, end)).map_err(failed)?;
+        for (account, end) in settling.iter() {
+            tree.insert(keys::last_posting(*account), &end_bytes(end)).map_err(failed)?;
         }
-        let watermark = [shared.watermark.0.to_le_bytes(), shared.writer.end().0.to_le_bytes()].concat();
-        batch.insert(keys::WATERMARK, watermark);
-        self.db.tree().apply_batch(batch).map_err(failed)?;
+        tree.insert(keys::WATERMARK, mark_bytes(watermark, end)).map_err(failed)?;
         self.db.flush(&self.folder).map_err(failed)?;
-        shared.fresh.clear();
-        shared.fresh.shrink_to(4096);
-        shared.durable = shared.watermark;
+        self.lock().settling = Arc::default();
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use frokost_engine::journal::JournalError;
 use frokost_engine::memory_statements::MemoryStatements;
 use frokost_engine::statement::{Projection, Statements};
 use frokost_engine::{AccountId, Amount, Entry, Lsn, Record, Timestamp};
-use frokost_persistence::LoggedStatements;
+use frokost_persistence::{LoggedStatements, keys};
 use proptest::prelude::*;
 
 use crate::records;
@@ -206,4 +206,45 @@ fn statements_that_are_the_only_copy_are_never_cut_off() {
     // No log at all.
     fs::remove_dir_all(&home).unwrap();
     assert!(matches!(open(), Err(JournalError::Damaged { lsn: Lsn(1), .. })));
+}
+
+/// A crash while the index was brought up to the log: it has some of the new ends, and its watermark is the old one. The log knows the
+/// rest; where that cannot be read, the index is not believed.
+#[test]
+fn an_index_that_was_half_brought_up_is_brought_up_from_the_log() {
+    for damaged in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut history = history(2_000);
+        // Somebody of whom nothing can be read any more where the log is damaged.
+        for place in [1_700, 1_900] {
+            history[place].account = AccountId(6);
+        }
+        let mut statements = open(folder.path(), 2_000);
+        statements.project(&history[..1_000]).unwrap();
+        statements.flush().unwrap();
+        drop(statements);
+        let index = folder.path().join("statements/index");
+        let index = || sled::open(&index).unwrap();
+        let old = index().get(keys::WATERMARK).unwrap().unwrap();
+        let mut statements = open(folder.path(), 2_000);
+        statements.project(&history[1_000..]).unwrap();
+        statements.flush().unwrap();
+        drop(statements);
+        index().insert(keys::WATERMARK, old).unwrap();
+        if damaged {
+            let path = folder.path().join("statements/log.000001");
+            let mut bytes = fs::read(&path).unwrap();
+            let place = bytes.len() * 3 / 4;
+            bytes[place] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+        let mut statements = open(folder.path(), 2_000);
+        let there = statements.watermark().0 as usize;
+        assert_eq!(there == 2_000, !damaged, "{there}");
+        assert!(there > 1_000, "{there}");
+        agree(&statements, &history[..there]);
+        statements.project(&history[there..]).unwrap();
+        statements.flush().unwrap();
+        agree(&statements, &history);
+    }
 }
