@@ -1,10 +1,11 @@
-//! A purchase through the engine in process: door, actor, committer, journal, answer; without the network. So many in flight at
-//! once, on 100,000 accounts chosen evenly; on sled with fdatasync, with a mirror beside it, on plain files, on a journal in memory to show
+//! A purchase through the engine in process: door, actor, committer, journal, answer; without the network, and without what follows behind
+//! the journal: no statements, no snapshots (`--bench scale` has those). So many in flight at once, on 100,000 accounts chosen evenly; on sled with fdatasync, with a mirror beside it, on plain files, on a journal in memory to show
 //! what is the disk's share, and once more on sled with accounts that all sleep when they are asked. The floor beside it is ractor alone: the
 //! same number of actors that answer and do nothing else.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,18 +16,26 @@ use frokost_engine::journal::Journal;
 use frokost_engine::memory_journal::MemoryJournal;
 use frokost_engine::memory_snapshots::MemorySnapshots;
 use frokost_engine::memory_statements::MemoryStatements;
+use frokost_engine::statement::{Projection, StatementError};
 use frokost_engine::{
-    AccountId, Amount, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber,
-    Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
+    AccountId, Amount, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Lsn, OrderNumber,
+    Outcome, Ports, Record, Reply, Role, SchoolId, Sequence, Timestamp,
 };
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 
+/// As the program has it.
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const ACCOUNTS: u64 = 100_000;
 /// Asked for at once while accounts are opened.
 const OPENING: u64 = 900;
+
+/// Somebody who asks and tells how long it took.
+type Asking = Pin<Box<dyn Future<Output = Duration> + Send>>;
 
 struct SystemClock;
 
@@ -37,22 +46,43 @@ impl Clock for SystemClock {
     }
 }
 
+/// Keeps nothing.
+struct Nowhere(Lsn);
+
+impl Projection for Nowhere {
+    fn watermark(&self) -> Lsn {
+        self.0
+    }
+
+    fn project(&mut self, records: &[Record]) -> Result<(), StatementError> {
+        self.0 = records.last().map_or(self.0, |last| last.lsn);
+        Ok(())
+    }
+
+    fn durable_watermark(&self) -> Lsn {
+        self.0
+    }
+
+    fn flush(&mut self) -> Result<(), StatementError> {
+        Ok(())
+    }
+}
+
 fn card(n: u64) -> CardNumber {
     format!("{n:014}").parse().unwrap()
 }
 
 async fn engine(journal: Box<dyn Journal>, idle_after: Duration) -> Engine {
-    let statements = MemoryStatements::default();
     let ports = Ports {
         journal,
-        projection: Box::new(statements.clone()),
-        statements: Arc::new(statements),
+        projection: Box::new(Nowhere(Lsn::ZERO)),
+        statements: Arc::new(MemoryStatements::default()),
         snapshots: Arc::new(MemorySnapshots::default()),
         room: Arc::new(|| true),
         clock: Arc::new(SystemClock),
         on_fatal: Arc::new(|why| panic!("{why}")),
     };
-    let engine = Engine::start(ports, Config { idle_after, ..Config::default() }).await.unwrap();
+    let engine = Engine::start(ports, Config { idle_after, snapshot_every: 0, ..Config::default() }).await.unwrap();
     let operator = engine.caller(Caller { id: CallerId(1), role: Role::Operator, school: SchoolId(0) });
     let (to, mut answers) = mpsc::unbounded_channel();
     let (mut sequence, mut answered) = (0, 0);
@@ -77,7 +107,7 @@ async fn engine(journal: Box<dyn Journal>, idle_after: Duration) -> Engine {
 }
 
 /// Keeps `in_flight` purchases in flight until `rounds` are answered.
-async fn buy(till: &CallerHandle, next: &AtomicU64, in_flight: u64, rounds: u64) -> Duration {
+async fn buy(till: CallerHandle, next: Arc<AtomicU64>, in_flight: u64, rounds: u64) -> Duration {
     let (to, mut answers) = mpsc::unbounded_channel();
     let submit = || {
         let n = next.fetch_add(1, Ordering::Relaxed);
@@ -108,6 +138,8 @@ async fn buy(till: &CallerHandle, next: &AtomicU64, in_flight: u64, rounds: u64)
 /// Answers its message.
 struct Echo;
 
+type EchoRef = ActorRef<(u64, mpsc::UnboundedSender<u64>)>;
+
 impl Actor for Echo {
     type Msg = (u64, mpsc::UnboundedSender<u64>);
     type State = ();
@@ -125,7 +157,7 @@ impl Actor for Echo {
 }
 
 /// Keeps `in_flight` messages in flight until `rounds` are answered.
-async fn call(actors: &[ActorRef<(u64, mpsc::UnboundedSender<u64>)>], in_flight: u64, rounds: u64) -> Duration {
+async fn call(actors: Arc<[EchoRef]>, in_flight: u64, rounds: u64) -> Duration {
     let (to, mut answers) = mpsc::unbounded_channel();
     let ask = |n: u64| {
         let actor = actors.get(usize::try_from(n * 7919 % ACCOUNTS).unwrap()).unwrap();
@@ -155,19 +187,21 @@ fn purchase(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut group = criterion.benchmark_group("purchase in process");
     group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(5));
-    let actors: Vec<_> = runtime.block_on(async {
+    // Whoever asks is a task among the others, as a till's session is.
+    let run = |asking: Asking| runtime.block_on(async { tokio::spawn(asking).await.unwrap() });
+    let actors: Arc<[_]> = runtime.block_on(async {
         let mut actors = Vec::new();
         for _ in 0..ACCOUNTS {
             actors.push(Actor::spawn(None, Echo, ()).await.unwrap().0);
         }
-        actors
+        actors.into()
     });
     for in_flight in [1, 64, 1000] {
         group.bench_with_input(BenchmarkId::new("floor: ractor alone", in_flight), &in_flight, |bench, in_flight| {
-            bench.iter_custom(|rounds| runtime.block_on(call(&actors, *in_flight, rounds)));
+            bench.iter_custom(|rounds| run(Box::pin(call(Arc::clone(&actors), *in_flight, rounds))));
         });
     }
-    for actor in actors {
+    for actor in actors.iter() {
         actor.stop(None);
     }
     let folder = tempfile::tempdir().unwrap();
@@ -186,10 +220,10 @@ fn purchase(criterion: &mut Criterion) {
     for (name, journal, idle_after) in engines {
         let engine = runtime.block_on(engine(journal, idle_after));
         let till = engine.caller(Caller { id: CallerId(2), role: Role::Till, school: SchoolId(1) });
-        let next = AtomicU64::new(1);
+        let next = Arc::new(AtomicU64::new(1));
         for in_flight in [1, 64, 1000] {
             group.bench_with_input(BenchmarkId::new(name, in_flight), &in_flight, |bench, in_flight| {
-                bench.iter_custom(|rounds| runtime.block_on(buy(&till, &next, *in_flight, rounds)));
+                bench.iter_custom(|rounds| run(Box::pin(buy(till.clone(), Arc::clone(&next), *in_flight, rounds))));
             });
         }
         runtime.block_on(engine.shutdown());

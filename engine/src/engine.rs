@@ -25,7 +25,7 @@ use crate::journal::{AppendError, Journal, JournalError, JournalReader, Shard};
 use crate::ledger_state::LedgerState;
 use crate::pending::{SharedWindow, lock};
 use crate::permits::Permits;
-use crate::projector::Projector;
+use crate::projector::{FLUSH_AFTER, Projector};
 use crate::recovery::{Recovered, ready};
 use crate::releaser::release;
 use crate::rules::Rules;
@@ -255,6 +255,8 @@ impl Engine {
             projected,
             kept: Arc::clone(&kept),
             flushed: Lsn::ZERO,
+            // The journal is cut behind both: flushed more seldom than there are snapshots, these would be in vain.
+            flush_after: if config.snapshot_every == 0 { FLUSH_AFTER } else { config.snapshot_every.min(FLUSH_AFTER) },
         };
         let snapshotter = Snapshotter {
             shared: Arc::downgrade(&shared),

@@ -19,7 +19,7 @@ const RUN: usize = 1024;
 const FLUSH_WHEN_IDLE: Duration = Duration::from_secs(1);
 /// And after so many records in any case, so that a restart has little to read again. Not more often: of an account that buys twice meanwhile
 /// only the last posting is written.
-const FLUSH_AFTER: u64 = 16_384;
+pub(crate) const FLUSH_AFTER: u64 = 16_384;
 
 pub(crate) struct Projector {
     pub(crate) projection: Box<dyn Projection>,
@@ -31,6 +31,8 @@ pub(crate) struct Projector {
     pub(crate) kept: Arc<AtomicU64>,
     /// Up to here they were flushed since this began.
     pub(crate) flushed: Lsn,
+    /// They are flushed after so many records.
+    pub(crate) flush_after: u64,
 }
 
 impl Projector {
@@ -77,7 +79,7 @@ impl Projector {
     fn take(&mut self, records: &[Record]) -> Result<(), StatementError> {
         self.projection.project(records)?;
         self.projected.send_replace(self.projection.watermark());
-        if self.projection.watermark().0 - self.flushed.0 > FLUSH_AFTER { self.flush() } else { Ok(()) }
+        if self.projection.watermark().0 - self.flushed.0 > self.flush_after { self.flush() } else { Ok(()) }
     }
 
     /// Reads from the journal whatever is durable and not projected.
@@ -184,6 +186,7 @@ mod tests {
             projected: watch::channel(Lsn::ZERO).0,
             kept: Arc::default(),
             flushed: Lsn::ZERO,
+            flush_after: FLUSH_AFTER,
         };
         projector.run();
         drop(durable);

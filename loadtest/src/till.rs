@@ -1,7 +1,7 @@
 //! One till in one task: sells according to plan, asks again when it has no answer, comes back when its connection breaks, and remembers
 //! what it was told for the audit.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,14 @@ use tokio::time::Instant;
 use crate::plan::{Chooser, Plan};
 use crate::stats::{Board, Stats};
 
-/// How often a sale without an answer is sent again.
-const TRIES: u32 = 50;
-/// How long to wait before.
+/// How often a sale that is turned away is sent again.
+const TRIES: u32 = 20;
+/// How long to wait before the first time; each time after that it is twice as long.
 const PAUSE: Duration = Duration::from_millis(20);
+/// And at most so long: all of them are eight to fifteen seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often a till looks after what has had no answer.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// Longer than anything the server lets a request wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a till tries to come back.
@@ -75,6 +79,8 @@ struct Flight {
     sale: usize,
     planned: Instant,
     sent: Instant,
+    /// The last time it was asked.
+    asked: Instant,
     tries: u32,
     /// The second of two that ask for the same: it must be answered like the first, and is not counted.
     repeat: bool,
@@ -94,7 +100,7 @@ pub(crate) struct Till {
     flights: HashMap<u64, Flight>,
     next_tag: u64,
     /// When to ask again for what, in order.
-    again: VecDeque<(Instant, u64)>,
+    again: BTreeSet<(Instant, u64)>,
     resend: f64,
     /// When the connection is next to be lost on purpose.
     breaks: Option<(Duration, Instant)>,
@@ -140,7 +146,7 @@ impl Till {
             cards,
             flights: HashMap::new(),
             next_tag: 0,
-            again: VecDeque::new(),
+            again: BTreeSet::new(),
             resend: plan.resend,
             breaks: plan.break_every.map(|every| (every, now + every)),
             measure: now,
@@ -157,6 +163,9 @@ impl Till {
         tokio::time::sleep_until(hours.open).await;
         let (mut due, mut answers) = (Vec::new(), Vec::new());
         let mut no_more = false;
+        // One timer for all the time: setting it for every answer would cost more than the answer.
+        let alarm = tokio::time::sleep_until(self.next_wake());
+        tokio::pin!(alarm);
         loop {
             if let Work::Loops(most) = work {
                 no_more = Instant::now() >= hours.close || *stop.borrow();
@@ -172,7 +181,9 @@ impl Till {
                 self.come_back(None).await;
                 continue;
             }
-            let wake = self.next_wake();
+            if self.again.first().is_some_and(|(at, _)| *at < alarm.deadline()) {
+                alarm.as_mut().reset(self.next_wake());
+            }
             tokio::select! {
                 heard = self.listener.hear(&mut answers) => match heard {
                     Ok(()) => self.take(&mut answers),
@@ -184,7 +195,10 @@ impl Till {
                         no_more |= !self.begin(planned);
                     }
                 }
-                () = tokio::time::sleep_until(wake) => self.after_a_while().await,
+                () = &mut alarm => {
+                    self.after_a_while().await;
+                    alarm.as_mut().reset(self.next_wake());
+                }
             }
         }
     }
@@ -198,7 +212,8 @@ impl Till {
         for repeat in [false, true].into_iter().take(1 + usize::from(twice)) {
             let tag = self.next_tag;
             self.next_tag += 1;
-            self.flights.insert(tag, Flight { sale, planned, sent: Instant::now(), tries: 0, repeat });
+            let now = Instant::now();
+            self.flights.insert(tag, Flight { sale, planned, sent: now, asked: now, tries: 0, repeat });
             self.ask(tag, sale);
         }
         true
@@ -255,7 +270,9 @@ impl Till {
                         count(planned, &|stats| stats.abandoned(now - planned));
                     } else {
                         count(planned, &|stats| stats.resent += 1);
-                        self.again.push_back((now + PAUSE, tag));
+                        // Waited for from then on.
+                        flight.asked = now + pause(tries);
+                        self.again.insert((flight.asked, tag));
                     }
                 }
             }
@@ -264,10 +281,10 @@ impl Till {
 
     /// When there will be something to do even if nothing comes.
     fn next_wake(&self) -> Instant {
-        let again = self.again.front().map(|(at, _)| *at);
+        let again = self.again.first().map(|(at, _)| *at);
         let breaks = self.breaks.map(|(_, at)| at);
-        let latest = Instant::now() + Duration::from_secs(1);
-        again.into_iter().chain(breaks).min().unwrap_or(latest).min(latest)
+        let latest = Instant::now() + LOOK_AFTER;
+        again.into_iter().chain(breaks).fold(latest, Instant::min)
     }
 
     async fn after_a_while(&mut self) {
@@ -284,15 +301,17 @@ impl Till {
             }
             return self.come_back(None).await;
         }
-        while let Some((at, tag)) = self.again.front().copied()
+        while let Some((at, tag)) = self.again.first().copied()
             && at <= now
         {
-            self.again.pop_front();
-            if let Some(flight) = self.flights.get(&tag).copied() {
-                self.ask(tag, flight.sale);
+            self.again.pop_first();
+            if let Some(flight) = self.flights.get_mut(&tag) {
+                flight.asked = now;
+                let sale = flight.sale;
+                self.ask(tag, sale);
             }
         }
-        if self.flights.values().any(|flight| now - flight.sent > ANSWER_WITHIN + PAUSE * flight.tries) {
+        if self.flights.values().any(|flight| now.saturating_duration_since(flight.asked) > ANSWER_WITHIN) {
             self.come_back(Some(ClientError::TimedOut)).await;
         }
     }
@@ -334,10 +353,18 @@ impl Till {
         for (tag, sale) in open {
             if let Some(flight) = self.flights.get_mut(&tag) {
                 flight.sent = Instant::now();
+                flight.asked = flight.sent;
             }
             self.ask(tag, sale);
         }
     }
+}
+
+/// How long to wait before asking for the `tries`th time again: longer each time, and not the same for all, so that those who were turned away
+/// together do not come back together.
+fn pause(tries: u32) -> Duration {
+    let longest = PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+    longest.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 /// The sales that are due by now; waits for the first. None when the pacer has ended.
@@ -345,5 +372,25 @@ async fn next_due(work: &mut Work, due: &mut Vec<Instant>) -> usize {
     match work {
         Work::Due(receiver) => receiver.recv_many(due, 256).await,
         Work::Loops(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_turned_away_comes_back_later_each_time() {
+        let within = |tries, from, to| {
+            let pauses: Vec<Duration> = (0..200).map(|_| pause(tries)).collect();
+            let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            assert!(*least >= Duration::from_millis(from) && *most <= Duration::from_millis(to), "{least:?} {most:?}");
+            assert!(least < most);
+        };
+        within(1, 10, 20);
+        within(2, 20, 40);
+        within(4, 80, 160);
+        within(7, 500, 1_000);
+        within(TRIES, 500, 1_000);
     }
 }

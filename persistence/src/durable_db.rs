@@ -38,6 +38,9 @@ impl DurableDb {
         let io = |source| DbError::Io { path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(io)?;
         set_aside_half_made_snapshots(folder).map_err(io)?;
+        if let Ok(file) = File::open(folder.join("db")) {
+            read_from_disk(&file);
+        }
         let db = open_when_free(folder)?;
         let file = File::options().read(true).write(true).open(folder.join("db")).map_err(io)?;
         let opened = DurableDb { db, file: Arc::new(file), failed: Arc::default() };
@@ -126,6 +129,13 @@ fn set_aside_half_made_snapshots(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is read of a file from here on comes from the disk, and not from what is left of it in memory. After a sync that failed Linux keeps
+/// what it could not write and calls it written, so that a program that starts again would take it for durable.
+pub(crate) fn read_from_disk(file: &File) {
+    // What is not written yet stays, and is synced with what comes; where the system cannot do it there is nothing else to be done.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {

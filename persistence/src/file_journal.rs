@@ -10,7 +10,7 @@ use std::time::Instant;
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
 use frokost_engine::{Lsn, Record};
 
-use crate::durable_db::sync_folder;
+use crate::durable_db::{read_from_disk, sync_folder};
 use crate::format::{GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
 use crate::group_reader::GroupReader;
 use crate::head_file::HeadFile;
@@ -91,6 +91,9 @@ impl FileJournal {
         }
         let head_file = HeadFile::open(&folder.join("head")).map_err(io)?;
         let acknowledged = head_file.read().map_err(io)?;
+        if let Some(file) = list(folder)?.pop().and_then(|(_, last)| File::open(last).ok()) {
+            read_from_disk(&file);
+        }
         let End { head, hash, segment } = find_end(folder)?;
         if head < acknowledged {
             let what = format!("it ends there, but was acknowledged up to LSN {acknowledged}; records are missing");
@@ -112,7 +115,7 @@ impl FileJournal {
     /// # Errors
     /// As [`FileJournal::open`], but for [`JournalError::InUse`].
     pub fn peek(folder: &Path) -> Result<(Lsn, Arc<dyn JournalReader>), JournalError> {
-        let End { head, .. } = find_end_of_what_grows(folder)?;
+        let End { head, .. } = find_end(folder)?;
         let reader = FileReader { folder: folder.to_owned(), head: Arc::new(AtomicU64::new(head.0)) };
         Ok((head, Arc::new(reader)))
     }
@@ -223,24 +226,13 @@ impl Tail {
     }
 }
 
-/// The same while somebody may be writing: then groups that were not there at the first reading stand behind its end at the second. Damage
-/// stays where it is however often one looks; an end moves on.
-fn find_end_of_what_grows(folder: &Path) -> Result<End, JournalError> {
-    let mut looked = find_end(folder);
-    while let Err(JournalError::Damaged { lsn: before, .. }) = looked {
-        looked = find_end(folder);
-        if matches!(looked, Err(JournalError::Damaged { lsn, .. }) if lsn == before) {
-            break;
-        }
-    }
-    looked
-}
-
 /// The last closed group of the last segment. What stands behind it must be nothing that was once whole.
 fn find_end(folder: &Path) -> Result<End, JournalError> {
     let Some((_, path)) = list(folder)?.pop() else {
         return Ok(End { head: Lsn::ZERO, hash: GroupHash::default(), segment: None });
     };
+    // Before the groups are: whatever somebody writes meanwhile is then not behind the end.
+    let bytes = fs::read(&path).map_err(|error| storage(&path, error))?;
     let (first, mut hash) = read_header(&path)?;
     let mut head = Lsn(first.0.saturating_sub(1));
     let Some((mut parts, ..)) = Parts::from(folder, first)? else { return Err(storage(&path, "it is gone")) };
@@ -259,7 +251,6 @@ fn find_end(folder: &Path) -> Result<End, JournalError> {
             end = parts.place();
         }
     }
-    let bytes = fs::read(&path).map_err(|error| storage(&path, error))?;
     let behind = bytes.get(usize::try_from(end).unwrap_or(usize::MAX)..).unwrap_or_default();
     // A group that was cut short by a power cut is its own last; a sound part of a later one means damage before it.
     for at in 0..behind.len().saturating_sub(4) {

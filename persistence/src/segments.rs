@@ -173,7 +173,12 @@ impl Prewritten {
 
     fn write(folder: &Path) -> io::Result<()> {
         let path = folder.join(Prewritten::BEING_WRITTEN);
-        let file = File::create(&path)?;
+        // A file of its own, whoever else may be at it.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let file = File::create_new(&path)?;
         let zeros = vec![0; READ];
         for chunk in 0..SEGMENT / READ as u64 {
             file.write_all_at(&zeros, chunk * READ as u64)?;

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use frokost_engine::Lsn;
 use frokost_engine::Record;
 
-use crate::durable_db::sync_folder;
+use crate::durable_db::{read_from_disk, sync_folder};
 use crate::format::{FormatError, RECORD_HEADER, decode_record, encode_record};
 
 const MAGIC: &[u8; 8] = b"frokostL";
@@ -31,7 +31,7 @@ const LINKS: usize = 20;
 /// More than any item takes: a record's body is at most a header of sixteen bytes, and less than 256 behind it.
 const MOST: usize = 512;
 /// A file ends with the first item behind so many bytes.
-const FILE: u64 = 256 << 20;
+const FILE: u64 = if cfg!(test) { 128 << 10 } else { 256 << 20 };
 
 /// Where an item stands; 0 is nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -100,6 +100,7 @@ impl StatementLog {
                 break;
             }
             let file = File::options().read(true).write(true).open(&path)?;
+            read_from_disk(&file);
             let mut header = [0; HEADER_BYTES];
             let header_read = read_up_to(&file, &mut header, 0)?;
             let mut first = [0; 8];

@@ -42,6 +42,9 @@ struct Shared {
 
 type Ends = FastMap<AccountId, End>;
 
+/// How many ends are made durable at once: little enough for one of sled's segments.
+const STEP: usize = 1_024;
+
 /// An account's last posting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
@@ -178,6 +181,35 @@ impl LoggedStatements {
         shared.writer.write().map_err(failed)
     }
 
+    /// Syncs the log, then brings the index up to it. Whoever reads what is written already need not wait for that; nor, since it is done
+    /// insert by insert and not in a batch, for which sled stops everybody else in the process, does a group of the journal.
+    fn settle(&self) -> Result<(), StatementError> {
+        let (file, watermark, end, settling) = {
+            let mut shared = self.lock();
+            shared.settling = Arc::new(std::mem::take(&mut shared.fresh));
+            (shared.writer.file(), shared.watermark, shared.writer.end(), Arc::clone(&shared.settling))
+        };
+        file.map_or(Ok(()), |file| file.sync_data()).map_err(failed)?;
+        self.lock().durable = watermark;
+        let tree = self.db.tree();
+        // Not all of it may be there after a crash. What follows the watermark in the log says so at the next start, as long as the log can
+        // be read up to here.
+        tree.insert(keys::REACHES, mark_bytes(watermark, end)).map_err(failed)?;
+        // In steps, the watermark last: sled recovers what was synced, and of a long flush that was cut short perhaps a later part without
+        // an earlier one.
+        let ends: Vec<(&AccountId, &End)> = settling.iter().collect();
+        for step in ends.chunks(STEP) {
+            for (account, end) in step {
+                tree.insert(keys::last_posting(**account), &end_bytes(end)).map_err(failed)?;
+            }
+            self.db.flush(&self.folder).map_err(failed)?;
+        }
+        tree.insert(keys::WATERMARK, mark_bytes(watermark, end)).map_err(failed)?;
+        self.db.flush(&self.folder).map_err(failed)?;
+        self.lock().settling = Arc::default();
+        Ok(())
+    }
+
     fn last(&self, account: AccountId) -> Result<Option<End>, StatementError> {
         let shared = self.lock();
         self.end_of(&shared, account)
@@ -249,27 +281,13 @@ impl Projection for LoggedStatements {
         put
     }
 
-    /// Syncs the log, then brings the index up to it. Nobody waits for that: not who reads meanwhile, nor, since it is done insert by
-    /// insert and not in a batch, for which sled stops everybody else in the process, a group of the journal.
     fn flush(&mut self) -> Result<(), StatementError> {
-        let (file, watermark, end, settling) = {
-            let mut shared = self.lock();
-            shared.settling = Arc::new(std::mem::take(&mut shared.fresh));
-            (shared.writer.file(), shared.watermark, shared.writer.end(), Arc::clone(&shared.settling))
-        };
-        file.map_or(Ok(()), |file| file.sync_data()).map_err(failed)?;
-        self.lock().durable = watermark;
-        let tree = self.db.tree();
-        // Not all of it may be there after a crash. What follows the watermark in the log says so at the next start, as long as the log can
-        // be read up to here.
-        tree.insert(keys::REACHES, mark_bytes(watermark, end)).map_err(failed)?;
-        for (account, end) in settling.iter() {
-            tree.insert(keys::last_posting(*account), &end_bytes(end)).map_err(failed)?;
+        if let Some(failed) = &self.lock().failed {
+            return Err(failed.clone());
         }
-        tree.insert(keys::WATERMARK, mark_bytes(watermark, end)).map_err(failed)?;
-        self.db.flush(&self.folder).map_err(failed)?;
-        self.lock().settling = Arc::default();
-        Ok(())
+        let flushed = self.settle();
+        self.lock().failed = flushed.as_ref().err().cloned();
+        flushed
     }
 }
 
@@ -360,6 +378,30 @@ mod tests {
         let in_june = statements.postings(AccountId(7), Month::from_number(202_306).unwrap()).unwrap();
         assert_eq!(in_june.iter().map(|r| r.lsn.0).collect::<Vec<_>>(), [2, 4]);
         assert_eq!(statements.months(AccountId(9)).unwrap(), []);
+    }
+
+    /// One start after the other, at every record around the end of a file, with and without a flush before.
+    #[test]
+    fn a_log_of_several_files_is_read_on_wherever_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statements");
+        let records: Vec<Record> = (1..=3_200).map(|lsn| sale(lsn, lsn % 7 + 1, "1683000000000")).collect();
+        let may = Month::from_number(202_305).unwrap();
+        let mut done = 0;
+        let ends = [1_400, 1_470].into_iter().chain(1_480..1_500).chain([2_900]).chain(2_970..3_000).chain([3_200]);
+        for (n, end) in ends.enumerate() {
+            let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(3_200)).unwrap();
+            assert_eq!(statements.watermark(), Lsn(done as u64));
+            statements.project(&records[done..end]).unwrap();
+            done = end;
+            if n % 3 == 0 {
+                statements.flush().unwrap();
+            }
+            let of_five = statements.postings(AccountId(5), may).unwrap();
+            let expected = records[..done].iter().filter(|record| record.account == AccountId(5));
+            assert_eq!(of_five, expected.copied().collect::<Vec<_>>());
+        }
+        assert!(path.join("log.000003").exists() && !path.join("log.000004").exists());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `frokost restore`: makes the journal anew from its mirror, or a whole installation from a backup. What it replaces is
 //! set aside, never removed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -114,12 +114,14 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A journal that is in use is left alone; a damaged one is what we are here for.
+/// A journal that is in use is left alone; a damaged one is what we are here for. Nothing is touched by asking.
 fn nobody_uses(folder: &DataFolder, settings: &Settings) -> anyhow::Result<()> {
-    let lock = mirror_of(settings).filter(|mirror| mirror.exists()).map(|mirror| FileJournal::open_mirror(&mirror));
+    let mirrored = mirror_of(settings).and_then(|mirror| File::open(mirror.join("lock")).ok());
+    let locked = mirrored.is_some_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+    let records = folder.path().join("records").exists();
     ensure!(
-        !matches!(lock, Some(Err(frokost_engine::journal::JournalError::InUse)))
-            && folder.records().map_or_else(|error| !format!("{error:#}").contains("in use"), |_| true),
+        !locked
+            && (!records || folder.records().map_or_else(|error| !format!("{error:#}").contains("in use"), |_| true)),
         "a server is running on {}; stop it first",
         folder.path().display()
     );

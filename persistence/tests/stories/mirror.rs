@@ -270,7 +270,7 @@ fn many_segments_read_as_one() {
     assert_eq!(tail, (300_000..=head).collect::<Vec<_>>());
 }
 
-/// `verify` and `restore` look at the mirror of a server that is running.
+/// As `restore --from` does with the mirror of another installation.
 #[test]
 fn a_mirror_that_is_being_written_is_not_taken_for_a_damaged_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -324,4 +324,20 @@ fn a_segment_has_its_header_from_its_first_moment() {
         }
         assert_eq!(seen.len(), 4);
     });
+}
+
+/// A crash before it had its name.
+#[test]
+fn what_is_left_of_a_segment_that_was_being_begun_is_no_hindrance() {
+    for left in [0, 10, 36, 5_000] {
+        let folder = tempfile::tempdir().unwrap();
+        file_journal(folder.path(), &[3]);
+        fs::write(folder.path().join("next.begun"), vec![7; left]).unwrap();
+        // The second of these groups does not fit beside the first.
+        let head = file_journal(folder.path(), &[130_000, 130_000]);
+        assert!(!folder.path().join("next.begun").exists());
+        let journal = FileJournal::open(folder.path()).unwrap();
+        assert_eq!(journal.head(), Lsn(head));
+        assert_eq!(read(journal.reader().as_ref()).unwrap().len() as u64, head);
+    }
 }
