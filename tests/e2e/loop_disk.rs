@@ -74,8 +74,9 @@ impl LoopDisk {
 
     fn mount(&self) -> Result<(), String> {
         std::fs::create_dir(self.path()).map_err(|error| error.to_string())?;
-        // What nobody syncs stays in memory for a minute, longer than a test.
-        run(Command::new("mount").args(["-o", "loop,commit=60"]).args([&self.image(), &self.path()]))
+        // What nobody syncs stays in memory for a minute, longer than a test; nor does the file system write one file's bytes because
+        // another one is synced.
+        run(Command::new("mount").args(["-o", "loop,commit=60,data=writeback"]).args([&self.image(), &self.path()]))
     }
 }
 
