@@ -1,7 +1,8 @@
 //! A purchase through the engine in process: door, actor, committer, journal, answer; without the network, and without what follows behind
-//! the journal: no statements, no snapshots (`--bench scale` has those). So many in flight at once, on 100,000 accounts chosen evenly; on sled with fdatasync, with a mirror beside it, on plain files, on a journal in memory to show
-//! what is the disk's share, and once more on sled with accounts that all sleep when they are asked. The floor beside it is ractor alone: the
-//! same number of actors that answer and do nothing else.
+//! the journal: no statements, no snapshots (`--bench scale` has those). So many in flight at once, on 100,000 accounts chosen evenly; on
+//! sled with fdatasync, with a mirror beside it, on plain files, on a journal in memory to show what is the disk's share, and once more on
+//! sled with accounts that all sleep when they are asked. The floor beside it is ractor alone: the same number of actors that answer and
+//! do nothing else.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
 

@@ -4,9 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use frokost_engine::{Amount, Command, Lsn, Outcome, Sequence};
+use frokost_engine::journal::{Journal, JournalError, Shard};
+use frokost_engine::statement::Projection;
+use frokost_engine::{
+    AccountId, Amount, CallerId, Command, Entry, Lsn, Outcome, PersonId, Record, RequestKey, Sequence, Text, Timestamp,
+};
 use frokost_net::wire::{Request, Response};
 use frokost_net::{Bundle, Client};
+use frokost_persistence::{FileJournal, LoggedStatements, SledJournal};
 
 use crate::installation::*;
 use crate::loop_disk::LoopDisk;
@@ -322,4 +327,66 @@ async fn killed_in_the_middle_of_recovery_and_again_it_recovers() {
     println!("{killed} recoveries were killed, {started} came through");
     assert!(killed >= 15, "only {killed} recoveries were killed: this shows little");
     recovers(&home, tills, &known).await;
+}
+
+/// After a sync that failed Linux shows what it could not write to whoever reads, and calls it written. A start in the same life of the machine
+/// says what a start in the next one would say.
+#[test]
+fn a_start_after_a_sync_that_failed_believes_the_disk() {
+    let group = |after: Lsn| -> Vec<Record> {
+        let record = |lsn| Record {
+            lsn: Lsn(lsn),
+            at: Timestamp(1_790_000_000_000 + lsn),
+            key: RequestKey { caller: CallerId(1), sequence: Sequence(lsn) },
+            fingerprint: lsn,
+            account: AccountId(1),
+            balance: Amount::ZERO,
+            by: PersonId(0),
+            text: Text::EMPTY,
+            entry: Entry::Purchased { amount: Amount::from_ore(1) },
+        };
+        (after.0 + 1..=after.0 + 100).map(record).collect()
+    };
+    let write_until_it_fails = |disk: &LoopDisk, write: &mut dyn FnMut(Lsn) -> bool| {
+        for n in 0..10_000 {
+            if n == 20 {
+                disk.starve();
+            }
+            if !write(Lsn(n * 100)) {
+                assert!(n >= 20, "it failed before it was made to");
+                return disk.feed();
+            }
+        }
+        panic!("the disk never failed: this shows nothing")
+    };
+    for kind in ["sled", "file", "statements"] {
+        let Some(disk) = LoopDisk::that_can_starve("the sync that failed") else { return };
+        let folder = disk.path().join(kind);
+        let journal = || -> Result<Box<dyn Journal>, JournalError> {
+            Ok(match kind {
+                "sled" => Box::new(SledJournal::open(&folder)?),
+                _ => Box::new(FileJournal::open_copy(&folder)?),
+            })
+        };
+        let statements = || LoggedStatements::open(&folder, Lsn(1), Lsn(u64::MAX));
+        if kind == "statements" {
+            let mut statements = statements().unwrap();
+            write_until_it_fails(&disk, &mut |head| {
+                statements.project(&group(head)).is_ok() && statements.flush().is_ok()
+            });
+        } else {
+            let mut journal = journal().unwrap();
+            let claim = journal.claim(Shard(0), "test").unwrap();
+            write_until_it_fails(&disk, &mut |head| journal.append(&claim, head, &group(head)).is_ok());
+        }
+        // A disk on a loop device may also lose a write that it has acknowledged, where it could write a part of it; that is noticed and named.
+        let start = || match kind {
+            "statements" => statements().map(|statements| Some(statements.watermark())),
+            _ => journal().map(|journal| journal.reader().read_from(Lsn(1)).map(|record| record.unwrap().lsn).last()),
+        };
+        let start = || start().map_err(|error| error.to_string());
+        let before = start();
+        disk.restart();
+        assert_eq!(before, start(), "{kind}");
+    }
 }

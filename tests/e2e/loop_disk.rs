@@ -1,8 +1,10 @@
 //! A disk of its own for a test: ext4 on a loop file, mounted. What the file system has not been told to make durable is in memory
 //! only, so a copy of the file is the disk as a power cut would leave it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -13,11 +15,52 @@ pub struct LoopDisk {
 impl LoopDisk {
     /// A new disk; nothing, and one line that says why, where there can be none.
     pub fn new(megabytes: u64, what_is_skipped: &str) -> Option<LoopDisk> {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = LoopDisk { folder };
-        let made = run(Command::new("truncate").arg(format!("-s{megabytes}M")).arg(disk.image()))
-            .and_then(|()| run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(disk.image())))
-            .and_then(|()| disk.mount());
+        let disk = LoopDisk { folder: tempfile::tempdir().unwrap() };
+        let made = disk.make(megabytes, &["-q", "-m", "0"]).and_then(|()| disk.mount());
+        LoopDisk::unless_skipped(disk, made, what_is_skipped)
+    }
+
+    /// A disk of 64 MB that can be made to fail ([`LoopDisk::starve`]). Its file system has no journal: with one it would go read-only at the first
+    /// failure, which the next start would notice.
+    pub fn that_can_starve(what_is_skipped: &str) -> Option<LoopDisk> {
+        let disk = LoopDisk { folder: tempfile::tempdir().unwrap() };
+        let made = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "none"]).arg(disk.folder.path()))
+            .and_then(|()| disk.make(64, &["-q", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=0"]))
+            .and_then(|()| disk.mount_with("loop,errors=continue"));
+        LoopDisk::unless_skipped(disk, made, what_is_skipped)
+    }
+
+    /// From now on a write to a place of the disk that was never written before fails.
+    pub fn starve(&self) {
+        let mut ballast = std::fs::File::create(self.folder.path().join("ballast")).unwrap();
+        while ballast.write_all(&[1; 4096]).is_ok() {}
+    }
+
+    /// And from now on none does.
+    pub fn feed(&self) {
+        std::fs::remove_file(self.folder.path().join("ballast")).unwrap();
+    }
+
+    /// The machine is off and on again: nothing of that disk is in memory.
+    pub fn restart(&self) {
+        // sled lets go of its files a moment after it was dropped.
+        let unmounted = (0..100).any(|_| {
+            let done = run(Command::new("umount").arg(self.path())).is_ok();
+            if !done {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done
+        });
+        assert!(unmounted, "the disk stays in use");
+        self.mount_with("loop,errors=continue").unwrap();
+    }
+
+    fn make(&self, megabytes: u64, options: &[&str]) -> Result<(), String> {
+        run(Command::new("truncate").arg(format!("-s{megabytes}M")).arg(self.image()))?;
+        run(Command::new("mkfs.ext4").args(options).arg(self.image()))
+    }
+
+    fn unless_skipped(disk: LoopDisk, made: Result<(), String>, what_is_skipped: &str) -> Option<LoopDisk> {
         match made {
             Ok(()) => Some(disk),
             Err(why) => {
@@ -73,20 +116,26 @@ impl LoopDisk {
     }
 
     fn mount(&self) -> Result<(), String> {
-        std::fs::create_dir(self.path()).map_err(|error| error.to_string())?;
         // What nobody syncs stays in memory for a minute, longer than a test; nor does the file system write one file's bytes because
         // another one is synced.
-        run(Command::new("mount").args(["-o", "loop,commit=60,data=writeback"]).args([&self.image(), &self.path()]))
+        self.mount_with("loop,commit=60,data=writeback")
+    }
+
+    fn mount_with(&self, options: &str) -> Result<(), String> {
+        std::fs::create_dir_all(self.path()).map_err(|error| error.to_string())?;
+        run(Command::new("mount").args(["-o", options]).args([&self.image(), &self.path()]))
     }
 }
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
-        if is_mounted(&self.path()) {
-            let unmounted = run(Command::new("umount").arg(self.path()))
-                .or_else(|_| run(Command::new("umount").arg("--lazy").arg(self.path())));
-            if let Err(why) = unmounted {
-                eprintln!("{why}");
+        for path in [self.path().as_path(), self.folder.path()] {
+            if is_mounted(path) {
+                let unmounted = run(Command::new("umount").arg(path))
+                    .or_else(|_| run(Command::new("umount").arg("--lazy").arg(path)));
+                if let Err(why) = unmounted {
+                    eprintln!("{why}");
+                }
             }
         }
     }
