@@ -1,9 +1,11 @@
 //! The committer: one thread that owns the journal. It takes whatever has queued while the last flush ran as one group,
-//! appends it, and only then hands the group's answers to the releaser. A failed flush is final: no retry, no further answer.
+//! appends it, and only then hands the group's answers to the releaser. While many sell, a group waits a moment for more of what is in flight.
+//! A failed flush is final: no retry, no further answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -14,6 +16,7 @@ use crate::id::{AccountId, Lsn, PersonId, RequestKey};
 use crate::journal::{AppendError, Claim, Journal};
 use crate::outcome::Outcome;
 use crate::pending::Pending;
+use crate::permits::Permits;
 use crate::releaser::Release;
 use crate::text::Text;
 use crate::time::Timestamp;
@@ -22,6 +25,15 @@ use crate::wishes::Wishes;
 
 /// How often an append whose answer was lost is asked for again before the engine gives up.
 const ASK_AGAIN: usize = 5;
+
+/// A flush costs as much processor as ten sales or more, whatever is in it. So while many sell a group waits a little for what is in flight.
+/// Behind a group of fewer records it does not wait: then there is a processor to spare.
+const MANY: usize = 8;
+/// Nor with so many answers in it: what a flush costs does not matter any more.
+const ENOUGH: usize = 64;
+/// It looks so often whether there are more, and waits so long before each look.
+const NAPS: usize = 6;
+const NAP: Duration = Duration::from_micros(250);
 
 /// A record that has no position yet.
 #[derive(Debug)]
@@ -60,11 +72,47 @@ pub(crate) enum Item {
     Stop,
 }
 
+/// What is taken for one flush.
+#[derive(Default)]
+struct Group {
+    records: Vec<Record>,
+    answers: Release,
+    barriers: Vec<oneshot::Sender<()>>,
+    truncate: Option<(Lsn, oneshot::Sender<bool>)>,
+    stopped: bool,
+}
+
+impl Group {
+    /// Adds an item to a group that begins behind `head`.
+    fn add(&mut self, item: Item, head: Lsn) {
+        let next = self.records.last().map_or(head, |record| record.lsn).next();
+        match item {
+            Item::Commit(draft, pending) => self.add_record(draft.at(next), pending),
+            Item::CommitBoth(both, pending) => {
+                let (draft, companion) = *both;
+                self.add_record(draft.at(next), pending);
+                self.records.push(companion.at(next.next()));
+            }
+            Item::Answer(outcome, pending) => self.answers.push((outcome, Timestamp(0), pending)),
+            Item::Barrier(tell) => self.barriers.push(tell),
+            Item::Truncate(before, tell) => self.truncate = Some((before, tell)),
+            Item::Stop => self.stopped = true,
+        }
+    }
+
+    fn add_record(&mut self, record: Record, pending: Pending) {
+        self.answers.extend(record.outcome().map(|outcome| (outcome, record.at, pending)));
+        self.records.push(record);
+    }
+}
+
 pub(crate) struct Committer {
     pub(crate) journal: Box<dyn Journal>,
     pub(crate) claim: Claim,
     pub(crate) queue: Receiver<Item>,
     pub(crate) group_limit: usize,
+    /// What is in flight.
+    pub(crate) permits: Arc<Permits>,
     /// Where answers go when what they rest on is durable.
     pub(crate) releases: mpsc::UnboundedSender<Release>,
     pub(crate) durable: watch::Sender<Lsn>,
@@ -86,50 +134,41 @@ impl Committer {
     fn run(mut self) {
         let mut head = self.claim.head;
         let meter = Meter::new();
-        let mut records: Vec<Record> = Vec::new();
-        let mut answers: Release = Vec::new();
-        let mut barriers: Vec<oneshot::Sender<()>> = Vec::new();
-        let mut truncate = None;
-        let mut stopped = false;
-        while !stopped {
+        let mut last_records = 0;
+        let mut group = Group::default();
+        while !group.stopped {
             let Ok(first) = self.queue.recv() else { return };
-            let mut next = Some(first);
-            while let Some(item) = next {
-                match item {
-                    Item::Commit(draft, pending) => {
-                        let record = draft.at(records.last().map_or(head, |record| record.lsn).next());
-                        answers.extend(record.outcome().map(|outcome| (outcome, record.at, pending)));
-                        records.push(record);
-                    }
-                    Item::CommitBoth(both, pending) => {
-                        let (draft, companion) = *both;
-                        let record = draft.at(records.last().map_or(head, |record| record.lsn).next());
-                        answers.extend(record.outcome().map(|outcome| (outcome, record.at, pending)));
-                        records.push(record);
-                        records.push(companion.at(record.lsn.next()));
-                    }
-                    Item::Answer(outcome, pending) => answers.push((outcome, Timestamp(0), pending)),
-                    Item::Barrier(tell) => barriers.push(tell),
-                    Item::Truncate(before, tell) => truncate = Some((before, tell)),
-                    Item::Stop => stopped = true,
+            group.add(first, head);
+            let mut naps = 0;
+            loop {
+                while !group.stopped && group.answers.len() < self.group_limit {
+                    let Ok(item) = self.queue.try_recv() else { break };
+                    group.add(item, head);
                 }
-                next = if stopped || answers.len() >= self.group_limit { None } else { self.queue.try_recv().ok() };
+                let fuller = group.answers.len() < self.permits.taken().min(ENOUGH);
+                if group.stopped || !fuller || last_records < MANY || naps == NAPS {
+                    break;
+                }
+                std::thread::sleep(NAP);
+                naps += 1;
             }
+            let Group { records, answers, barriers, truncate, .. } = &mut group;
+            last_records = records.len();
             if let Some(last) = records.last() {
                 let last = last.lsn;
-                if let Err(error) = self.append(head, &records) {
-                    self.give_up(error, answers);
+                if let Err(error) = self.append(head, records) {
+                    self.give_up(error, std::mem::take(answers));
                     return;
                 }
                 head = last;
                 meter.group(records.len());
                 records.iter().for_each(|record| self.wishes.note(record));
                 self.durable.send_replace(head);
-                self.publish(&records);
+                self.publish(records);
                 records.clear();
             }
             if !answers.is_empty() {
-                drop(self.releases.send(std::mem::take(&mut answers)));
+                drop(self.releases.send(std::mem::take(answers)));
             }
             for tell in barriers.drain(..) {
                 // Whoever asked may have gone; nothing to do then.

@@ -239,6 +239,7 @@ impl Engine {
             claim,
             queue: items,
             group_limit: config.group_limit,
+            permits: Arc::clone(&shared.permits),
             releases,
             durable,
             projector: groups,

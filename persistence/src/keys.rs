@@ -11,18 +11,6 @@ pub fn part(first: Lsn) -> [u8; 8] {
 /// Journal: the claim. Sorts after every part, whose first byte would only be so high after 10^18 records.
 pub const CLAIM: &[u8] = b"claim";
 
-/// Statements: where an account's last posting stands. Eight bytes; the only eight-byte keys there.
-#[must_use]
-pub fn last_posting(account: AccountId) -> [u8; 8] {
-    account.0.to_be_bytes()
-}
-
-/// Statements: the last record that the index knows, and where it ends.
-pub const WATERMARK: &[u8] = b"watermark";
-
-/// Statements: as far as some accounts in the index may be, while it is being written.
-pub const REACHES: &[u8] = b"reaches";
-
 /// Records: a school.
 #[must_use]
 pub fn school(number: u32) -> String {

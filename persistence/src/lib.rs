@@ -3,6 +3,7 @@
 //! All use of sled and every on-disk format lives in this crate and nowhere else ([`format`](mod@format) states the
 //! formats once); no rule about money does.
 
+mod block_file;
 mod durable_db;
 pub mod file_journal;
 pub mod format;
@@ -15,6 +16,7 @@ pub mod sealing;
 mod segments;
 pub mod sled_journal;
 pub mod snapshots;
+mod statement_ends;
 mod statement_log;
 pub mod statements;
 

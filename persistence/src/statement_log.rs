@@ -119,14 +119,19 @@ impl StatementLog {
         Ok(StatementLog { folder: folder.to_owned(), files: Arc::new(Mutex::new(files)), marks: Arc::default() })
     }
 
+    /// Whether there is anything to be found at a place, or the end.
+    pub(crate) fn reaches(&self, place: Place) -> bool {
+        let length = |file: Arc<File>| file.metadata().map_or(0, |about| about.len());
+        place == Place::NOWHERE || self.file(place.file()).is_some_and(|file| place.offset() <= length(file))
+    }
+
     /// Goes on behind a place, and cuts off what follows.
     pub(crate) fn writer(&self, end: Place) -> io::Result<Writer> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let keep = usize::try_from(end.file()).unwrap_or(usize::MAX);
-        if files.len() < keep {
-            return Err(io::Error::other(format!("log.{:06} is missing", files.len() + 1)));
+        if !self.reaches(end) {
+            return Err(io::Error::other(format!("log.{:06} ends before byte {}", end.file(), end.offset())));
         }
-        files.truncate(keep);
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.truncate(usize::try_from(end.file()).unwrap_or(usize::MAX));
         self.marks().clear();
         for number in end.file() + 1.. {
             match fs::remove_file(path(&self.folder, number)) {
@@ -137,9 +142,6 @@ impl StatementLog {
         }
         let file = files.last().map(|(_, file)| Arc::clone(file));
         if let Some(file) = &file {
-            if file.metadata()?.len() < end.offset() {
-                return Err(io::Error::other(format!("log.{:06} ends before byte {}", end.file(), end.offset())));
-            }
             file.set_len(end.offset())?;
         }
         Ok(Writer { log: self.clone(), file, number: end.file(), end: end.offset(), buffer: Vec::new() })
