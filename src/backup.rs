@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, ensure};
 use frokost_engine::journal::{Journal, JournalError, Shard};
 use frokost_engine::{Clock, Engine, Lsn, Record};
-use frokost_net::server::{BackupDesk, Desks};
+use frokost_net::server::{BackupDesk, Desks, PupilDesk};
 use frokost_net::wire::response::Progress;
 use frokost_persistence::{FileJournal, Records};
 use serde::{Deserialize, Serialize};
@@ -233,7 +233,7 @@ pub(crate) fn desk(folder: DataFolder, records: Records, engine: Engine) -> Back
 }
 
 /// Where there is nothing to make a backup of, and nobody to show a picture to.
-pub(crate) fn no_desks() -> Desks {
+pub(crate) fn no_desks(pupils: PupilDesk) -> Desks {
     let refuse = || Progress { error: "this server makes no backups".to_owned(), ..Progress::default() };
-    Desks { backups: Arc::new(refuse), pictures: Arc::new(|_| None) }
+    Desks { backups: Arc::new(refuse), pictures: Arc::new(|_| None), pupils }
 }

@@ -134,10 +134,10 @@ pub(crate) enum AccountVerb {
         /// The account's number or its card's.
         account: String,
     },
-    /// The accounts of pupils whose name has this in it. The server must not be running.
+    /// Whose account is meant, with the mail addresses of those who manage it.
     Find {
-        /// A part of the name.
-        name: String,
+        /// A part of the pupil's name, the birth date (31-01-2014 or 310114), the card's number, or the mail address of a login.
+        wanted: String,
     },
     /// Refuse purchases until it is activated. The money stays.
     Block {

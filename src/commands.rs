@@ -12,7 +12,7 @@ mod live_screen;
 pub(crate) mod load;
 pub(crate) mod parent;
 pub(crate) mod payouts;
-mod pupils;
+pub(crate) mod pupils;
 pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod till;

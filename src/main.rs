@@ -6,6 +6,7 @@ mod bank_file;
 mod cli;
 mod commands;
 mod data_folder;
+mod lookup;
 mod node;
 mod operator;
 mod outcome_text;

@@ -112,9 +112,11 @@ impl Node {
         let key = sealing_key(&settings, &records)?;
         let recorder = metrics_recorder()?;
         let pictures = folder.pictures();
+        let pupils = crate::lookup::desk(records.clone(), key.clone());
         let desks = |engine: &Engine| Desks {
             backups: crate::backup::desk(folder.clone(), records.clone(), engine.clone()),
             pictures: Arc::new(move |account| std::fs::read(frokost_portal::picture_file(&pictures, account)).ok()),
+            pupils,
         };
         let core = Core::start(&folder, store, settings.tills.listen, desks).await?;
 

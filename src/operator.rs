@@ -9,13 +9,13 @@ use frokost_engine::journal::JournalError;
 use frokost_engine::{AccountView, Asked, CardNumber, Outcome, Query, Sequence};
 use frokost_net::{Bundle, Client};
 
-use crate::backup;
 use crate::cli::Lang;
 use crate::data_folder::DataFolder;
 use crate::node::{Core, loopback_of};
 use crate::outcome_text::explain;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::{backup, lookup};
 
 /// A connection with the role operator.
 pub(crate) struct Operator {
@@ -36,7 +36,8 @@ impl Operator {
     pub(crate) async fn connect_in(folder: &DataFolder, settings: &Settings) -> anyhow::Result<Operator> {
         let (core, address, bundle) = match Store::open(folder, settings) {
             Ok(store) => {
-                let core = Core::start(folder, store, ([127, 0, 0, 1], 0).into(), |_| backup::no_desks()).await?;
+                let desk = lookup::desk_in(folder, settings);
+                let core = Core::start(folder, store, ([127, 0, 0, 1], 0).into(), |_| backup::no_desks(desk)).await?;
                 let (address, bundle) = (core.server.address(), core.operator.clone());
                 (Some(core), address, bundle)
             }
@@ -83,6 +84,11 @@ impl Operator {
         self.view(number_or_card, account_query(number_or_card, self.card_length)?).await
     }
 
+    /// The text as a card's number, if it is as long as one.
+    pub(crate) fn card_number(&self, text: &str) -> Option<CardNumber> {
+        is_as_long_as_a_card(text, self.card_length).then(|| text.parse().ok()).flatten()
+    }
+
     /// The account a card leads to.
     pub(crate) async fn account_of(&self, card: CardNumber) -> anyhow::Result<AccountView> {
         self.view(card.as_str(), Query::CardBalance { card }).await
@@ -113,12 +119,15 @@ impl Operator {
 
 /// What is as long as a card number is one; other numbers are accounts'.
 fn account_query(text: &str, card_length: usize) -> anyhow::Result<Query> {
-    let length = text.chars().filter(|c| !c.is_whitespace() && *c != '-').count();
-    if length != card_length
+    if !is_as_long_as_a_card(text, card_length)
         && let Ok(number) = text.parse()
     {
         return Ok(Query::AccountBalance { account: frokost_engine::AccountId(number) });
     }
     let card = text.parse().with_context(|| format!("'{text}' is neither an account's number nor a card's"))?;
     Ok(Query::CardBalance { card })
+}
+
+fn is_as_long_as_a_card(text: &str, card_length: usize) -> bool {
+    text.chars().filter(|c| !c.is_whitespace() && *c != '-').count() == card_length
 }

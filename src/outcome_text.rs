@@ -36,8 +36,8 @@ fn reason(why: Rejection, lang: Lang) -> String {
             "The card is blocked. The parents can activate it on the portal.".to_owned(),
         ),
         Rejection::DailyLimit { remaining } => (
-            format!("Maks forbrug i dag er nået – rest {remaining}"),
-            format!("Today's spending limit is reached - {remaining} left"),
+            format!("Maks forbrug i dag er nået – rest {remaining} Forældrene kan hæve det på portalen."),
+            format!("Today's spending limit is reached - {remaining} left. The parents can raise it on the portal."),
         ),
         Rejection::LowBalance { missing } => (
             format!("Saldoen er for lav – mangler {missing} Forældrene kan indbetale på portalen."),

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests stop where they are wrong")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -130,6 +130,31 @@ fn money_is_never_a_float() {
         }
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("f64") && !text.contains("f32"), "{name} has a float in it");
+    }
+}
+
+/// A picture that nobody sees grows old without being noticed, and one that is there twice is not what it is called.
+#[test]
+fn every_picture_is_shown_somewhere_and_is_like_no_other() {
+    let documents: Vec<(PathBuf, String)> = files(".md")
+        .into_iter()
+        .map(|path| (path.parent().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+        .collect();
+    let shown: BTreeSet<PathBuf> = documents
+        .iter()
+        .flat_map(|(folder, text)| {
+            let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            links.filter_map(|link| folder.join(link).canonicalize().ok())
+        })
+        .collect();
+    let mut seen: BTreeMap<Vec<u8>, PathBuf> = BTreeMap::new();
+    for path in
+        files(".png").into_iter().chain(files(".svg")).filter(|path| path.starts_with(Path::new(ROOT).join("docs")))
+    {
+        assert!(shown.contains(&path.canonicalize().unwrap()), "no document shows {}", path.display());
+        if let Some(other) = seen.insert(fs::read(&path).unwrap(), path.clone()) {
+            panic!("{} is the same picture as {}", path.display(), other.display());
+        }
     }
 }
 

@@ -46,6 +46,14 @@ pub(crate) struct Sale {
     pub(crate) told: Told,
 }
 
+impl Sale {
+    /// False if it contradicts what was told before.
+    fn tell(&mut self, told: Told) -> bool {
+        let before = std::mem::replace(&mut self.told, told);
+        before == Told::Nothing || before == told
+    }
+}
+
 /// Everything a till sold: the sale with sequence `first + n` is the n-th.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -248,11 +256,10 @@ impl Till {
                         | Outcome::OutOfSpace
                         | Outcome::Unavailable => Told::Refused,
                     };
-                    if let Some(sale) = self.log.sales.get_mut(flight.sale) {
-                        if sale.told != Told::Nothing && sale.told != told {
-                            self.log.contradictions.push(self.log.first + flight.sale as u64);
-                        }
-                        sale.told = told;
+                    if let Some(sale) = self.log.sales.get_mut(flight.sale)
+                        && !sale.tell(told)
+                    {
+                        self.log.contradictions.push(self.log.first + flight.sale as u64);
                     }
                     if flight.repeat {
                         count(flight.planned, &|stats| stats.repeated += 1);

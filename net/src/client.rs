@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use frokost_engine::time::Month;
 use frokost_engine::wishes::Wish;
-use frokost_engine::{AccountId, Asked, CardNumber, Lsn, Outcome, Query, Record, Sequence};
+use frokost_engine::{AccountId, Asked, CardNumber, Lsn, Outcome, Query, Record, Sequence, Text};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,7 +17,7 @@ use crate::conversation::Listener;
 use crate::enrol::{Bundle, SERVER_NAME};
 use crate::socket;
 use crate::tls::{TlsError, client_config};
-use crate::wire::response::Progress;
+use crate::wire::response::{Found, Progress};
 use crate::wire::{Request, Response, Welcome, code};
 
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -262,6 +262,19 @@ impl Client {
     pub async fn picture(&self, card: CardNumber) -> Result<Result<Vec<u8>, Outcome>, ClientError> {
         match self.ask(&Request::Picture { card }).await? {
             Response::Picture(jpeg) => Ok(Ok(jpeg)),
+            Response::Outcome(outcome) => Ok(Err(outcome)),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// Pupils by account, or, where that is 0, by a part of the name, birth date or the mail address of a login; or the outcome that came
+    /// instead.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn find(&self, account: AccountId, text: Text) -> Result<Result<Found, Outcome>, ClientError> {
+        match self.ask(&Request::Find { account, text }).await? {
+            Response::Found(found) => Ok(Ok(found)),
             Response::Outcome(outcome) => Ok(Err(outcome)),
             _ => Err(ClientError::Confused),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use frokost_engine::{AccountId, CallerId, Clock, Engine};
+use frokost_engine::{AccountId, CallerId, Clock, Engine, SchoolId};
 use quinn::{Connection, Endpoint, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -16,7 +16,7 @@ use crate::session::{self, Session};
 use crate::socket;
 use crate::tls::{TlsError, server_config};
 use crate::wire::code;
-use crate::wire::response::Progress;
+use crate::wire::response::{Found, Progress};
 
 /// How many connections a till may have open.
 const CONNECTIONS_PER_TILL: usize = 2;
@@ -49,6 +49,9 @@ pub type BackupDesk = Arc<dyn Fn() -> Progress + Send + Sync>;
 /// Finds the picture of an account's pupil, a JPEG; nothing if there is none. May read a file.
 pub type PictureDesk = Arc<dyn Fn(AccountId) -> Option<Vec<u8>> + Send + Sync>;
 
+/// Finds pupils: of which school (0 for all), the account (0 to look for the text), the text. Nothing if it cannot be looked up. May read files.
+pub type PupilDesk = Arc<dyn Fn(SchoolId, AccountId, &str) -> Option<Found> + Send + Sync>;
+
 /// What is asked of the server and is not the engine's.
 #[derive(Clone)]
 pub struct Desks {
@@ -56,6 +59,8 @@ pub struct Desks {
     pub backups: BackupDesk,
     /// Pictures, for tills.
     pub pictures: PictureDesk,
+    /// Who is meant, for secretaries and operators.
+    pub pupils: PupilDesk,
 }
 
 /// A listening server.

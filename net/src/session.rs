@@ -122,6 +122,19 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
                 drop(answers.others.send((tag, response)));
             });
         }
+        Request::Find { account, text } => {
+            let (who, pupils, answers) = (caller.caller(), Arc::clone(&session.desks.pupils), Arc::clone(answers));
+            let school = who.school;
+            if !matches!(who.role, Role::Secretary | Role::Operator) {
+                drop(answers.others.send((tag, Response::Outcome(Outcome::Rejected(Rejection::NotAllowed)))));
+                return;
+            }
+            tokio::spawn(async move {
+                let found = tokio::task::spawn_blocking(move || pupils(school, account, text.as_str())).await;
+                let response = found.ok().flatten().map_or(Response::Outcome(Outcome::Unavailable), Response::Found);
+                drop(answers.others.send((tag, response)));
+            });
+        }
         Request::Backup => {
             let response = match caller.caller().role {
                 Role::Operator => Response::Backup((session.desks.backups)()),

@@ -146,6 +146,15 @@ impl Identifier {
     }
 }
 
+impl BirthDate {
+    /// Is it `ddmmyy`, whatever the century?
+    #[must_use]
+    pub fn is_short(&self, ddmmyy: &str) -> bool {
+        let (day, year) = self.0.split_at_checked(4).unwrap_or_default();
+        ddmmyy.split_at_checked(4) == Some((day, year.get(2..).unwrap_or_default()))
+    }
+}
+
 /// Shows no digits.
 impl fmt::Debug for BirthDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -197,6 +206,10 @@ mod tests {
         ] {
             assert_eq!(text.parse::<BirthDate>(), Err(NotAnIdentifier::BirthDate), "{text}");
         }
+        let date: BirthDate = "01-02-2014".parse().unwrap();
+        assert!(
+            date.is_short("010214") && !date.is_short("010215") && !date.is_short("020114") && !date.is_short("0102")
+        );
         assert_eq!(format!("{:?}", "01022014".parse::<BirthDate>().unwrap()), "BirthDate(..)");
     }
 

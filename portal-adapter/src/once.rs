@@ -26,6 +26,16 @@ pub(crate) async fn by_mail(portal: &Portal, mail: &str, command: Command) -> Re
     Ok(login.map_or(Asked::from(command), |login| by(&login, command)))
 }
 
+/// The number under which a form was sent to the engine, if it was.
+pub(crate) async fn number_of(portal: &Portal, parent: &Parent, form: &str) -> Result<Option<Sequence>, PortalError> {
+    let (records, key) = (portal.setup.records.clone(), command_key(parent, form));
+    Ok(blocking(move || records.change(|change| change.get::<u64>(&key))).await?.map(Sequence))
+}
+
+fn command_key(parent: &Parent, form: &str) -> String {
+    keys::form(&format!("command/{}", key(parent, form)))
+}
+
 /// Has the engine carry out what a form asks for, once.
 pub(crate) async fn command(
     portal: &Portal,
@@ -34,7 +44,7 @@ pub(crate) async fn command(
     command: Command,
 ) -> Result<Outcome, PortalError> {
     let fresh = portal.engine.next_number().await?;
-    let (records, key) = (portal.setup.records.clone(), keys::form(&format!("command/{}", key(parent, form))));
+    let (records, key) = (portal.setup.records.clone(), command_key(parent, form));
     let number = blocking(move || {
         records.change(|change| {
             if let Some(known) = change.get::<u64>(&key)? {

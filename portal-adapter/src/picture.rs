@@ -113,6 +113,18 @@ fn on_white(picture: &RgbaImage) -> RgbImage {
 mod tests {
     use super::*;
 
+    /// A few bytes can ask for more memory than there is.
+    #[test]
+    fn a_picture_with_too_many_pixels_is_not_drawn() {
+        let png = |width: u32| {
+            let mut png = Vec::new();
+            image::RgbImage::new(width, 1).write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
+            png
+        };
+        assert!(draw_anew(&png(12_000)).is_some());
+        assert!(draw_anew(&png(12_001)).is_none());
+    }
+
     #[test]
     fn only_the_pixels_are_kept() {
         let mut png = Vec::new();

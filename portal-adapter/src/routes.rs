@@ -13,6 +13,8 @@ mod sign_up;
 mod statement;
 mod support;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{
@@ -23,7 +25,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use frokost_engine::{AccountId, AccountView};
+use frokost_engine::{AccountId, AccountView, Amount};
 use frokost_persistence::records::Pupil;
 use serde::Deserialize;
 
@@ -209,6 +211,29 @@ fn parent_frame(
     Ok((Frame { w: language.words(), language, parent: Some(bar), path }, current))
 }
 
+/// Which of a parent's accounts a page for everybody is looked at from.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+struct About {
+    konto: Option<u64>,
+}
+
+/// The frame of a page for everybody, which shows a parent who is logged in where they come from.
+fn frame_of_all(
+    portal: &Portal,
+    headers: &HeaderMap,
+    parent: Option<&Parent>,
+    about: &About,
+    section: &'static str,
+) -> Result<Frame, PortalError> {
+    let Some(parent) = parent else { return Ok(bare_frame(headers, &format!("/{section}"))) };
+    let asked = about.konto.filter(|asked| parent.login.accounts.contains(asked));
+    let Some(number) = asked.or_else(|| parent.login.accounts.first().copied()) else {
+        return Ok(bare_frame(headers, &format!("/{section}")));
+    };
+    Ok(parent_frame(portal, headers, parent, number, section, format!("/{section}?konto={number}"))?.0)
+}
+
 /// The pupil of an account. Whether the account is the caller's to see was settled before.
 fn pupil_of(portal: &Portal, number: u64) -> Result<Pupil, PortalError> {
     let pupil = portal.setup.records.pupil(AccountId(number));
@@ -227,6 +252,20 @@ fn pupil_name(portal: &Portal, number: u64) -> Result<String, PortalError> {
 /// What identifies an account's pupil, as it is shown; the rest of a CPR number never leaves the records.
 fn identifier_of(portal: &Portal, account: AccountId) -> Result<String, PortalError> {
     Ok(proof::kept(portal, account)?.map(|identifier| identifier.shown()).unwrap_or_default())
+}
+
+/// Where an open page hears of changes to an account since it was drawn.
+fn live_address(view: &AccountView) -> String {
+    format!("/konto/{}/live?set={}", view.account, drawn(view))
+}
+
+/// A number of no meaning that is another one when anything has changed that pages show.
+fn drawn(view: &AccountView) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let AccountView { balance, card, blocked, daily_limit, spent_today, auto_top_up, .. } = view;
+    (balance.ore(), card.map(|card| card.bytes()), blocked).hash(&mut hasher);
+    (daily_limit.map(Amount::ore), spent_today.ore(), auto_top_up.map(Amount::ore)).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One of the parent's accounts, as it is now.

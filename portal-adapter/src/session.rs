@@ -2,7 +2,7 @@
 //! without use and after twelve hours in any case.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum::http::header::COOKIE;
+use axum::http::header::{COOKIE, REFERER};
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, Method};
@@ -164,7 +164,14 @@ impl FromRequestParts<Portal> for Parent {
                 let to = page.map_or_else(|| "/log-paa".to_owned(), |page| format!("/log-paa?til={page}"));
                 Err(Redirect::to(&to).into_response())
             }
-            Ok(None) => Err(Redirect::to("/log-paa").into_response()),
+            // Unless it is kept (see [`crate::resume`]), whoever sent it is told that it did not arrive, and comes back to where they were.
+            Ok(None) => {
+                let from = parts.headers.get(REFERER).and_then(|from| from.to_str().ok());
+                let from =
+                    from.and_then(|from| from.strip_prefix(&portal.setup.public_url)).filter(|page| own_path(page));
+                let back = from.map(|page| format!("&til={page}")).unwrap_or_default();
+                Err(Redirect::to(&format!("/log-paa?afbrudt=1{back}")).into_response())
+            }
             Err(error) => Err(error.into_response()),
         }
     }

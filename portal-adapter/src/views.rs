@@ -100,6 +100,8 @@ pub(crate) struct Account {
     /// The account has just been made.
     pub(crate) made: bool,
     pub(crate) picture: bool,
+    /// Where the page hears of changes.
+    pub(crate) live: String,
 }
 
 #[derive(Template)]
@@ -117,6 +119,8 @@ pub(crate) struct Activate {
     pub(crate) secret: String,
     /// Where the code went; nothing if it is over.
     pub(crate) mail: Option<String>,
+    /// The code has just been sent again.
+    pub(crate) sent_again: bool,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -178,12 +182,11 @@ pub(crate) struct AutoTopUp {
     pub(crate) bar: AccountLink,
     pub(crate) form_token: String,
     pub(crate) form: String,
-    pub(crate) card: String,
-    pub(crate) balance: String,
     pub(crate) holder: String,
     pub(crate) consent: bool,
     pub(crate) consent_missing: bool,
     pub(crate) active: Option<AutoActive>,
+    pub(crate) payable: Vec<Payable>,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -219,6 +222,7 @@ pub(crate) struct PayOut {
     pub(crate) form: String,
     pub(crate) balance: String,
     pub(crate) payouts: Vec<PayoutRow>,
+    pub(crate) done: bool,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -240,6 +244,8 @@ pub(crate) struct Transfer {
     pub(crate) to: u64,
     pub(crate) field: Field,
     pub(crate) done: bool,
+    /// The same amount was transferred a moment ago: when, and how much.
+    pub(crate) again: Option<(String, String)>,
 }
 
 #[derive(Template)]
@@ -298,8 +304,8 @@ pub(crate) struct Statement {
     pub(crate) months: Vec<MonthLink>,
     pub(crate) month: String,
     pub(crate) month_number: u32,
-    /// Does the page follow along?
-    pub(crate) live: bool,
+    /// Where the page hears of changes, if it follows along.
+    pub(crate) live: Option<String>,
     pub(crate) postings: Vec<Posting>,
 }
 
@@ -315,6 +321,11 @@ pub(crate) struct Posting {
     pub(crate) amount: String,
     pub(crate) negative: bool,
     pub(crate) balance: String,
+}
+
+/// The day, and the time of the day: a narrow page puts one below the other, and breaks neither.
+pub(crate) fn day_and_time(moment: &str) -> (&str, &str) {
+    moment.split_once(' ').unwrap_or((moment, ""))
 }
 
 #[derive(Template)]
@@ -336,6 +347,15 @@ pub(crate) struct PayIn {
     pub(crate) consent_missing: bool,
     /// The same amount was paid in a moment ago: when, and how much.
     pub(crate) again: Option<(String, String)>,
+    pub(crate) payable: Vec<Payable>,
+}
+
+/// One of a parent's accounts that can be paid into.
+pub(crate) struct Payable {
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    pub(crate) card: String,
+    pub(crate) balance: String,
 }
 
 #[derive(Template)]
@@ -363,6 +383,7 @@ pub(crate) struct Terms {
 #[template(path = "problem.html")]
 struct Problem {
     title: &'static str,
+    number: u16,
     danish: &'static str,
     english: &'static str,
 }
@@ -386,27 +407,27 @@ pub(crate) fn show_with(status: StatusCode, template: &impl Template) -> Respons
 pub(crate) fn problem(status: StatusCode) -> Response {
     let (title, danish, english) = match status {
         StatusCode::NOT_FOUND => (
-            "404",
+            "Siden findes ikke",
             "Siden findes ikke, eller den hører til en anden konto.",
             "There is no such page, or it belongs to another account.",
         ),
         StatusCode::FORBIDDEN => (
-            "403",
+            "Formularen var for gammel",
             "Formularen var for gammel. Gå tilbage, opdater siden og prøv igen. Der er ikke sket noget.",
             "The form was too old. Go back, reload the page and try again. Nothing has happened.",
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
-            "503",
+            "Systemet svarer ikke",
             "Systemet svarer ikke lige nu. Pengene er i god behold. Prøv igen om et øjeblik.",
             "The system does not answer right now. The money is safe. Try again in a moment.",
         ),
         StatusCode::TOO_MANY_REQUESTS => (
-            "429",
+            "For mange på én gang",
             "Der er for mange på én gang. Vent lidt, og prøv igen.",
             "There are too many at once. Wait a little and try again.",
         ),
         StatusCode::PAYLOAD_TOO_LARGE => (
-            "413",
+            "Det fylder for meget",
             "Det, du sendte, fylder for meget. Et billede må fylde 5 MB.",
             "What you sent is too large. A picture may have 5 MB.",
         ),
@@ -414,15 +435,15 @@ pub(crate) fn problem(status: StatusCode) -> Response {
         | StatusCode::METHOD_NOT_ALLOWED
         | StatusCode::UNSUPPORTED_MEDIA_TYPE
         | StatusCode::UNPROCESSABLE_ENTITY => (
-            "400",
+            "Det kan ikke læses",
             "Det, du sendte, kan ikke læses. Gå tilbage, opdater siden og prøv igen. Der er ikke sket noget.",
             "What you sent cannot be read. Go back, reload the page and try again. Nothing has happened.",
         ),
         _ => (
-            "500",
+            "Der er sket en fejl",
             "Der er sket en fejl hos os. Pengene er i god behold. Prøv igen om et øjeblik.",
             "Something went wrong on our side. The money is safe. Try again in a moment.",
         ),
     };
-    show_with(status, &Problem { title, danish, english })
+    show_with(status, &Problem { title, number: status.as_u16(), danish, english })
 }

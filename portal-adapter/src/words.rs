@@ -118,8 +118,8 @@ words! { Words, DANISH, ENGLISH, ALL:
     posting_by_hand: "Indbetaling på skolen", "Paid in at the school";
     posting_opening: "Overført saldo", "Balance brought forward";
     posting_automatic: "Automatisk optankning, ordre", "Automatic top-up, order";
-    posting_transfer_out: "Overført til konto", "Transferred to account";
-    posting_transfer_in: "Overført fra konto", "Transferred from account";
+    posting_transfer_out: "Overført til", "Transferred to";
+    posting_transfer_in: "Overført fra", "Transferred from";
     posting_payout: "Udbetaling", "Pay-out";
     posting_payout_returned: "Udbetaling afvist og returneret", "Pay-out refused and returned";
     posting_correction: "Rettelse", "Correction";
@@ -140,6 +140,9 @@ words! { Words, DANISH, ENGLISH, ALL:
     again_before: "Du indbetalte", "You paid in";
     again_at: "kl.", "at";
     again_yes: "Ja, indbetal igen", "Yes, pay in again";
+    transfer_question: "Vil du overføre det samme beløb igen?", "Transfer the same amount again?";
+    transfer_before: "Du overførte", "You transferred";
+    transfer_yes: "Ja, overfør igen", "Yes, transfer again";
     again_no: "Nej, gå tilbage", "No, go back";
     order: "Ordre", "Order";
     order_credited: "Betalingen er gennemført. Pengene er på kortet nu.", "The payment is done. The money is on the card now.";
@@ -283,6 +286,8 @@ words! { Words, DANISH, ENGLISH, ALL:
     auto_since: "Siden", "Since";
     auto_cancel: "Annuller Automatisk optankning", "Cancel automatic top-up";
     auto_change: "Har du fået nyt betalingskort, så annuller og opret igen.", "If you have a new payment card, cancel and set it up again.";
+    auto_card_blocked: "Kantinekortet er spærret, så der optankes ikke. Aktiver kortet under Brugeroplysninger.",
+        "The canteen card is blocked, so nothing is topped up. Activate it under User info.";
     auto_trouble_expired: "Den sidste optankning mislykkedes: betalingskortet er udløbet. Annuller, og opret igen med et nyt kort.",
         "The last top-up failed: the payment card has expired. Cancel, and set it up again with a new card.";
     auto_trouble_no_cover: "Den sidste optankning mislykkedes: der er ikke dækning på betalingskortet. Indbetal selv, eller brug et andet kort.",
@@ -341,6 +346,10 @@ words! { Words, DANISH, ENGLISH, ALL:
     print_hint: "Udskriv siden for en kopi på papir.", "Print the page for a copy on paper.";
     live: "Siden følger med, mens den er åben.", "The page follows along while it is open.";
     support: "Support", "Support";
+    support_about_stranger: "Skriv til os, og skriv, hvilken skole det er. Skriv aldrig CPR-nummer eller kortoplysninger.",
+        "Write to us, and say which school it is. Never write a CPR number or payment card details.";
+    pay_out_done: "Udbetalingen er anmodet. Den står herunder.", "The pay-out was asked for. It stands below.";
+    sent_again: "Der er sendt en ny kode. Den gamle virker ikke mere.", "A new code was sent. The old one no longer works.";
     support_about: "Skriv til os. Det, vi skal bruge om kontoen, følger med af sig selv. Skriv aldrig CPR-nummer eller kortoplysninger.",
         "Write to us. What we need to know of the account comes along by itself. Never write a CPR number or payment card details.";
     support_subject: "Emne", "Subject";

@@ -9,7 +9,6 @@ use frokost_engine::time::Month;
 use frokost_engine::{AccountId, AccountView, Amount, Asked, Clock, Command, Details, OrderNumber, Outcome, Query};
 
 use crate::cli::{AccountArgs, AccountVerb, Lang, ReasonArg};
-use crate::data_folder::DataFolder;
 use crate::node::SystemClock;
 use crate::operator::Operator;
 use crate::outcome_text::explain;
@@ -17,9 +16,6 @@ use crate::settings::Settings;
 
 pub(crate) async fn run(args: AccountArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
-    if let AccountVerb::Find { name } = &args.verb {
-        return find(&settings, name).await;
-    }
     let operator = Operator::connect(&settings).await?;
     let done = act(&operator, args.verb).await;
     operator.close().await;
@@ -28,7 +24,7 @@ pub(crate) async fn run(args: AccountArgs) -> anyhow::Result<ExitCode> {
 
 async fn act(operator: &Operator, verb: AccountVerb) -> anyhow::Result<()> {
     match verb {
-        AccountVerb::Find { .. } => {}
+        AccountVerb::Find { wanted } => find(operator, &wanted).await?,
         AccountVerb::Show { account } => show(&operator.account(&account).await?),
         AccountVerb::Block { account } => {
             let account = operator.account(&account).await?.account;
@@ -160,24 +156,35 @@ async fn statement(operator: &Operator, view: &AccountView, month: Month) -> any
     Ok(())
 }
 
-async fn find(settings: &Settings, name: &str) -> anyhow::Result<ExitCode> {
-    let records = DataFolder::existing(&settings.data)?.records()?;
-    let wanted = name.to_lowercase();
-    let found: Vec<_> = records.pupils()?.into_iter().filter(|p| p.name.to_lowercase().contains(&wanted)).collect();
-    anyhow::ensure!(!found.is_empty(), "no pupil's name has '{name}' in it");
-    let operator = Operator::connect(settings).await?;
-    for pupil in &found {
-        let account = AccountId(pupil.account);
-        let card = match operator.query(Query::AccountBalance { account }).await? {
-            Outcome::View(view) => view.card.map_or("no card".to_owned(), |card| format!("card {card}")),
-            Outcome::Approved(_)
-            | Outcome::Rejected(_)
-            | Outcome::Busy
-            | Outcome::OutOfSpace
-            | Outcome::Unavailable => "no account".to_owned(),
-        };
-        println!("{account:>8}  {}  {card}  school {}", pupil.name, pupil.school);
+/// A card number leads to its account; everything else is looked for in the records.
+async fn find(operator: &Operator, wanted: &str) -> anyhow::Result<()> {
+    let mut account = AccountId(0);
+    if let Some(card) = operator.card_number(wanted)
+        && let Outcome::View(view) = operator.query(Query::CardBalance { card }).await?
+    {
+        account = view.account;
     }
-    operator.close().await;
-    Ok(ExitCode::SUCCESS)
+    let text = wanted.parse().with_context(|| format!("'{wanted}' is too long to be looked for: 48 bytes at most"))?;
+    let found = match operator.client().find(account, text).await? {
+        Ok(found) => found,
+        Err(outcome) => bail!("{}", explain(&outcome, Lang::En)),
+    };
+    anyhow::ensure!(
+        !found.pupils.is_empty(),
+        "nobody is found by '{wanted}': it is no part of a pupil's name, no birth date (31-01-2014 or 310114), no card and no login's mail address"
+    );
+    for pupil in &found.pupils {
+        let card = if let Outcome::View(view) = operator.query(Query::AccountBalance { account: pupil.account }).await?
+        {
+            view.card.map_or("no card".to_owned(), |card| format!("card {card}"))
+        } else {
+            "no account".to_owned()
+        };
+        let logins = if pupil.logins.is_empty() { "no login" } else { &pupil.logins };
+        println!("{:>8}  {}  {card}  school {}  {logins}", pupil.account, pupil.name, pupil.school);
+    }
+    if found.more {
+        println!("and more; say more of the name");
+    }
+    Ok(())
 }

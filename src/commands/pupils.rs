@@ -195,7 +195,7 @@ fn identify(
 }
 
 /// Where an identifier is sealed for.
-fn place_of(account: u64) -> String {
+pub(crate) fn place_of(account: u64) -> String {
     format!("pupil/{account}/cpr")
 }
 

@@ -1,10 +1,13 @@
 // The quick guide, section by section, as a parent walks it: sign-up with the code from the mail, a forgotten password, a second child, paying
 // in, automatic top-up, pay-out, transfer, statement, details, a lost card, a new card, support. In Danish or, with LANGUAGE=en, in
-// English; with JAVASCRIPT=off without any script. Mails are read from the maildir.
+// English; with JAVASCRIPT=off without any script; with WIDTH=360 on a phone. Every kind of page that comes by is looked at with axe. Mails
+// are read from the maildir.
 
 import assert from "node:assert/strict";
 import { readPdf } from "./pdf.mjs";
-import { CARD, atTheTill, MAILDIR, PASSWORD, PORTAL, JAVASCRIPT, accessible, linkIn, mailTo, main, page, payWith, picture, saldo, sell, soon, step, walk } from "./steps.mjs";
+import {
+  CARD, JAVASCRIPT, PORTAL, accessible, atTheTill, browser, linkIn, mailTo, main, page, payWith, picture, saldo, sell, soon, step, walk,
+} from "./steps.mjs";
 
 const { CPR, CARD_TWO, CPR_TWO, CARD_THREE, CPR_THREE, CARD_NEW, MONEY } = process.env;
 const english = process.env.LANGUAGE === "en";
@@ -23,11 +26,28 @@ async function back() {
   await page.getByRole("link", { name: "Tilbage til butikken" }).click();
 }
 
+async function fillLogIn(address, password, tab = page) {
+  await tab.getByLabel("E-mail").fill(address);
+  await tab.getByLabel(say("Adgangskode", "Password")).fill(password);
+  await tab.getByRole("button", { name: say("Login", "Log in") }).click();
+}
+
 async function logIn(password) {
   await page.goto(`${PORTAL}/log-paa`);
-  await page.getByLabel("E-mail").fill(mail);
-  await page.getByLabel(say("Adgangskode", "Password")).fill(password);
-  await button("Login", "Log in").click();
+  await fillLogIn(mail, password);
+}
+
+async function fillPayIn(amount, receipt, consent = true) {
+  await page.getByLabel(say("Beløb der ønskes", "Amount to pay in")).fill(amount);
+  await page.getByLabel(say("E-mail til kvittering", "E-mail for the receipt")).fill(receipt);
+  if (consent) await page.getByLabel(say("Jeg har læst", "I have read")).check();
+  await button("Næste", "Next").click();
+}
+
+/** What is answered to an address, and can be read. */
+async function answers(status, path) {
+  assert.equal((await page.goto(`${PORTAL}${path}`)).status(), status, path);
+  await accessible();
 }
 
 await walk(async () => {
@@ -43,10 +63,25 @@ await walk(async () => {
   });
 
   await step("pages for everybody, and the one that is not there, can be read by everybody", async () => {
-    for (const path of ["/betingelser", "/support", "/log-paa", "/glemt", "/nowhere"]) {
-      await page.goto(`${PORTAL}${path}`);
-      await accessible();
+    for (const [status, path, name] of [[200, "/betingelser", "terms"], [200, "/support", "support"], [200, "/log-paa", "log-in"],
+      [200, "/glemt", "forgotten"], [404, "/nowhere"], [410, "/aktiver/nowhere"]]) {
+      await answers(status, path);
+      if (name) await picture(name);
     }
+  });
+
+  await step("K. support: somebody who cannot log in is heard, too", async () => {
+    await page.goto(`${PORTAL}/support`);
+    await page.getByLabel("E-mail").fill(`uden-${mail}`);
+    await page.getByLabel(say("Emne", "Subject")).fill("Kan ikke logge på");
+    await page.getByLabel(say("Besked", "Message")).fill("Der kommer ingen mail.");
+    await button("Send", "Send").click();
+    await page.getByRole("status").waitFor();
+    await accessible();
+    const letter = await mailTo("support@", /Kan ikke logge på/);
+    assert.match(letter.text, /Der kommer ingen mail\./);
+    assert.match(letter.text, new RegExp(`uden-${mail}`));
+    assert.doesNotMatch(letter.text, /Konto \d|saldo/, "an account of nobody goes along");
     await page.goto(`${PORTAL}/opret`);
   });
 
@@ -70,22 +105,29 @@ await walk(async () => {
     await field("CPR-nummer", "CPR number").fill(CPR_TWO);
     await field("Postnummer", "Postal code").fill("5000");
     await field("By", "Town").fill("Odense");
-    await field("E-mail", "E-mail").fill(mail);
+    await field("E-mail", "E-mail").fill(`other-${mail}`);
     await field("Kortnummer", "Card number").fill(CARD.toLowerCase());
     await button("Opret", "Sign up").click();
     assert.match(await page.getByRole("alert").innerText(), english ? /do not match, the card is unknown/ : /passer ikke sammen, kortet er ukendt/);
+    await accessible();
     await field("CPR-nummer", "CPR number").fill(CPR);
+    await field("E-mail", "E-mail").fill(mail);
     await button("Opret", "Sign up").click();
     await page.getByRole("heading", { name: say("Aktivering", "Activation") }).waitFor();
     await accessible();
     await picture("activation");
   });
 
-  await step("A. the activation can be taken up again from the mail; a wrong code and a weak password are refused", async () => {
-    const letter = await mailTo(mail, english ? /activation code/ : /aktiveringskode/);
-    const code = letter.text.match(/^\s+(\d{6})\s*$/m)[1];
+  await step("A. another code is sent; the activation is taken up from the mail; old and wrong codes and weak passwords are refused", async () => {
+    const codeIn = (letter) => letter.text.match(/^\s+(\d{6})\s*$/m)[1];
+    const subject = english ? /activation code/ : /aktiveringskode/;
+    const old = codeIn(await mailTo(mail, subject));
+    await button("Send koden igen", "Send the code again").click();
+    const letter = await mailTo(mail, subject);
+    const code = codeIn(letter);
     await page.goto("about:blank");
     await page.goto(linkIn(letter));
+    await accessible();
     const code_field = field("Aktiveringskode", "Activation code");
     const passwords = async (password) => {
       await page.getByLabel(say("Ny adgangskode", "New password")).fill(password);
@@ -95,16 +137,22 @@ await walk(async () => {
     await passwords("password12");
     await button("Aktiver", "Activate").click();
     assert.match(await page.getByRole("alert").innerText(), english ? /too easy to guess/ : /for let at gætte/);
-    await code_field.fill(code === "000000" ? "000001" : "000000");
-    await passwords(first);
-    await button("Aktiver", "Activate").click();
-    assert.match(await page.getByRole("alert").innerText(), english ? /does not fit/ : /passer ikke/);
+    for (const wrong of [old, code === "000000" ? "000001" : "000000"]) {
+      await code_field.fill(wrong);
+      await passwords(first);
+      await button("Aktiver", "Activate").click();
+      assert.match(await page.getByRole("alert").innerText(), english ? /does not fit/ : /passer ikke/);
+    }
     await accessible();
     await code_field.fill(code);
     await passwords(first);
     await button("Aktiver", "Activate").click();
     assert.match(await page.getByRole("status").innerText(), english ? /Account made/ : /Konto oprettet/);
     assert.match(await main(), new RegExp(`${CPR.slice(0, 6)}-XXXX`));
+    await accessible();
+    await picture("account-made");
+    await page.goto(linkIn(letter));
+    assert.match(await page.getByRole("alert").innerText(), english ? /has expired/ : /er udløbet/);
     await accessible();
   });
 
@@ -139,28 +187,51 @@ await walk(async () => {
     const letter = await mailTo(mail, english ? /^Reset password$/ : /^Nulstil adgangskode$/);
     await page.goto(linkIn(letter));
     await page.getByLabel(say("Ny adgangskode", "New password")).fill(second);
-    await page.getByLabel(say("Gentag adgangskode", "Repeat the password")).fill(second);
+    const repeated = page.getByLabel(say("Gentag adgangskode", "Repeat the password"));
+    await repeated.fill(first);
+    await button("Gem adgangskode", "Save password").click();
+    assert.match(await page.getByRole("alert").innerText(), english ? /not the same/ : /ikke ens/);
+    await accessible();
+    await page.getByLabel(say("Ny adgangskode", "New password")).fill(second);
+    await repeated.fill(second);
     await accessible();
     await button("Gem adgangskode", "Save password").click();
     assert.match(await page.getByRole("status").innerText(), english ? /password is saved/ : /Adgangskoden er gemt/);
+    await accessible();
     await mailTo(mail, english ? /was changed/ : /er skiftet/);
     await page.goto(linkIn(letter));
     assert.match(await page.getByRole("alert").innerText(), english ? /has been used/ : /brugt eller udløbet/);
+    await accessible();
     await page.goto(`${PORTAL}/konto/${MONEY}`);
     assert.equal(new URL(page.url()).pathname, "/log-paa", "the session outlived its password");
     await logIn(first);
     await page.getByRole("alert").waitFor();
+    await accessible();
     await logIn(second);
     await page.getByRole("heading", { name: /Anna Holm/ }).waitFor();
   });
 
-  await step("C. another child is added with CPR and card number, approved, told to who has it, and removed", async () => {
+  await step("what there is nothing of yet, and what is not there, is said", async () => {
+    await answers(200, `/konto/${MONEY}/betalinger`);
+    assert.match(await main(), english ? /no payments yet/ : /ingen betalinger endnu/);
+    await answers(200, `/konto/${MONEY}/kontoudtog?maaned=202001`);
+    assert.match(await main(), english ? /no postings in this month/ : /ingen posteringer i denne måned/);
+    await answers(200, `/konto/${MONEY}/overfoer`);
+    assert.match(await main(), english ? /one account only/ : /kun én konto/);
+    await answers(400, "/konto/x");
+    await answers(404, "/konto/3");
+    await answers(404, "/ordre/999");
+    await page.goto(`${PORTAL}/konto/${MONEY}`);
+  });
+
+  await step("C. another child is added with CPR and card number, approved, told to who has it, and taken back", async () => {
     await link("Tilknytninger", "Relations").click();
     await accessible();
     await field("CPR-nummer", "CPR number").fill(CPR);
     await field("Kortnummer", "Card number").fill(CARD_THREE);
     await button("Tilføj", "Add").click();
     assert.match(await page.getByRole("alert").innerText(), english ? /do not match/ : /passer ikke sammen/);
+    await accessible();
     await field("CPR-nummer", "CPR number").fill(CPR_THREE);
     await button("Tilføj", "Add").click();
     await button("Godkend tilladelse", "Approve permission").waitFor();
@@ -176,39 +247,119 @@ await walk(async () => {
     await page.getByLabel(say("Beløb i kroner", "Amount in kroner")).fill("1");
     await button("Overfør", "Transfer").click();
     assert.match(await page.getByRole("alert").innerText(), english ? /just been given the account/ : /lige fået adgang/);
+    await accessible();
     assert.equal(await saldo(), showsKroner("100,00"));
     // Whoever was told takes it back with one click.
     await page.goto(linkIn(told));
+    await accessible();
+    await picture("revocation");
     await button("Slet tilknytning", "Delete relation").click();
     await page.getByRole("status").waitFor();
+    await accessible();
+    await page.goto(linkIn(told));
+    assert.match(await page.getByRole("alert").innerText(), english ? /has been used/ : /brugt eller udløbet/);
+    await answers(404, "/konto/3");
     await page.goto(`${PORTAL}/konto/${MONEY}/tilknytninger`);
     assert.equal(await page.getByText(say("Godkendt tilladelse", "Permission approved")).count(), 0);
-    await field("CPR-nummer", "CPR number").fill(CPR_TWO);
-    await field("Kortnummer", "Card number").fill(CARD_TWO);
-    await button("Tilføj", "Add").click();
-    await button("Godkend tilladelse", "Approve permission").click();
-    await page.getByText(say("Godkendt tilladelse", "Permission approved")).waitFor();
+  });
+
+  await step("C. a relation is deleted by the parent: the account is gone for them, its money is where it was", async () => {
+    const approved = page.getByText(say("Godkendt tilladelse", "Permission approved"));
+    const add = async () => {
+      await page.goto(`${PORTAL}/konto/${MONEY}/tilknytninger`);
+      await field("CPR-nummer", "CPR number").fill(CPR_TWO);
+      await field("Kortnummer", "Card number").fill(CARD_TWO);
+      await button("Tilføj", "Add").click();
+      await button("Godkend tilladelse", "Approve permission").click();
+      await approved.waitFor();
+    };
+    await add();
+    await accessible();
+    await page.locator("summary").click();
+    await accessible();
+    await picture("switcher");
+    await page.getByRole("link", { name: "Pupil 2" }).click();
+    assert.equal(await saldo(), showsKroner("100,00"));
+    await link("Tilknytninger", "Relations").click();
+    await button("Slet tilknytning", "Delete relation").click();
+    await page.getByRole("heading", { name: say("Tilknytninger", "Relations"), exact: true }).waitFor();
+    assert.equal(await approved.count(), 0);
+    assert.equal(await page.getByRole("link", { name: "Pupil 2" }).count(), 0, "it can be switched to");
+    for (const path of ["", "/kontoudtog", "/overfoer"]) assert.equal((await page.goto(`${PORTAL}/konto/2${path}`)).status(), 404, path);
+    await add();
+    await page.goto(`${PORTAL}/konto/2`);
+    assert.equal(await saldo(), showsKroner("100,00"));
   });
 
   await step("D. paying in, with a code from the bank, and the receipt by mail", async () => {
+    await page.goto(`${PORTAL}/konto/${MONEY}`);
     await menu("Indbetal", "Pay in").click();
-    await page.getByLabel(say("Beløb der ønskes", "Amount to pay in")).fill("300");
-    await page.getByLabel(say("E-mail til kvittering", "E-mail for the receipt")).fill(`kvittering-${mail}`);
-    await page.getByLabel(say("Jeg har læst", "I have read")).check();
-    await button("Næste", "Next").click();
+    await accessible();
+    await picture("pay-in", { fullPage: true });
+    const into = page.getByRole("group", { name: say("Konto for indbetaling", "Account to pay into") });
+    const chosen = () => into.getByRole("radio", { checked: true }).inputValue();
+    assert.equal(await chosen(), MONEY);
+    await into.getByRole("radio").and(page.locator("[value='2']")).check();
+    await fillPayIn("199", "mor@example", false);
+    assert.equal(await page.getByRole("alert").count(), 3);
+    assert.equal(await chosen(), "2", "what was chosen is lost");
+    await into.getByRole("radio").and(page.locator(`[value='${MONEY}']`)).check();
+    await accessible();
+    await fillPayIn("300", `kvittering-${mail}`);
+    await accessible();
     await payWith("4000 0025 0000 3155");
-    await page.getByLabel("Kode fra banken").fill("1111");
-    await page.getByRole("button", { name: "Bekræft betaling" }).click();
+    const code = page.getByLabel("Kode fra banken");
+    const confirm = page.getByRole("button", { name: "Bekræft betaling" });
+    await code.waitFor();
+    await accessible();
+    await picture("payment-window-code");
+    await code.fill("1111");
+    await confirm.click();
     await page.getByRole("alert").waitFor();
-    await page.getByLabel("Kode fra banken").fill("1234");
-    await page.getByRole("button", { name: "Bekræft betaling" }).click();
+    await accessible();
+    await code.fill("1234");
+    await confirm.click();
+    await page.getByRole("heading", { name: "Kvittering" }).waitFor();
+    await accessible();
     await back();
+    assert.match(await page.getByRole("status").innerText(), english ? /on the card now/ : /på kortet nu/);
     assert.equal(await saldo(), showsKroner("400,00"));
+    await accessible();
     const receipt = await mailTo(`kvittering-${mail}`, english ? /Receipt/ : /Kvittering/);
     assert.match(receipt.text, new RegExp(kroner("300,00").replace(".", "\\.")));
+  });
+
+  await step("D. the same amount again is asked about; an order that waits and one that was refused say so, and cost nothing", async () => {
+    await menu("Indbetal", "Pay in").click();
+    await fillPayIn("300", mail);
+    assert.match(await page.getByRole("alert").innerText(), english ? /paid in 300\.00 kr\. at \d\d.\d\d/ : /indbetalte 300,00 kr\. kl\. \d\d\.\d\d/);
+    await accessible();
+    await picture("pay-in-again");
+    await button("Ja, indbetal igen", "Yes, pay in again").click();
+    await payWith("4111 1111 1111 1112");
+    assert.match(await page.getByRole("alert").innerText(), /Kortnummeret er ikke rigtigt/);
+    await accessible();
+    const open = page.url();
+    await page.goto(`${PORTAL}/konto/${MONEY}/betalinger`);
+    const rows = page.locator("tbody tr");
+    assert.match(await rows.first().innerText(), english ? /Waiting for payment/ : /Venter på betaling/);
+    await rows.first().getByRole("link").click();
+    assert.match(await page.getByRole("status").innerText(), english ? /waiting for the payment window/ : /venter på svar fra betalingsvinduet/);
+    await accessible();
+    await page.goto(open);
+    await payWith("4000 0000 0000 0002");
+    await page.getByRole("heading", { name: "Kvittering" }).waitFor();
+    await accessible();
+    await back();
+    assert.match(await page.getByRole("status").innerText(), english ? /bank refused/ : /afvist af banken/);
+    assert.equal(await saldo(), showsKroner("400,00"));
+    await accessible();
+    await picture("payment-refused");
     await menu("Indbetal", "Pay in").click();
     await link("Mine betalinger", "My payments").click();
-    assert.match(await page.locator("tbody tr").first().innerText(), english ? /On the card/ : /På kortet/);
+    const states = await rows.allInnerTexts();
+    assert.match(states[0], english ? /Not carried out/ : /Ikke gennemført/);
+    assert.match(states[1], english ? /On the card/ : /På kortet/);
     await accessible();
     await picture("payments");
   });
@@ -219,19 +370,31 @@ await walk(async () => {
     await page.getByLabel(say("Beløb der ønskes", "Amount to pay in")).fill("250");
     await button("Næste", "Next").click();
     await page.getByRole("alert").waitFor();
+    await accessible();
     await page.getByLabel(say("Jeg har læst", "I have read")).check();
     await button("Næste", "Next").click();
+    await accessible();
     await payWith("4111 1111 1111 1111");
     await back();
     await page.goto(`${PORTAL}/konto/${MONEY}/auto-optank`);
     await page.getByText(say("Automatisk optankning er slået til", "Automatic top-up is on")).waitFor();
     await accessible();
     await picture("auto-top-up");
+    await menu("Konti", "Accounts").click();
+    assert.equal(await saldo(), showsKroner("650,00"));
     assert.match(sell(610), /Ny saldo 40,00 kr\./);
-    await soon("the automatic top-up", async () => {
-      await page.goto(`${PORTAL}/konto/${MONEY}`);
+    await soon("the automatic top-up on the open page", async () => {
+      if (JAVASCRIPT === "off") await page.reload();
       return await saldo() === showsKroner("290,00");
     });
+    await button("Spær kort", "Block card").click();
+    await button("Aktiver kort", "Activate card").waitFor();
+    await page.goto(`${PORTAL}/konto/${MONEY}/auto-optank`);
+    assert.match(await page.getByRole("alert").innerText(), english ? /nothing is topped up/ : /optankes ikke/);
+    await accessible();
+    await menu("Konti", "Accounts").click();
+    await button("Aktiver kort", "Activate card").click();
+    await button("Spær kort", "Block card").waitFor();
   });
 
   await step("E. a card that is blocked later: the parent is told what to do, on the page and by mail", async () => {
@@ -260,12 +423,25 @@ await walk(async () => {
     await page.getByLabel(say("Beløb i kroner", "Amount in kroner")).fill(kroner("9.999,00"));
     await button("Overfør", "Transfer").click();
     assert.match(await page.getByRole("alert").innerText(), english ? /larger than the balance/ : /større end saldoen/);
+    await accessible();
     const hidden = (name) => page.locator(`main form input[name=${name}]`).inputValue();
-    const form = { token: await hidden("token"), form: await hidden("form"), to: MONEY, amount: "60" };
+    const form = { token: await hidden("token"), form: await hidden("form"), to: MONEY, amount: "50" };
     const answers = await Promise.all([1, 2, 3].map(() =>
       page.request.post(`${PORTAL}/konto/2/overfoer`, { form, headers: { "sec-fetch-site": "same-origin" }, maxRedirects: 0 })));
     assert.deepEqual(answers.map((answer) => answer.status()), [303, 303, 303]);
-    await page.goto(`${PORTAL}/konto/2`);
+    await page.goto(`${PORTAL}/konto/2/overfoer`);
+    assert.equal(await saldo(), showsKroner("50,00"));
+    await page.getByLabel(say("Beløb i kroner", "Amount in kroner")).fill("10");
+    await button("Overfør", "Transfer").click();
+    assert.match(await page.getByRole("status").innerText(), english ? /is transferred/ : /er overført/);
+    assert.equal(await saldo(), showsKroner("40,00"));
+    await accessible();
+    await picture("transfer");
+    await page.getByLabel(say("Beløb i kroner", "Amount in kroner")).fill("10");
+    await button("Overfør", "Transfer").click();
+    assert.match(await page.getByRole("alert").innerText(), english ? /transferred 10\.00 kr\. at/ : /overførte 10,00 kr\. kl\./);
+    await accessible();
+    await link("Nej, gå tilbage", "No, go back").click();
     assert.equal(await saldo(), showsKroner("40,00"));
     await page.goto(`${PORTAL}/konto/${MONEY}`);
     assert.equal(await saldo(), showsKroner("80,00"));
@@ -273,6 +449,7 @@ await walk(async () => {
 
   await step("F. a pay-out needs the password, leaves the balance at once and is told by mail", async () => {
     await link("Udbetal", "Pay out").click();
+    await accessible();
     const fill = async (amount, password) => {
       await field("Kontohavers navn", "Account holder's name").fill("Mor Jensen");
       await field("Registreringsnummer", "Registration number").fill("1234");
@@ -314,8 +491,23 @@ await walk(async () => {
     assert.match(sell(5), /Ny saldo 45,00 kr\./);
     if (JAVASCRIPT === "off") await page.reload();
     await soon("the sale on the open statement", async () => await page.locator("tbody tr").count() === rows + 1);
+    if (JAVASCRIPT !== "off") assert.equal(await page.locator("#heard").innerText(), `${say("Saldo", "Balance")} ${showsKroner("45,00")}`);
     assert.equal(await saldo(), showsKroner("45,00"));
     await picture("statement");
+  });
+
+  await step("G. on paper the statement is the table, without what is there to be clicked", async () => {
+    const seen = (what) => page.locator(what).filter({ visible: true }).count();
+    const clicked = ["header", "footer", "nav", "button", ".button", ".skip", "main a"];
+    for (const what of ["header", "footer", "nav", "main a"]) assert.notEqual(await seen(what), 0, `${what} is not on the screen`);
+    const rows = await seen("tbody tr");
+    await page.emulateMedia({ media: "print" });
+    for (const what of clicked) assert.equal(await seen(what), 0, `${what} is printed`);
+    assert.equal(await seen("tbody tr"), rows);
+    assert.ok(rows > 5 && await seen("h1") === 1 && await seen("#saldo") === 1);
+    await picture("statement-print", { fullPage: true });
+    await page.emulateMedia({ media: null });
+    assert.notEqual(await seen("header"), 0);
   });
 
   await step("H. details, the daily cap and the picture are saved; the cap holds at the next sale", async () => {
@@ -326,6 +518,7 @@ await walk(async () => {
     await button("Gem", "Save").first().click();
     await page.getByRole("alert").waitFor();
     assert.equal(await page.getByLabel(say("Tlf.", "Telephone")).inputValue(), "12 34 56 78");
+    await accessible();
     await page.getByLabel(say("Maks forbrug", "Spending limit")).fill("10");
     await button("Gem", "Save").first().click();
     await page.getByRole("status").waitFor();
@@ -337,6 +530,7 @@ await walk(async () => {
     await page.locator("#file").setInputFiles({ name: "x.png", mimeType: "image/png", buffer: Buffer.from("<svg/>") });
     await button("Gem billede", "Save picture").click();
     await page.getByRole("alert").waitFor();
+    await accessible();
     await page.locator("#file").setInputFiles("node_modules/playwright-core/lib/server/chromium/appIcon.png");
     await button("Gem billede", "Save picture").click();
     await page.getByRole("status").waitFor();
@@ -350,7 +544,14 @@ await walk(async () => {
   await step("H. the card is blocked and activated with the same button", async () => {
     await button("Spær kort", "Block card").click();
     await button("Aktiver kort", "Activate card").waitFor();
+    await accessible();
     assert.match(sell(1), /Kortet er spærret/);
+    await menu("Konti", "Accounts").click();
+    await page.getByRole("heading", { name: say("Konto –", "Account –") }).waitFor();
+    assert.equal(await page.locator("#status").innerText(), say("Spærret", "Blocked"));
+    await accessible();
+    await menu("Brugerinfo", "User info").click();
+    await page.getByRole("heading", { name: say("Brugeroplysninger –", "User details –") }).waitFor();
     await button("Aktiver kort", "Activate card").click();
     await button("Spær kort", "Block card").waitFor();
     assert.match(sell(1), /Ny saldo 43,00 kr\./);
@@ -364,17 +565,26 @@ await walk(async () => {
     await number.fill(CARD_TWO);
     await button("Gem", "Save").first().click();
     assert.match(await page.getByRole("alert").innerText(), english ? /belongs to another account/ : /hører til en anden konto/);
+    await accessible();
     await number.fill(CARD_NEW.toLowerCase());
     await button("Gem", "Save").first().click();
     await page.getByRole("status").waitFor();
+    await accessible();
+    await picture("new-card", { fullPage: true });
     assert.match(sell(1), /Ukendt eller udgået kort/);
     assert.match(sell(1, CARD_NEW), /Ny saldo 42,00 kr\./);
   });
 
   await step("H. another mail address counts once it is confirmed", async () => {
-    await page.getByLabel(say("Ny e-mail", "New e-mail")).fill(`ny-${mail}`);
-    await page.locator("#mail_password").fill(second);
-    await button("Skift e-mail", "Change e-mail").click();
+    const change = async (address, password) => {
+      await page.getByLabel(say("Ny e-mail", "New e-mail")).fill(address);
+      await page.locator("#mail_password").fill(password);
+      await button("Skift e-mail", "Change e-mail").click();
+    };
+    await change(`ny-${mail}`, first);
+    assert.match(await page.getByRole("alert").innerText(), english ? /password is wrong/ : /Adgangskoden er forkert/);
+    await accessible();
+    await change(`ny-${mail}`, second);
     await page.getByRole("status").waitFor();
     await mailTo(mail, english ? /being changed/ : /ved at blive skiftet/);
     const letter = await mailTo(`ny-${mail}`, english ? /Confirm/ : /Bekræft/);
@@ -382,12 +592,40 @@ await walk(async () => {
     await accessible();
     await button("Gem", "Save").click();
     await page.getByRole("status").waitFor();
+    await accessible();
+    await page.goto(linkIn(letter));
+    assert.match(await page.getByRole("alert").innerText(), english ? /has been used/ : /brugt eller udløbet/);
+    await accessible();
     await logIn(second);
     await page.getByRole("alert").waitFor();
-    await page.getByLabel("E-mail").fill(`ny-${mail}`);
-    await page.getByLabel(say("Adgangskode", "Password")).fill(second);
-    await button("Login", "Log in").click();
+    await fillLogIn(`ny-${mail}`, second);
     await page.getByRole("heading", { name: /Anna Holm/ }).waitFor();
+  });
+
+  await step("B. a form that is sent after the log out, or after another log in, is not lost, and nothing is done before it is said", async () => {
+    const other = await browser.newPage();
+    await other.goto(`${PORTAL}/konto/${MONEY}`);
+    await other.getByRole("button", { name: say("Log ud", "Log out") }).click();
+    await other.getByRole("link", { name: say("Log på med E-mail", "Log in with e-mail") }).waitFor();
+    await button("Spær kort", "Block card").click();
+    assert.match(await page.getByRole("alert").innerText(), english ? /have been logged out/ : /blevet logget ud/);
+    await accessible();
+    await fillLogIn(`ny-${mail}`, second);
+    await page.getByRole("heading", { name: say("Spær kort", "Block card") }).waitFor();
+    await accessible();
+    await button("Send nu", "Send now").click();
+    await button("Aktiver kort", "Activate card").click();
+    await button("Spær kort", "Block card").waitFor();
+    await other.goto(`${PORTAL}/log-paa`);
+    await fillLogIn(`ny-${mail}`, second, other);
+    await other.getByRole("heading", { name: /Anna Holm/ }).waitFor();
+    await other.close();
+    // A log out that is not this session's.
+    await button("Log ud", "Log out").click();
+    assert.equal(await page.locator("h1").innerText(), "Formularen var for gammel");
+    await accessible();
+    await page.goto(`${PORTAL}/konto/${MONEY}`);
+    assert.equal(await saldo(), showsKroner("42,00"));
   });
 
   await step("K. support: what it needs to know of the account goes along", async () => {
@@ -395,10 +633,12 @@ await walk(async () => {
     await accessible();
     await button("Send", "Send").click();
     assert.equal(await page.getByRole("alert").count(), 2);
+    await accessible();
     await page.getByLabel(say("Emne", "Subject")).fill("Kortet virker ikke");
     await page.getByLabel(say("Besked", "Message")).fill("Hvad gør jeg?");
     await button("Send", "Send").click();
     await page.getByRole("status").waitFor();
+    await accessible();
     const letter = await mailTo("support@", /Kortet virker ikke/);
     assert.match(letter.text, /Hvad gør jeg\?[\s\S]*Konto \d+: saldo 42,00 kr\./);
     assert.doesNotMatch(letter.text, new RegExp(CARD_NEW), "the whole card number is in a mail");

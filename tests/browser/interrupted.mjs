@@ -62,10 +62,10 @@ await walk(async () => {
     await page.getByLabel("Kontonummer").fill("0012345678");
     await page.getByLabel("Din adgangskode").fill(PASSWORD);
     await page.getByRole("button", { name: "Næste" }).click();
-    await page.getByText("Anmodet").waitFor();
+    await page.getByRole("cell", { name: "Anmodet" }).waitFor();
     assert.equal(await saldo(), "70,00 kr.");
     await page.reload();
-    assert.equal(await page.getByText("Anmodet").count(), 1, "paid out twice");
+    assert.equal(await page.getByRole("cell", { name: "Anmodet" }).count(), 1, "paid out twice");
     assert.equal(await saldo(), "70,00 kr.");
   });
 

@@ -1,5 +1,6 @@
 // What every walk through the portal needs: a browser, steps with a name, pictures, axe, a till, and the mails that came.
-// The tests in tests/e2e/portal.rs set the variables. With PICTURES=<folder> screenshots are kept there.
+// The tests in tests/e2e/portal.rs set the variables. With WIDTH=<pixels> the window is so wide, as on a phone; with PICTURES=<folder>
+// screenshots are kept there.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -9,6 +10,7 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 export const { FROKOST, PORTAL, TILLS, TILL_BUNDLE, CARD, MAIL, PASSWORD, PICTURES, MAILDIR, JAVASCRIPT } = process.env;
+const WIDTH = Number(process.env.WIDTH ?? 1000);
 const axe = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 
 const profile = mkdtempSync(join(tmpdir(), "frokost-browser-"));
@@ -16,7 +18,7 @@ export const browser = await chromium.launchPersistentContext(profile, {
   executablePath: "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync"],
-  viewport: { width: 1000, height: 720 },
+  viewport: { width: WIDTH, height: 720 },
   locale: "da-DK",
   javaScriptEnabled: JAVASCRIPT !== "off",
 });
@@ -49,23 +51,32 @@ export async function walk(steps) {
   }
 }
 
-export async function picture(name, options = {}) {
-  if (PICTURES) await page.screenshot({ path: join(PICTURES, `${name}.png`), ...options });
+/** A picture of the page that is shown, in light or dark. */
+export async function picture(name, { colorScheme = "light", ...options } = {}) {
+  if (!PICTURES) return;
+  await page.emulateMedia({ colorScheme });
+  await page.screenshot({ path: join(PICTURES, `${name}${WIDTH === 1000 ? "" : `-${WIDTH}`}.png`), ...options });
+  await page.emulateMedia({ colorScheme: null });
+}
+
+async function fits(width) {
+  const wide = await page.evaluate("document.documentElement.scrollWidth");
+  assert.ok(wide <= width, `${page.url()} is ${wide} px wide on ${width} px`);
 }
 
 /** What axe finds on the page that is shown: light and dark, wide and on a small phone, where nothing may stick out either. The page's
- * policy allows no scripts of others, so axe is run from outside; without JavaScript it cannot run. */
+ * policy allows no scripts of others, so axe is run from outside; without JavaScript it cannot run, and only the width is looked at. */
 export async function accessible() {
-  if (JAVASCRIPT === "off") return;
+  if (JAVASCRIPT === "off") return fits(WIDTH);
   const size = page.viewportSize();
-  for (const [colorScheme, width] of [["light", 1000], ["light", 360], ["dark", 360], ["dark", 1000]]) {
+  await page.evaluate(axe);
+  for (const [colorScheme, width] of [["light", 1000], ["light", 320], ["dark", 320], ["dark", 1000]]) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width, height: size.height });
-    const found = await page.evaluate(`${axe}; axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] })
+    const found = await page.evaluate(`axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] })
       .then((r) => r.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.target).join(" ")))`);
     assert.deepEqual(found, [], `axe at ${page.url()}, ${colorScheme}, ${width} px`);
-    const wide = await page.evaluate("document.documentElement.scrollWidth");
-    assert.ok(wide <= width, `${page.url()} is ${wide} px wide on ${width} px`);
+    await fits(width);
   }
   await page.emulateMedia({ colorScheme: null });
   await page.setViewportSize(size);

@@ -1,10 +1,14 @@
 //! What somebody with bad intentions tries at the portal. What could go wrong: a found card that opens an account, a session that outlives
 //! its end, a mail address that is a stranger's, a parent who fills the disk, a header that is believed.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use frokost_persistence::Records;
+use frokost_persistence::records::WebSession;
 
 use reqwest::header::{LOCATION, SET_COOKIE};
 use reqwest::{Client, StatusCode};
+use sha2::{Digest, Sha256};
 
 use crate::browser::{Browser, PASSWORD, two_parents};
 use crate::installation::*;
@@ -25,6 +29,10 @@ async fn mail(home: &Installation, texts: &[&str]) -> String {
         assert!(begin.elapsed() < Duration::from_secs(15), "no mail with {texts:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+fn records(home: &Installation) -> Records {
+    Records::open(&home.data().join("records")).unwrap()
 }
 
 async fn post(browser: &Browser, path: &str, fields: &[(&str, &str)]) -> (StatusCode, String) {
@@ -134,6 +142,166 @@ async fn a_session_ends_when_it_should() {
     assert!(refused.code == 1 && refused.err.contains("easy to guess"), "{refused:?}");
 }
 
+/// Idle for half an hour, or twelve hours old: the cookie is good no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_does_not_last_for_ever() {
+    const MINUTE: u64 = 60_000;
+    let home = two_parents();
+    let mut server = home.serve();
+    let parent = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    let secret = parent.cookie.split_once('=').unwrap().1;
+    let hash: String = Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect();
+    for (idle, old, good) in [(28, 28, true), (31, 31, false), (0, 12 * 60 - 2, true), (0, 12 * 60 + 1, false)] {
+        assert_eq!(server.stop(), 0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let session = WebSession {
+            login: "mor@example.dk".to_owned(),
+            form_token: parent.token.clone(),
+            opened_ms: now - old * MINUTE,
+            used_ms: now - idle * MINUTE,
+        };
+        records(&home).put_session(&hash, &session).unwrap();
+        server = home.serve();
+        let mut browser = Browser::new(&server);
+        browser.cookie = parent.cookie.clone();
+        let status = browser.get("/konto/1").await.status();
+        assert_eq!(status == StatusCode::OK, good, "idle for {idle} minutes, {old} minutes old: {status}");
+    }
+}
+
+/// Six digits are a million tries, and there are five.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_activation_code_cannot_be_guessed() {
+    let home = Installation::new();
+    home.import(1, 100);
+    let server = home.serve();
+    let browser = Browser::new(&server);
+    let fields = [
+        ("name", "Anna"),
+        ("address", "Testvej 1"),
+        ("cpr", &cpr(1)),
+        ("postcode", "5000"),
+        ("city", "Odense"),
+        ("mail", "mor@example.dk"),
+        ("card", &card(1)),
+    ];
+    let answer = browser.post("/opret", &fields).await;
+    let activate = answer.headers()[LOCATION].to_str().unwrap().to_owned();
+    let letter = mail(&home, &["To: mor@example.dk"]).await;
+    let is_code = |line: &&str| line.trim().len() == 6 && line.trim().bytes().all(|b| b.is_ascii_digit());
+    let code = letter.lines().find(is_code).unwrap().trim();
+    let wrong = if code == "000000" { "000001" } else { "000000" };
+    let password = "grøn cykel under broen";
+    for (n, typed) in [wrong, wrong, wrong, wrong, wrong, code].into_iter().enumerate() {
+        let (status, page) =
+            post(&browser, &activate, &[("code", typed), ("password", password), ("again", password)]).await;
+        let expected = if n < 4 { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::GONE };
+        assert_eq!(status, expected, "try {n}: {page}");
+    }
+    let fields = [("mail", "mor@example.dk"), ("password", password)];
+    assert_eq!(browser.post("/log-paa", &fields).await.status(), StatusCode::UNPROCESSABLE_ENTITY, "somebody got in");
+}
+
+/// Reset and sign-up do not tell by their time who is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_and_a_sign_up_take_as_long_for_who_is_known() {
+    let home = two_parents();
+    let server = home.serve();
+    let browser = Browser::new(&server);
+    let (cpr, card) = (cpr(2), card(2));
+    for path in ["/glemt", "/opret"] {
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..4 {
+            for (n, mail) in ["mor@example.dk".to_owned(), format!("nobody{round}@example.dk")].iter().enumerate() {
+                let fields = [
+                    ("name", "X"),
+                    ("address", "X"),
+                    ("cpr", cpr.as_str()),
+                    ("postcode", "5000"),
+                    ("city", "X"),
+                    ("mail", mail),
+                    ("card", card.as_str()),
+                ];
+                let begin = Instant::now();
+                let answer = browser.post(path, if path == "/glemt" { &fields[5..6] } else { &fields }).await;
+                times[n].push(begin.elapsed());
+                assert!(
+                    answer.status().is_success()
+                        || answer.status().is_redirection()
+                        || answer.status() == StatusCode::UNPROCESSABLE_ENTITY,
+                    "{}",
+                    answer.status()
+                );
+            }
+        }
+        let [known, unknown] = times.map(|mut times| {
+            times.sort();
+            times[1]
+        });
+        // Writing a letter takes milliseconds; a guesser over a network does not see the rest.
+        let apart = known.abs_diff(unknown);
+        assert!(apart < Duration::from_millis(50), "{path}: known {known:?}, unknown {unknown:?}");
+    }
+}
+
+/// The answer to a transfer was lost, and the parent goes back and sends it again from a fresh page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_whose_answer_was_lost_is_asked_about_before_it_is_made_again() {
+    let home = Installation::new();
+    home.import(2, 500);
+    let password = home.write("password", &format!("{PASSWORD}\n"));
+    home.must(&[
+        "parent",
+        "add",
+        "mor@example.dk",
+        "--name",
+        "X",
+        "--accounts",
+        "1,2",
+        "--password-file",
+        lossy(&password),
+    ]);
+    let server = home.serve();
+    let parent = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    let fresh = async || Browser::hidden(&parent.get("/konto/1/overfoer").await.text().await.unwrap(), "form");
+    let transfer = async |form: &str, amount: &str, again: &str| {
+        post(&parent, "/konto/1/overfoer", &[("form", form), ("to", "2"), ("amount", amount), ("again", again)]).await
+    };
+    let first = fresh().await;
+    assert_eq!(transfer(&first, "60", "").await.0, StatusCode::SEE_OTHER);
+    assert_eq!(transfer(&first, "60", "").await.0, StatusCode::SEE_OTHER, "the same form, which counts once");
+    let second = fresh().await;
+    let (status, page) = transfer(&second, "60", "").await;
+    assert!(status == StatusCode::OK && page.contains("Du overførte 60,00 kr. kl."), "{status}: {page}");
+    assert!(home.must(&["account", "show", "1"]).contains("440,00 kr."));
+    assert_eq!(transfer(&second, "60", "yes").await.0, StatusCode::SEE_OTHER);
+    assert_eq!(transfer(&fresh().await, "61", "").await.0, StatusCode::SEE_OTHER, "another amount is another wish");
+    assert!(home.must(&["account", "show", "1"]).contains("319,00 kr."));
+    assert_eq!(server.stop(), 0);
+}
+
+/// Who sends a form that is not kept when the session has ended is told so, and comes back to the page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_form_that_did_not_arrive_is_said_not_to_have() {
+    let home = two_parents();
+    let server = home.serve();
+    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let send = |from: String| {
+        let request = client.post(format!("{}/konto/1/bruger/adgangskode", server.portal)).header("referer", from);
+        request.form(&[("old", "x")]).send()
+    };
+    for (from, to) in [
+        (format!("{}/konto/1/bruger", server.portal), "/log-paa?afbrudt=1&til=/konto/1/bruger"),
+        ("https://evil.example/konto/1".to_owned(), "/log-paa?afbrudt=1"),
+        (format!("{}//evil.example", server.portal), "/log-paa?afbrudt=1"),
+    ] {
+        let answer = send(from).await.unwrap();
+        assert_eq!(answer.headers()[LOCATION], to);
+        let page = Browser::new(&server).get(to).await.text().await.unwrap();
+        assert!(page.contains("er ikke nået frem"), "{page}");
+    }
+}
+
 /// The mail address was mistyped, and a stranger opens the mail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistyped_mail_address_does_not_give_the_login_away() {
@@ -149,7 +317,8 @@ async fn a_mistyped_mail_address_does_not_give_the_login_away() {
         format!("/ny-mail/{}", letter.split("/ny-mail/").nth(1).unwrap().split(['"', '\r', '<']).next().unwrap());
     let stranger = Browser::new(&server);
     let answer = stranger.post(&path, &[]).await;
-    assert_eq!((answer.status(), answer.headers()[LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, "/log-paa"));
+    let turned_away = (StatusCode::SEE_OTHER, "/log-paa?afbrudt=1");
+    assert_eq!((answer.status(), answer.headers()[LOCATION].to_str().unwrap()), turned_away);
     let other = Browser::logged_in(&server, "far@example.dk", 2).await;
     assert_eq!(post(&other, &path, &[]).await.0, StatusCode::GONE, "another parent takes the login over");
     // The parent, who typed it right after all, uses the same link.

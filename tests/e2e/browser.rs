@@ -1,6 +1,6 @@
 //! A browser without a screen: asks for pages, keeps one cookie, follows nothing.
 
-use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use reqwest::{Client, Response, StatusCode};
 
 use crate::installation::*;
@@ -40,6 +40,17 @@ impl Browser {
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Response {
         let request = self.client.post(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie);
         request.form(form).send().await.unwrap()
+    }
+
+    /// A form with a file in it.
+    pub async fn post_multipart(&self, path: &str, form: &[(&str, &str)]) -> Response {
+        let part = |(name, value): &(&str, &str)| {
+            let file = if *name == "file" { "; filename=\"x.png\"" } else { "" };
+            format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n{value}\r\n")
+        };
+        let body: String = form.iter().map(part).chain(["--edge--\r\n".to_owned()]).collect();
+        let request = self.client.post(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie);
+        request.header(CONTENT_TYPE, "multipart/form-data; boundary=edge").body(body).send().await.unwrap()
     }
 
     /// Pays into an account up to the provider's window, and pays there. Returns the number of the order; nobody comes back to the shop.

@@ -75,6 +75,66 @@ fn from_a_list_of_500_pupils_to_a_line_on_the_statement() {
     );
 }
 
+/// A parent calls: no mail has come (quick guide, item 34). While the server runs, and while it does not.
+#[test]
+fn a_secretary_finds_whom_a_parent_means() {
+    let home = Installation::new();
+    home.import(300, 100);
+    let password = home.write("password", "smørrebrød og sild\n");
+    home.must(&[
+        "parent",
+        "add",
+        "mor@example.dk",
+        "--name",
+        "Mor",
+        "--accounts",
+        "3,5",
+        "--password-file",
+        lossy(&password),
+    ]);
+    let server = home.serve();
+    let find = |wanted: &str| -> Vec<String> {
+        let found = home.must(&["account", "find", wanted]);
+        found.lines().map(|line| line.trim().split("  ").take(2).collect::<Vec<_>>().join(" ")).collect()
+    };
+    let look = || {
+        assert_eq!(
+            find("upil 17"),
+            [
+                "17 Pupil 17",
+                "170 Pupil 170",
+                "171 Pupil 171",
+                "172 Pupil 172",
+                "173 Pupil 173",
+                "174 Pupil 174",
+                "175 Pupil 175",
+                "176 Pupil 176",
+                "177 Pupil 177",
+                "178 Pupil 178",
+                "179 Pupil 179"
+            ]
+        );
+        assert_eq!(find(&card(5)), ["5 Pupil 5"]);
+        assert_eq!(find(" Mor@example.dk"), ["3 Pupil 3", "5 Pupil 5"]);
+        let born = cpr(5);
+        let (day, month, year) = (&born[..2], &born[2..4], &born[4..6]);
+        let twins: Vec<String> =
+            (1..=300).filter(|n| cpr(*n)[..6] == born[..6]).map(|n| format!("{n} Pupil {n}")).collect();
+        assert_eq!(find(&born[..6]), twins);
+        assert_eq!(find(&format!("{day}.{month}.20{year}")), twins);
+        let line = home.must(&["account", "find", &card(5)]);
+        assert!(line.contains("school 1  mor@example.dk") && line.contains(&card(5)), "{line}");
+        assert_eq!(find("upil").len(), 101, "a hundred, and a line that says that there are more");
+        let nobody = home.run(&["account", "find", "Holger"]);
+        assert!(nobody.code == 1 && nobody.err.contains("nobody is found by 'Holger'"), "{nobody:?}");
+        let long = home.run(&["account", "find", &"x".repeat(49)]);
+        assert!(long.code == 1 && long.err.contains("48 bytes"), "{long:?}");
+    };
+    look();
+    assert_eq!(server.stop(), 0);
+    look();
+}
+
 #[test]
 fn a_till_at_the_terminal_says_what_to_do() {
     let home = Installation::new();

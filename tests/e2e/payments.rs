@@ -9,7 +9,7 @@ use frokost_engine::{AccountId, OrderNumber};
 use frokost_persistence::Records;
 use frokost_persistence::records::{Order, OrderState, Purpose};
 
-use crate::browser::{Browser, two_parents};
+use crate::browser::{Browser, PASSWORD, two_parents};
 use crate::installation::*;
 
 const GOOD_CARD: &str = "4111111111111111";
@@ -274,31 +274,44 @@ async fn a_late_automatic_payment_does_not_end_another_attempt() {
     let url = answer.headers()["location"].to_str().unwrap().to_owned();
     browser.pay(&crate::browser::PaymentWindow { url, order: String::new() }, GOOD_CARD).await;
     shows(&home, "1", "balance       750,00 kr.").await;
-    let late = browser.open_window(1, "300").await;
+    let late =
+        [browser.open_window(1, "300").await, browser.open_window(1, "301").await, browser.open_window(1, "302").await];
     assert_eq!(server.stop(), 0);
-    // It becomes an attempt that is over, before the provider knows how it went.
-    let number = OrderNumber(late.order.parse().unwrap());
-    let as_attempt = |order: &mut Order| {
-        order.purpose = Purpose::Automatic { attempt: 77 };
-        true
-    };
-    records(&home).change_order(number, as_attempt).unwrap();
+    // They become attempts that are over, before the provider knows how they went.
+    let numbers = late.each_ref().map(|window| OrderNumber(window.order.parse().unwrap()));
+    for number in numbers {
+        let as_attempt = |order: &mut Order| {
+            order.purpose = Purpose::Automatic { attempt: 77 };
+            true
+        };
+        records(&home).change_order(number, as_attempt).unwrap();
+    }
     let server = home.serve();
-    browser.pay(&late, GOOD_CARD).await;
-    shows(&home, "1", "balance       1.050,00 kr.").await;
-    // The account runs low; the attempt that is open is seen through as well.
+    let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
     let tills = server.tills.to_string();
     let bundle = home.path("canteen-1.pem");
-    home.must(&["till", "--bundle", lossy(&bundle), "--server", &tills, "--card", &card(1), "--amount", "1040"]);
-    shows(&home, "1", "balance       260,00 kr.").await;
+    // The account runs low, and while the attempt that follows is open the late money comes. Three times, since the attempt may be quicker.
+    let mut balance = 750;
+    for (window, amount) in late.iter().zip([300, 301, 302]) {
+        let sale = (balance - 10).to_string();
+        home.must(&["till", "--bundle", lossy(&bundle), "--server", &tills, "--card", &card(1), "--amount", &sale]);
+        browser.pay(window, GOOD_CARD).await;
+        browser.get(&format!("/ordre/{}", window.order)).await;
+        balance = 10 + amount + 250;
+        shows(&home, "1", &format!("balance       {balance},00 kr.")).await;
+    }
     assert_eq!(server.stop(), 0);
     let journal = home.must(&["inspect", "--account", "1"]);
-    let source = |order: u64| {
-        let line = journal.lines().find(|line| line.contains(&format!("order={order} "))).unwrap();
-        line.split("source=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
-    };
-    assert_eq!(source(number.0), "Provider", "{journal}");
-    assert_eq!(source(number.0 + 1), "Automatic", "{journal}");
+    let source = |line: &str| line.split("source=").nth(1).unwrap_or_default().split(' ').next().unwrap().to_owned();
+    let top_ups: Vec<(String, bool)> = journal
+        .lines()
+        .filter(|line| line.contains(" order=") && line.contains("source="))
+        .map(|line| (source(line), numbers.iter().any(|number| line.contains(&format!("order={number} ")))))
+        .collect();
+    assert!(top_ups.iter().all(|(source, late)| *late == (source == "Provider") || !*late), "{journal}");
+    let while_open = top_ups.windows(2).filter(|two| two[0].1 && two[1].0 == "Automatic").count();
+    assert!(while_open > 0, "no late money came while an attempt was open: {journal}");
+    assert_eq!(top_ups.iter().filter(|(source, _)| source == "Automatic").count(), 3, "{journal}");
     let settled = records(&home).orders_of(AccountId(1)).unwrap();
     assert!(settled.iter().all(|order| order.state == OrderState::Credited), "{settled:?}");
     assert!(home.must(&["verify"]).ends_with("everything holds\n"));
@@ -311,7 +324,9 @@ async fn an_installation_from_a_backup_gives_no_number_out_twice() {
     let server = home.serve();
     let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
     let before: u64 = browser.open_window(1, "300").await.order.parse().unwrap();
+    pay_out(&browser).await;
     assert_eq!(server.stop(), 0);
+    let paid_out = newest_pay_out(&home);
     home.must(&["backup"]);
     let backups = home.data().join("backups");
     let backup = backups.read_dir().unwrap().next().unwrap().unwrap().path();
@@ -322,4 +337,29 @@ async fn an_installation_from_a_backup_gives_no_number_out_twice() {
     let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
     let after: u64 = browser.open_window(1, "300").await.order.parse().unwrap();
     assert!(after > before + 900_000, "{before}, and {after} from the backup");
+    pay_out(&browser).await;
+    assert_eq!(server.stop(), 0);
+    let after = newest_pay_out(&elsewhere);
+    assert!(after > paid_out + 900_000, "{paid_out}, and {after} from the backup");
+}
+
+fn newest_pay_out(home: &Installation) -> u64 {
+    records(home).payouts().unwrap().iter().map(|payout| payout.number).max().unwrap()
+}
+
+/// Asks for 10 kr. to be paid out from account 1.
+async fn pay_out(browser: &Browser) {
+    let page = browser.get("/konto/1/udbetal").await.text().await.unwrap();
+    let form = Browser::hidden(&page, "form");
+    let fields = [
+        ("token", browser.token.as_str()),
+        ("form", &form),
+        ("name", "Mor Jensen"),
+        ("reg", "0040"),
+        ("account", "0440116243"),
+        ("amount", "10"),
+        ("password", PASSWORD),
+    ];
+    let answer = browser.post("/konto/1/udbetal", &fields).await;
+    assert_eq!(answer.status(), reqwest::StatusCode::SEE_OTHER);
 }

@@ -37,6 +37,30 @@ async fn nobody_sees_or_changes_what_is_anothers_on_any_route() {
     assert_eq!(mine.post("/konto/1/indbetal", &order).await.status(), StatusCode::SEE_OTHER);
     let list = mine.get("/konto/1/betalinger").await.text().await.unwrap();
     let number = list.split("/ordre/").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let pictures = home.data().join("pictures");
+    std::fs::create_dir_all(&pictures).unwrap();
+    std::fs::write(pictures.join("1.jpg"), b"\xff\xd8\xff Pupil 1").unwrap();
+    assert_eq!(mine.get("/konto/1/billede").await.status(), StatusCode::OK);
+    // An account of somebody else that is named within a form of one's own.
+    let to_all = ["overfoer", "tilknytninger/slet", "indbetal", "auto-optank"];
+    for path in to_all.map(|page| format!("/konto/2/{page}")) {
+        let fields = [
+            ("token", theirs.token.as_str()),
+            ("form", "y"),
+            ("amount", "300"),
+            ("to", "1"),
+            ("account", "1"),
+            ("consent", "yes"),
+            ("receipt", "far@example.dk"),
+        ];
+        let status = theirs.post(&path, &fields).await.status();
+        // Letting go of what one does not have is no error.
+        let expected = if path.ends_with("/slet") { StatusCode::SEE_OTHER } else { StatusCode::NOT_FOUND };
+        assert_eq!(status, expected, "{path}");
+    }
+    assert_eq!(mine.get("/konto/1").await.status(), StatusCode::OK, "somebody else took the account away");
+    let picture = [("token", theirs.token.as_str()), ("file", "\u{89}PNG")];
+    assert_eq!(theirs.post_multipart("/konto/1/billede", &picture).await.status(), StatusCode::NOT_FOUND);
 
     let (mut owned, mut open) = (0, BTreeSet::new());
     for route in routes() {

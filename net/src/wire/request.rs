@@ -2,7 +2,7 @@
 //! same answer.
 
 use frokost_engine::time::Month;
-use frokost_engine::{AccountId, Asked, CardNumber, Lsn, Query, Sequence};
+use frokost_engine::{AccountId, Asked, CardNumber, Lsn, Query, Sequence, Text};
 use rkyv::{Archive, Serialize};
 
 use super::frame::{Frame, FrameError, append};
@@ -35,6 +35,13 @@ pub enum Request {
     Picture {
         /// The card.
         card: CardNumber,
+    },
+    /// Who is meant? For secretaries, of their own school, and operators.
+    Find {
+        /// The account; 0 to look for the text.
+        account: AccountId,
+        /// A part of a pupil's name, a birth date, or the mail address of a login.
+        text: Text,
     },
     /// Make a backup, or tell how far the one that is being made has come. For operators.
     Backup,
@@ -97,6 +104,8 @@ pub mod kind {
     pub const WISHES: u8 = 0x43;
     /// [`super::Request::Picture`]
     pub const PICTURE: u8 = 0x44;
+    /// [`super::Request::Find`]
+    pub const FIND: u8 = 0x45;
     /// [`super::Request::Records`]
     pub const RECORDS: u8 = 0x50;
     /// [`super::Request::Backup`]
@@ -124,6 +133,12 @@ struct Statement {
 }
 
 #[derive(Archive, Serialize)]
+struct Find {
+    account: u64,
+    text: [u8; Text::BYTES],
+}
+
+#[derive(Archive, Serialize)]
 struct Records {
     from_lsn: u64,
 }
@@ -148,6 +163,9 @@ impl Request {
             }
             Request::Picture { card } => {
                 append(out, kind::PICTURE, tag, |out| put!(out, CardBalance { card: card.bytes() }));
+            }
+            Request::Find { account, text } => {
+                append(out, kind::FIND, tag, |out| put!(out, Find { account: account.0, text: text.bytes() }));
             }
             Request::Backup => append(out, kind::BACKUP, tag, |_| {}),
             Request::Statement { account, month, after } => append(out, kind::STATEMENT, tag, |out| {
@@ -184,6 +202,11 @@ impl Request {
                 Ok(Request::Query(Query::Wishes { after: AccountId(body.account.to_native()) }))
             }
             kind::PICTURE => Ok(Request::Picture { card: card(access::<ArchivedCardBalance>(body)?.card)? }),
+            kind::FIND => {
+                let body = access::<ArchivedFind>(body)?;
+                let text = Text::from_filled(body.text).map_err(|_| FrameError::Malformed)?;
+                Ok(Request::Find { account: AccountId(body.account.to_native()), text })
+            }
             kind::BACKUP if body.is_empty() => Ok(Request::Backup),
             kind::BACKUP => Err(FrameError::Malformed),
             kind::STATEMENT => {

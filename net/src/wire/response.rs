@@ -18,6 +18,9 @@ pub const POSTINGS_LIMIT: usize = 400;
 /// The most bytes of a picture.
 pub const PICTURE_LIMIT: usize = 60_000;
 
+/// The most pupils of one answer.
+pub const FOUND_LIMIT: usize = 100;
+
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
@@ -38,6 +41,8 @@ pub enum Response {
     Wishes(Vec<Wish>),
     /// To `Picture`: a JPEG of at most [`PICTURE_LIMIT`] bytes; empty if there is none.
     Picture(Vec<u8>),
+    /// To `Find`.
+    Found(Found),
     /// To `Backup`.
     Backup(Progress),
     /// To `Records`.
@@ -62,6 +67,28 @@ pub struct Welcome {
     pub in_flight: u32,
     /// The server's clock.
     pub now: Timestamp,
+}
+
+/// Pupils that somebody looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Are there more than [`FOUND_LIMIT`]?
+    pub more: bool,
+    /// By account.
+    pub pupils: Vec<FoundPupil>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPupil {
+    /// The account.
+    pub account: AccountId,
+    /// The school.
+    pub school: SchoolId,
+    /// The name; of one that is longer than 200 bytes the beginning.
+    pub name: String,
+    /// The mail addresses of those who manage the account, with a space between; of more than 200 bytes the beginning.
+    pub logins: String,
 }
 
 /// How far a backup has come.
@@ -101,6 +128,8 @@ pub mod kind {
     pub const OUT_OF_SPACE: u8 = 0x98;
     /// [`super::Response::Picture`]
     pub const PICTURE: u8 = 0x9a;
+    /// [`super::Response::Found`]
+    pub const FOUND: u8 = 0x9b;
     /// [`super::Response::Backup`]
     pub const BACKUP: u8 = 0x99;
 }
@@ -113,6 +142,20 @@ struct WelcomeBody {
     school: u32,
     in_flight: u32,
     now_ms: u64,
+}
+
+#[derive(Archive, Serialize)]
+struct FoundHead {
+    more: u8,
+    pupils: u16,
+}
+
+#[derive(Archive, Serialize)]
+struct FoundBody {
+    account: u64,
+    school: u32,
+    name_bytes: u16,
+    logins_bytes: u16,
 }
 
 #[derive(Archive, Serialize)]
@@ -274,8 +317,20 @@ impl Response {
                 // One that is too large is none: half of it would be no picture.
                 out.extend_from_slice(if jpeg.len() <= PICTURE_LIMIT { jpeg } else { &[] });
             }),
+            Response::Found(found) => append(out, kind::FOUND, tag, |out| {
+                let pupils = found.pupils.get(..found.pupils.len().min(FOUND_LIMIT)).unwrap_or_default();
+                let more = found.more || found.pupils.len() > FOUND_LIMIT;
+                put!(out, FoundHead { more: more.into(), pupils: u16::try_from(pupils.len()).unwrap_or(u16::MAX) });
+                for pupil in pupils {
+                    let (name, logins) = (shortened(&pupil.name, 200), shortened(&pupil.logins, 200));
+                    let (name_bytes, logins_bytes) = (length(name), length(logins));
+                    put!(out, FoundBody { account: pupil.account.0, school: pupil.school.0, name_bytes, logins_bytes });
+                    out.extend_from_slice(name);
+                    out.extend_from_slice(logins);
+                }
+            }),
             Response::Backup(progress) => append(out, kind::BACKUP, tag, |out| {
-                let (name, error) = (shortened(&progress.name), shortened(&progress.error));
+                let (name, error) = (shortened(&progress.name, 1000), shortened(&progress.error, 1000));
                 let (name_bytes, error_bytes) = (length(name), length(error));
                 put!(out, BackupHead { done: progress.done, all: progress.all, name_bytes, error_bytes });
                 out.extend_from_slice(name);
@@ -334,6 +389,7 @@ impl Response {
             }
             kind::PICTURE if body.len() <= PICTURE_LIMIT => Ok(Response::Picture(body.to_vec())),
             kind::PICTURE => Err(FrameError::Malformed),
+            kind::FOUND => decode_found(body).map(Response::Found),
             kind::BACKUP => decode_backup(body).map(Response::Backup),
             kind::RECORDS => {
                 let (head, rest) = split::<ArchivedRecordsHead>(body)?;
@@ -366,9 +422,29 @@ fn decode_backup(body: &[u8]) -> Result<Progress, FrameError> {
     Ok(Progress { done: head.done.to_native(), all: head.all.to_native(), name: text(name)?, error: text(error)? })
 }
 
-/// At most a thousand bytes of a text, whole characters.
-fn shortened(text: &str) -> &[u8] {
-    let end = (0..=text.len().min(1000)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+fn decode_found(body: &[u8]) -> Result<Found, FrameError> {
+    let (head, mut rest) = split::<ArchivedFoundHead>(body)?;
+    let mut pupils = Vec::new();
+    for _ in 0..head.pupils.to_native() {
+        let (pupil, after) = split::<ArchivedFoundBody>(rest)?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| FrameError::Malformed);
+        let (name, after) = after.split_at_checked(pupil.name_bytes.to_native().into()).ok_or(FrameError::Malformed)?;
+        let (logins, after) =
+            after.split_at_checked(pupil.logins_bytes.to_native().into()).ok_or(FrameError::Malformed)?;
+        pupils.push(FoundPupil {
+            account: AccountId(pupil.account.to_native()),
+            school: SchoolId(pupil.school.to_native()),
+            name: text(name)?,
+            logins: text(logins)?,
+        });
+        rest = after;
+    }
+    if rest.is_empty() { Ok(Found { more: head.more != 0, pupils }) } else { Err(FrameError::Malformed) }
+}
+
+/// At most so many bytes of a text, whole characters.
+fn shortened(text: &str, most: usize) -> &[u8] {
+    let end = (0..=text.len().min(most)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.as_bytes().get(..end).unwrap_or_default()
 }
 

@@ -35,6 +35,12 @@ async fn a_role_is_held_to_its_rights_and_a_till_to_its_school() {
     assert!(client.records(frokost_engine::Lsn(1)).await.is_err());
     let other_school = Outcome::Rejected(Rejection::OtherSchool);
     assert_eq!(client.picture(card()).await.unwrap(), Err(other_school), "a pupil of another school is shown");
+    assert_eq!(client.find(PUPIL, "x".parse().unwrap()).await.unwrap(), Err(Outcome::Rejected(Rejection::NotAllowed)));
+    for (name, role, school) in [("office", Role::Secretary, 2), ("operator", Role::Operator, 0)] {
+        let (client, _) = Client::connect(world.server.address(), &world.bundle(name, role, school)).await.unwrap();
+        let found = client.find(PUPIL, "Sør".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(found.pupils[0].logins, format!("{school} {PUPIL} Sør"), "what the desk was asked");
+    }
     let own = world.bundle("till-1", Role::Till, 1);
     let (client, _) = Client::connect(world.server.address(), &own).await.unwrap();
     assert_eq!(client.picture(card()).await.unwrap().unwrap(), b"a picture");
@@ -45,6 +51,7 @@ async fn a_role_is_held_to_its_rights_and_a_till_to_its_school() {
     let (client, _) = Client::connect(world.server.address(), &portal).await.unwrap();
     assert_eq!(client.command(Sequence(1), sale).await.unwrap(), Outcome::Rejected(Rejection::NotAllowed));
     assert_eq!(client.picture(card()).await.unwrap(), Err(Outcome::Rejected(Rejection::NotAllowed)));
+    assert_eq!(client.find(PUPIL, "x".parse().unwrap()).await.unwrap(), Err(Outcome::Rejected(Rejection::NotAllowed)));
     let view = client.query(Query::AccountBalance { account: PUPIL }).await.unwrap();
     assert!(matches!(view, Outcome::View(view) if view.balance == Amount::from_kroner(1000)));
 }

@@ -9,7 +9,7 @@ use frokost_engine::{
     Sequence, Timestamp,
 };
 use frokost_net::wire::frame::{RESPONSE_LIMIT, split};
-use frokost_net::wire::response::Progress;
+use frokost_net::wire::response::{Found, FoundPupil, Progress};
 use frokost_net::wire::{Request, Response, Welcome};
 
 use crate::world::card;
@@ -66,6 +66,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("wishes", Request::Query(Query::Wishes { after: account })),
         ("backup", Request::Backup),
         ("picture", Request::Picture { card: card() }),
+        ("find", Request::Find { account: AccountId(0), text: "Søren".parse().unwrap() }),
         ("card-balance", Request::Query(Query::CardBalance { card: card() })),
         ("account-balance", Request::Query(Query::AccountBalance { account })),
         ("statement", Request::Statement { account, month, after: Lsn(5) }),
@@ -106,6 +107,12 @@ fn responses() -> Vec<(&'static str, Response)> {
         in_flight: 256,
         now: Timestamp(1_790_000_000_000),
     };
+    let found = FoundPupil {
+        account: AccountId(42),
+        school: SchoolId(7),
+        name: "Søren Holm".to_owned(),
+        logins: "mor@example.dk far@example.dk".to_owned(),
+    };
     let missing = Amount::from_ore(550);
     vec![
         ("welcome", Response::Welcome(welcome)),
@@ -135,6 +142,7 @@ fn responses() -> Vec<(&'static str, Response)> {
         ),
         ("picture-begins", Response::Picture(vec![0xff, 0xd8, 0xff, 0xe0])),
         ("no-picture", Response::Picture(Vec::new())),
+        ("found", Response::Found(Found { more: true, pupils: vec![found] })),
         ("view", Response::Outcome(Outcome::View(view))),
         (
             "statement-page",

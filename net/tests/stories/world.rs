@@ -13,7 +13,7 @@ use frokost_engine::{
     SchoolId, Sequence, Timestamp,
 };
 use frokost_net::server::Desks;
-use frokost_net::wire::response::Progress;
+use frokost_net::wire::response::{Found, FoundPupil, Progress};
 use frokost_net::{Authority, Bundle, Server};
 
 pub const PUPIL: AccountId = AccountId(1);
@@ -63,6 +63,11 @@ impl World {
         let desks = Desks {
             backups: Arc::new(Progress::default),
             pictures: Arc::new(|account| (account == PUPIL).then(|| b"a picture".to_vec())),
+            pupils: Arc::new(|school, account, text| {
+                let logins = format!("{school} {account} {text}");
+                let pupil = FoundPupil { account: PUPIL, school: SCHOOL, name: "Søren".to_owned(), logins };
+                Some(Found { more: false, pupils: vec![pupil] })
+            }),
         };
         let server = Server::start(listen, &authority.server().unwrap(), engine, clock, desks).unwrap();
         World { folder, authority, server }

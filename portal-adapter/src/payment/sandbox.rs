@@ -112,6 +112,7 @@ impl Sandbox {
         let caller = reqwest::Client::builder()
             .timeout(std::time::Duration::from_secs(3))
             .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(std::io::Error::other)?;
         Ok(Sandbox(Arc::new(Inner {

@@ -50,6 +50,7 @@ pub(super) async fn show(
         card: view.card.map(|card| card.to_string()),
         blocked: view.blocked,
         made: made.oprettet == "1",
+        live: super::live_address(&view),
         picture: picture::is_there(&portal, view.account),
         frame,
         bar,

@@ -14,7 +14,7 @@ use crate::money;
 use crate::once;
 use crate::payment::orders::{self, Wanted};
 use crate::proof;
-use crate::routes::pay_in::{PayIn, holder, most, read_amount};
+use crate::routes::pay_in::{PayIn, holder, most, payable, read_amount};
 use crate::routes::{TokenForm, account_of, parent_frame, see};
 use crate::session::{Parent, blocking, secret};
 use crate::views::{self, Field, any_problem};
@@ -45,17 +45,20 @@ async fn page(
             .as_ref()
             .map(|agreement| money::moment(frokost_engine::Timestamp(agreement.at_ms), frame.language))
             .unwrap_or_default(),
-        trouble: agreement.as_ref().and_then(|agreement| agreement.trouble.as_deref()).map(|why| w.trouble(why)),
+        // Nothing is bought with a blocked card, so nothing is charged, and nobody would hear of it otherwise.
+        trouble: view
+            .blocked
+            .then_some(w.auto_card_blocked)
+            .or(agreement.as_ref().and_then(|agreement| agreement.trouble.as_deref()).map(|why| w.trouble(why))),
     });
     let page = views::AutoTopUp {
         form_token: parent.session.form_token.clone(),
         form: typed.form,
-        card: view.card.map(|card| card.to_string()).unwrap_or_default(),
-        balance: money::amount(view.balance, frame.language),
         holder: holder(portal),
         consent: typed.consent == "yes",
         consent_missing,
         active,
+        payable: payable(portal, parent, frame.language).await?,
         fields,
         frame,
         bar,
@@ -91,7 +94,7 @@ pub(super) async fn start(
     Form(typed): Form<PayIn>,
 ) -> Result<Response, PortalError> {
     parent.check(&typed.token)?;
-    let view = account_of(&portal, &parent, number).await?;
+    let view = account_of(&portal, &parent, typed.account.unwrap_or(number)).await?;
     let language = super::language_of(&headers);
     let w = language.words();
     let amount = read_amount(&typed.amount, portal.setup.min_top_up, most(&view), language);

@@ -1,11 +1,12 @@
 //! The front page and the terms.
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::Portal;
-use crate::routes::bare_frame;
+use crate::error::PortalError;
+use crate::routes::{About, bare_frame, frame_of_all};
 use crate::session::Parent;
 use crate::views;
 
@@ -17,7 +18,13 @@ pub(super) async fn show(parent: Option<Parent>, headers: HeaderMap) -> Response
     }
 }
 
-pub(super) async fn terms(State(portal): State<Portal>, headers: HeaderMap) -> Response {
+pub(super) async fn terms(
+    State(portal): State<Portal>,
+    parent: Option<Parent>,
+    headers: HeaderMap,
+    Query(about): Query<About>,
+) -> Result<Response, PortalError> {
     let holder = super::pay_in::holder(&portal);
-    views::show(&views::Terms { frame: bare_frame(&headers, "/betingelser"), holder })
+    let frame = frame_of_all(&portal, &headers, parent.as_ref(), &about, "betingelser")?;
+    Ok(views::show(&views::Terms { frame, holder }))
 }

@@ -37,11 +37,17 @@ pub(super) struct Entry {
 pub(super) struct Done {
     gemt: String,
     til: String,
+    afbrudt: String,
 }
 
 pub(super) async fn form(headers: HeaderMap, Query(done): Query<Done>) -> Response {
     let frame = bare_frame(&headers, "/log-paa");
-    views::show(&views::LogIn { saved: done.gemt == "1", wanted: done.til, ..views::LogIn::new(frame) })
+    views::show(&views::LogIn {
+        saved: done.gemt == "1",
+        interrupted: done.afbrudt == "1",
+        wanted: done.til,
+        ..views::LogIn::new(frame)
+    })
 }
 
 /// The same answer, after the same time, for an unknown mail address and a wrong password.

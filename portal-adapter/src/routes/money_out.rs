@@ -6,7 +6,9 @@ use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use frokost_engine::{AccountId, AccountView, Amount, Command, Outcome, PayoutNumber, Rejection};
+use frokost_engine::{
+    AccountId, AccountView, Amount, Command, Entry, Outcome, PayoutNumber, PersonId, Record, Rejection, Timestamp,
+};
 use frokost_persistence::keys;
 use frokost_persistence::records::{Matter, PayoutOrder, PayoutState, RecordsError};
 use serde::Deserialize;
@@ -63,6 +65,7 @@ async fn pay_out_page(
     view: &AccountView,
     form: String,
     fields: Vec<Field>,
+    done: bool,
 ) -> Result<Response, PortalError> {
     let number = view.account.0;
     let (frame, bar) = parent_frame(portal, headers, parent, number, "konto", format!("/konto/{number}/udbetal"))?;
@@ -87,6 +90,7 @@ async fn pay_out_page(
         balance: money::amount(view.balance, frame.language),
         payouts: rows.collect(),
         fields,
+        done,
         frame,
         bar,
     };
@@ -110,10 +114,11 @@ pub(super) async fn pay_out_form(
     parent: Parent,
     headers: HeaderMap,
     Path(number): Path<u64>,
+    Query(done): Query<Done>,
 ) -> Result<Response, PortalError> {
     let view = account_of(&portal, &parent, number).await?;
     let fields = pay_out_fields(&PayOut::default(), super::language_of(&headers).words(), Default::default());
-    pay_out_page(&portal, &headers, &parent, &view, secret()?, fields).await
+    pay_out_page(&portal, &headers, &parent, &view, secret()?, fields, done.gjort == "1").await
 }
 
 /// Reserves the money at the engine and keeps where it is to go, sealed. The same form makes one pay-out.
@@ -163,7 +168,7 @@ pub(super) async fn pay_out(
     let (Ok(wanted), Some(reg), Some(account), false) = (wanted, reg, account, problems.iter().any(Option::is_some))
     else {
         let fields = pay_out_fields(&typed, w, problems);
-        return pay_out_page(&portal, &headers, &parent, &view, typed.form, fields).await;
+        return pay_out_page(&portal, &headers, &parent, &view, typed.form, fields, false).await;
     };
     // One whose answer was lost is seen through first, and shown: nobody is paid twice what was wanted.
     let (records, of) = (portal.setup.records.clone(), view.account);
@@ -201,9 +206,10 @@ pub(super) async fn pay_out(
         let mut problems: [Option<String>; 6] = Default::default();
         problems[4] = Some(w.payout_refused.to_owned());
         let view = account_of(&portal, &parent, number).await?;
-        return pay_out_page(&portal, &headers, &parent, &view, secret()?, pay_out_fields(&typed, w, problems)).await;
+        return pay_out_page(&portal, &headers, &parent, &view, secret()?, pay_out_fields(&typed, w, problems), false)
+            .await;
     }
-    Ok(see(&format!("/konto/{number}/udbetal")))
+    Ok(see(&format!("/konto/{number}/udbetal?gjort=1")))
 }
 
 /// Has the engine take a pay-out off the balance, if it was not done before. A pay-out whose answer was lost is asked for again when the
@@ -268,6 +274,7 @@ pub(super) struct Transfer {
     form: String,
     to: u64,
     amount: String,
+    again: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -276,7 +283,6 @@ pub(super) struct Done {
     gjort: String,
 }
 
-#[expect(clippy::too_many_arguments, reason = "a page and what is wrong with it")]
 fn transfer_page(
     portal: &Portal,
     headers: &HeaderMap,
@@ -284,8 +290,7 @@ fn transfer_page(
     view: &AccountView,
     form: String,
     typed: &Transfer,
-    problem: Option<String>,
-    done: bool,
+    Said { problem, done, again }: Said,
 ) -> Result<Response, PortalError> {
     let number = view.account.0;
     let (frame, bar) = parent_frame(portal, headers, parent, number, "konto", format!("/konto/{number}/overfoer"))?;
@@ -300,10 +305,42 @@ fn transfer_page(
         to: typed.to,
         field: Field::new("amount", frame.w.amount_kroner, &typed.amount).problem(problem),
         done,
+        again,
         frame,
         bar,
     };
     Ok(views::show_with(status, &page))
+}
+
+/// What a page with the form says of the last try.
+#[derive(Default)]
+struct Said {
+    problem: Option<String>,
+    done: bool,
+    again: Option<(String, String)>,
+}
+
+/// The same amount within this time is asked about before it is transferred again.
+const AGAIN_MS: u64 = 10 * 60 * 1000;
+
+/// When the same parent last moved the same amount between the same accounts, if it was a moment ago and by another form: its answer may
+/// have been lost, and the page with it.
+async fn transferred_lately(
+    portal: &Portal,
+    parent: &Parent,
+    form: &str,
+    (from, to, amount): (AccountId, AccountId, Amount),
+) -> Result<Option<Timestamp>, PortalError> {
+    let now = portal.setup.clock.now();
+    let this = once::number_of(portal, parent, form).await?;
+    let same = |record: &&Record| {
+        record.entry == Entry::TransferredOut { to, amount }
+            && record.by == PersonId(parent.login.number)
+            && now.0.saturating_sub(record.at.0) < AGAIN_MS
+            && Some(record.key.sequence) != this
+    };
+    let (_, postings) = portal.engine.statement(from, now.month()).await?;
+    Ok(postings.iter().rev().find(same).map(|record| record.at))
 }
 
 pub(super) async fn transfer_form(
@@ -314,8 +351,8 @@ pub(super) async fn transfer_form(
     Query(done): Query<Done>,
 ) -> Result<Response, PortalError> {
     let view = account_of(&portal, &parent, number).await?;
-    let done = done.gjort == "1";
-    transfer_page(&portal, &headers, &parent, &view, secret()?, &Transfer::default(), None, done)
+    let said = Said { done: done.gjort == "1", ..Said::default() };
+    transfer_page(&portal, &headers, &parent, &view, secret()?, &Transfer::default(), said)
 }
 
 /// Everybody else who manages the account hears of money that leaves it, once.
@@ -366,18 +403,27 @@ pub(super) async fn transfer(
     let to = parent.account(typed.to)?;
     let language = super::language_of(&headers);
     let w = language.words();
+    let again = |problem: String| {
+        let said = Said { problem: Some(problem), ..Said::default() };
+        transfer_page(&portal, &headers, &parent, &view, secret()?, &typed, said)
+    };
     // Sent again after it was done, the balance is lower; the engine knows the number and answers as before.
     if is_new_here(&portal, &parent, number) {
-        let problem = Some(w.too_new_here.to_owned());
-        return transfer_page(&portal, &headers, &parent, &view, secret()?, &typed, problem, false);
+        return again(w.too_new_here.to_owned());
     }
     let wanted = match money::read(&typed.amount, language) {
         Some(amount) if amount > Amount::ZERO && !typed.form.is_empty() => amount,
         Some(_) | None => {
-            let problem = Some(w.amount_kroner_wrong.to_owned());
-            return transfer_page(&portal, &headers, &parent, &view, secret()?, &typed, problem, false);
+            return again(w.amount_kroner_wrong.to_owned());
         }
     };
+    if typed.again != "yes"
+        && let Some(at) = transferred_lately(&portal, &parent, &typed.form, (view.account, to, wanted)).await?
+    {
+        let asked = Some((money::clock_time(at, language), money::amount(wanted, language)));
+        let said = Said { again: asked, ..Said::default() };
+        return transfer_page(&portal, &headers, &parent, &view, typed.form.clone(), &typed, said);
+    }
     let command = Command::Transfer { from: view.account, to, amount: wanted };
     let problem = match once::command(&portal, &parent, &typed.form, command).await? {
         Outcome::Approved(_) => {
@@ -395,5 +441,5 @@ pub(super) async fn transfer(
             format!("{} {}", w.account_refuses, w.refusal_other)
         }
     };
-    transfer_page(&portal, &headers, &parent, &view, secret()?, &typed, Some(problem), false)
+    again(problem)
 }

@@ -14,7 +14,7 @@ use crate::error::PortalError;
 use crate::money;
 use crate::payment::orders::{self, Wanted};
 use crate::proof;
-use crate::routes::{account_of, parent_frame, see};
+use crate::routes::{account_of, parent_frame, pupil_name, see};
 use crate::session::{Parent, blocking, secret};
 use crate::views::{self, Field, OrderRow};
 use crate::words::Language;
@@ -27,6 +27,8 @@ const AGAIN_MS: u64 = 10 * 60 * 1000;
 pub(super) struct PayIn {
     pub(super) token: String,
     pub(super) form: String,
+    /// Another of the parent's accounts than the page's.
+    pub(super) account: Option<u64>,
     pub(super) amount: String,
     pub(super) consent: String,
     pub(super) again: String,
@@ -42,7 +44,7 @@ pub(super) async fn form(
 ) -> Result<Response, PortalError> {
     let view = account_of(&portal, &parent, number).await?;
     let typed = PayIn { form: secret()?, receipt: parent.login.mail.clone(), ..PayIn::default() };
-    let page = page(&portal, &headers, &parent, &view, typed)?;
+    let page = page(&portal, &headers, &parent, &view, typed).await?;
     Ok(views::show(&page))
 }
 
@@ -56,7 +58,7 @@ pub(super) async fn start(
     Form(typed): Form<PayIn>,
 ) -> Result<Response, PortalError> {
     parent.check(&typed.token)?;
-    let view = account_of(&portal, &parent, number).await?;
+    let view = account_of(&portal, &parent, typed.account.unwrap_or(number)).await?;
     let language = super::language_of(&headers);
     let consent = typed.consent == "yes";
     let read = read_amount(&typed.amount, portal.setup.min_top_up, most(&view), language);
@@ -67,7 +69,7 @@ pub(super) async fn start(
     let receipt_problem = proof::mail(&typed.receipt, language.words());
     if problem.is_some() || receipt_problem.is_some() || !consent || typed.form.is_empty() {
         let form = if typed.form.is_empty() { secret()? } else { typed.form.clone() };
-        let mut page = page(&portal, &headers, &parent, &view, PayIn { form, ..typed })?;
+        let mut page = page(&portal, &headers, &parent, &view, PayIn { form, ..typed }).await?;
         page.amount_problem = problem;
         page.receipt.problem = receipt_problem.map(str::to_owned);
         page.consent_missing = !consent;
@@ -76,7 +78,7 @@ pub(super) async fn start(
     if typed.again != "yes"
         && let Some(at) = orders::paid_lately(&portal, view.account, amount, AGAIN_MS).await?
     {
-        let mut page = page(&portal, &headers, &parent, &view, typed)?;
+        let mut page = page(&portal, &headers, &parent, &view, typed).await?;
         page.again = Some((money::clock_time(at, language), money::amount(amount, language)));
         return Ok(views::show(&page));
     }
@@ -194,7 +196,26 @@ pub(super) fn read_amount(text: &str, least: Amount, most: Amount, language: Lan
     Ok(amount)
 }
 
-fn page(
+/// The accounts that can be paid into, as the guide names them.
+pub(super) async fn payable(
+    portal: &Portal,
+    parent: &Parent,
+    language: Language,
+) -> Result<Vec<views::Payable>, PortalError> {
+    let mut payable = Vec::new();
+    for &number in &parent.login.accounts {
+        let view = account_of(portal, parent, number).await?;
+        payable.push(views::Payable {
+            number,
+            name: pupil_name(portal, number)?,
+            card: view.card.map(|card| card.to_string()).unwrap_or_default(),
+            balance: money::amount(view.balance, language),
+        });
+    }
+    Ok(payable)
+}
+
+async fn page(
     portal: &Portal,
     headers: &HeaderMap,
     parent: &Parent,
@@ -217,6 +238,7 @@ fn page(
         amount_problem: None,
         consent_missing: false,
         again: None,
+        payable: payable(portal, parent, frame.language).await?,
         frame,
         bar,
     })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Form;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -144,7 +144,7 @@ pub(super) async fn start(
         })
     })
     .await?;
-    Ok(see(&format!("/aktiver/{secret}")))
+    Ok(see(&format!("/aktiver/{secret}?sendt=1")))
 }
 
 #[derive(Deserialize, Default)]
@@ -169,6 +169,7 @@ fn activation_page(
     sign_up: Option<&SignUp>,
     problems: [Option<&'static str>; 3],
     typed: &str,
+    sent_again: bool,
 ) -> Response {
     let frame = bare_frame(headers, &format!("/aktiver/{secret}"));
     let w = frame.w;
@@ -184,16 +185,23 @@ fn activation_page(
         (Some(_), false) => StatusCode::OK,
     };
     let mail = sign_up.map(|sign_up| sign_up.mail.clone());
-    views::show_with(status, &views::Activate { frame, secret: secret.to_owned(), mail, fields })
+    views::show_with(status, &views::Activate { frame, secret: secret.to_owned(), mail, sent_again, fields })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Again {
+    sendt: String,
 }
 
 pub(super) async fn activation(
     State(portal): State<Portal>,
     headers: HeaderMap,
     Path(secret): Path<String>,
+    Query(again): Query<Again>,
 ) -> Result<Response, PortalError> {
     let sign_up = waiting(&portal, &secret).await?;
-    Ok(activation_page(&headers, &secret, sign_up.as_ref(), [None; 3], ""))
+    Ok(activation_page(&headers, &secret, sign_up.as_ref(), [None; 3], "", again.sendt == "1"))
 }
 
 /// The code again, as another one.
@@ -205,17 +213,21 @@ pub(super) async fn again(
     let Some(sign_up) = waiting(&portal, &secret).await? else { return Ok(see(&format!("/aktiver/{secret}"))) };
     if sign_up.sent < MOST_SENT && portal.limits.mail(visitor, &sign_up.mail).is_ok() {
         let (records, kept) = (portal.setup.records.clone(), secret.clone());
-        blocking(move || {
+        let sent = blocking(move || {
             records.change(|change| {
                 let key = keys::sign_up(&digest(&kept));
                 let Some(sign_up) = change.get::<SignUp>(&key)?.filter(|now| now.sent < MOST_SENT) else {
-                    return Ok(());
+                    return Ok(false);
                 };
                 change.put(&key, &SignUp { sent: sign_up.sent + 1, ..sign_up.clone() })?;
-                change.post(&sign_up.mail, &sign_up.language, Matter::SignUp { secret: kept })
+                change.post(&sign_up.mail, &sign_up.language, Matter::SignUp { secret: kept })?;
+                Ok(true)
             })
         })
         .await?;
+        if sent {
+            return Ok(see(&format!("/aktiver/{secret}?sendt=1")));
+        }
     }
     Ok(see(&format!("/aktiver/{secret}")))
 }
@@ -228,12 +240,19 @@ pub(super) async fn activate(
     Form(typed): Form<Activation>,
 ) -> Result<Response, PortalError> {
     let Some(sign_up) = waiting(&portal, &secret).await? else {
-        return Ok(activation_page(&headers, &secret, None, [None; 3], ""));
+        return Ok(activation_page(&headers, &secret, None, [None; 3], "", false));
     };
     let w = language_of(&headers).words();
     let problems = password::problems(&typed.password, &typed.again, &[&sign_up.mail, &sign_up.name], w);
     if problems.iter().any(Option::is_some) {
-        return Ok(activation_page(&headers, &secret, Some(&sign_up), [None, problems[0], problems[1]], &typed.code));
+        return Ok(activation_page(
+            &headers,
+            &secret,
+            Some(&sign_up),
+            [None, problems[0], problems[1]],
+            &typed.code,
+            false,
+        ));
     }
     let code: String = typed.code.chars().filter(char::is_ascii_digit).collect();
     let typed_hash = digest(&format!("{secret}/{code}"));
@@ -282,7 +301,7 @@ pub(super) async fn activate(
         Err(left) => {
             let left = left.filter(|sign_up| sign_up.tries_left > 0);
             let problems = [Some(w.activation_wrong), None, None];
-            Ok(activation_page(&headers, &secret, left.as_ref(), problems, &typed.code))
+            Ok(activation_page(&headers, &secret, left.as_ref(), problems, &typed.code, false))
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::pdf::{self, Sheet};
 use crate::routes::{account_of, parent_frame};
 use crate::session::{Parent, blocking};
 use crate::views::{self, MonthLink, Posting};
-use crate::words::Language;
+use crate::words::{Language, Words};
 
 /// How often an open page is looked after, and for how long; a browser that is still there comes again.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
@@ -63,8 +63,9 @@ pub(super) async fn show(
             .collect(),
         month: money::month(month, language),
         month_number: month.number(),
-        live: month == this_month,
-        postings: postings.iter().rev().map(|record| posting(&portal, record, language)).collect(),
+        // The newest month is another one when something is bought in the next.
+        live: (chosen.is_none() || month == this_month).then(|| super::live_address(&view)),
+        postings: postings.iter().rev().map(|record| posting(&portal, &parent, record, language)).collect(),
         frame,
         bar,
     };
@@ -99,7 +100,7 @@ pub(super) async fn csv(
     let failed = |error: csv::Error| PortalError::Internal(error.to_string());
     sheet.write_record([w.date, w.text, w.amount, w.balance_after]).map_err(failed)?;
     for record in postings.iter().rev() {
-        let row = posting(&portal, record, language);
+        let row = posting(&portal, &parent, record, language);
         // A text that a spreadsheet would take for a formula stays a text.
         let text = if row.text.starts_with(['=', '+', '-', '@']) { format!("'{}", row.text) } else { row.text };
         let danish = Language::Danish;
@@ -133,7 +134,7 @@ pub(super) async fn pdf(
         title: format!("{} – {name}", w.statement),
         facts,
         columns: [w.date, w.text, w.amount, w.balance_after],
-        rows: postings.iter().rev().map(|record| posting(&portal, record, language)).collect(),
+        rows: postings.iter().rev().map(|record| posting(&portal, &parent, record, language)).collect(),
         foot: format!("{}, CVR {}", holder.name, holder.cvr),
         page: w.page,
     };
@@ -143,25 +144,30 @@ pub(super) async fn pdf(
     Ok(([(CONTENT_TYPE, "application/pdf".to_owned()), (CONTENT_DISPOSITION, name)], bytes).into_response())
 }
 
-/// Says whenever the balance has changed, for as long as the page is open: a number of no meaning that is another one then.
+/// What the page shows that is open.
+#[derive(Deserialize)]
+pub(super) struct Seen {
+    set: u64,
+}
+
+/// Says whenever something has changed since the page was drawn, for as long as it is open.
 pub(super) async fn live(
     State(portal): State<Portal>,
     parent: Parent,
     Path(number): Path<u64>,
+    Query(seen): Query<Seen>,
 ) -> Result<Response, PortalError> {
     let account = parent.account(number)?;
     let place = portal.watching.place(&parent.login.mail).ok_or(PortalError::TooMany)?;
-    let mut last = None;
+    let mut last = seen.set;
     let until = tokio::time::Instant::now() + WATCHED_FOR;
     let changes = async_stream(
         portal,
         account,
         move |view| {
             let _held = &place;
-            let now = (view.balance, view.blocked, view.spent_today, view.card);
-            let changed = last.is_some_and(|before| before != now);
-            last = Some(now);
-            changed
+            let before = std::mem::replace(&mut last, super::drawn(view));
+            before != last
         },
         until,
     );
@@ -202,7 +208,13 @@ fn till(portal: &Portal, caller: CallerId, language: Language) -> String {
     }
 }
 
-fn posting(portal: &Portal, record: &Record, language: Language) -> Posting {
+/// The account at the other end of a transfer: by name where the parent has it, too.
+fn other(portal: &Portal, parent: &Parent, account: AccountId, w: &Words) -> String {
+    let name = parent.login.accounts.contains(&account.0).then(|| super::pupil_name(portal, account.0).ok()).flatten();
+    name.unwrap_or_else(|| format!("{} {account}", w.account.to_lowercase()))
+}
+
+fn posting(portal: &Portal, parent: &Parent, record: &Record, language: Language) -> Posting {
     let w = language.words();
     let text = match record.entry {
         Entry::Purchased { .. } => format!("{} {}", w.posting_purchase, till(portal, record.key.caller, language)),
@@ -211,8 +223,8 @@ fn posting(portal: &Portal, record: &Record, language: Language) -> Posting {
         Entry::ToppedUp { source: Source::Counter, .. } => w.posting_by_hand.to_owned(),
         Entry::ToppedUp { source: Source::Opening, .. } => w.posting_opening.to_owned(),
         Entry::ToppedUp { order, source: Source::Automatic, .. } => format!("{} {order}", w.posting_automatic),
-        Entry::TransferredOut { to, .. } => format!("{} {to}", w.posting_transfer_out),
-        Entry::TransferredIn { from, .. } => format!("{} {from}", w.posting_transfer_in),
+        Entry::TransferredOut { to, .. } => format!("{} {}", w.posting_transfer_out, other(portal, parent, to, w)),
+        Entry::TransferredIn { from, .. } => format!("{} {}", w.posting_transfer_in, other(portal, parent, from, w)),
         Entry::PayoutReserved { payout, .. } => format!("{} {payout}", w.posting_payout),
         Entry::PayoutReturned { payout, .. } => format!("{} {payout}", w.posting_payout_returned),
         Entry::Corrected { .. } => w.posting_correction.to_owned(),

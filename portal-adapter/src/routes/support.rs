@@ -2,7 +2,7 @@
 //! ask for it (quick guide, item 35).
 
 use axum::Form;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use frokost_persistence::records::Matter;
@@ -13,7 +13,7 @@ use crate::error::PortalError;
 use crate::limits::Visitor;
 use crate::money;
 use crate::proof;
-use crate::routes::{bare_frame, parent_frame};
+use crate::routes::{About, frame_of_all};
 use crate::session::{Parent, blocking};
 use crate::views::{self, Field, Frame, any_problem};
 use crate::words::Words;
@@ -36,12 +36,6 @@ fn text_problem(text: &str, w: &Words) -> Option<&'static str> {
     }
 }
 
-fn frame(portal: &Portal, headers: &HeaderMap, parent: Option<&Parent>) -> Result<Frame, PortalError> {
-    let Some(parent) = parent else { return Ok(bare_frame(headers, "/support")) };
-    let first = parent.login.accounts.first().copied().ok_or(PortalError::NotFound)?;
-    Ok(parent_frame(portal, headers, parent, first, "support", "/support".to_owned())?.0)
-}
-
 fn page(frame: Frame, parent: Option<&Parent>, entry: &Entry, judged: bool, sent: bool, slow: bool) -> Response {
     let w = frame.w;
     let check = |problem: Option<&'static str>| problem.filter(|_| judged);
@@ -62,9 +56,10 @@ pub(super) async fn form(
     State(portal): State<Portal>,
     parent: Option<Parent>,
     headers: HeaderMap,
+    Query(about): Query<About>,
 ) -> Result<Response, PortalError> {
     let mail = parent.as_ref().map(|parent| parent.login.mail.clone()).unwrap_or_default();
-    let frame = frame(&portal, &headers, parent.as_ref())?;
+    let frame = frame_of_all(&portal, &headers, parent.as_ref(), &about, "support")?;
     Ok(page(frame, parent.as_ref(), &Entry { mail, ..Entry::default() }, false, false, false))
 }
 
@@ -73,12 +68,13 @@ pub(super) async fn send(
     parent: Option<Parent>,
     visitor: Visitor,
     headers: HeaderMap,
+    Query(about): Query<About>,
     Form(entry): Form<Entry>,
 ) -> Result<Response, PortalError> {
     if let Some(parent) = &parent {
         parent.check(&entry.token)?;
     }
-    let frame = frame(&portal, &headers, parent.as_ref())?;
+    let frame = frame_of_all(&portal, &headers, parent.as_ref(), &about, "support")?;
     let w = frame.w;
     let wrong = proof::mail(&entry.mail, w).is_some()
         || proof::needed(&entry.subject, 80, w).is_some()
