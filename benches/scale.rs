@@ -72,7 +72,7 @@ async fn open(folder: &Path, snapshot_every: u64) -> Engine {
         }
     };
     let first = journal.reader().first().unwrap();
-    let statements = LoggedStatements::open(&folder.join("statements"), first, journal.head()).unwrap();
+    let statements = LoggedStatements::open(&folder.join("statements"), first, journal.head(), |_| Ok(())).unwrap();
     let mirror = FileJournal::open_mirror(&folder.join("mirror")).unwrap();
     let ports = Ports {
         journal: Box::new(MirroredJournal::new(journal, mirror, Mode::Sync, None)),

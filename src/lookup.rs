@@ -47,30 +47,46 @@ fn find(
     text: &str,
 ) -> Result<Found, RecordsError> {
     let text = text.trim();
+    let wanted = text.to_lowercase();
+    // One record that cannot be read hides nobody else.
+    let each = || {
+        records.each_pupil().filter_map(|pupil| {
+            pupil.inspect_err(|error| tracing::error!(%error, "a pupil's record cannot be read")).ok()
+        })
+    };
+    let here = |pupil: &Pupil| school == SchoolId(0) || pupil.school == school.0;
+    let waiting = records.sign_ups()?;
+    let of_accounts = |accounts: &[u64]| -> Result<Vec<Pupil>, RecordsError> {
+        let pupils = accounts.iter().map(|account| records.pupil(AccountId(*account)));
+        pupils.filter_map(Result::transpose).collect()
+    };
     let mut pupils: Vec<Pupil> = if account != AccountId(0) {
-        records.pupil(account)?.into_iter().collect()
+        of_accounts(&[account.0])?.into_iter().filter(here).collect()
     } else if text.contains('@') {
-        let accounts = records.login(text)?.map_or(Vec::new(), |login| login.accounts);
-        let pupils = accounts.into_iter().map(|account| records.pupil(AccountId(account)));
-        pupils.filter_map(Result::transpose).collect::<Result<_, _>>()?
+        let mut accounts = records.login(text)?.map_or(Vec::new(), |login| login.accounts);
+        let signing_up = waiting.iter().filter(|sign_up| sign_up.mail.to_lowercase() == wanted);
+        accounts.extend(signing_up.map(|sign_up| sign_up.account));
+        of_accounts(&accounts)?.into_iter().filter(here).collect()
     } else if let Some(born) = Born::read(text) {
         let is_born = |pupil: &Pupil| {
             let plain = key.open(&place_of(pupil.account), &pupil.cpr_sealed).ok();
             plain.and_then(|plain| Identifier::from_plain(&plain)).is_some_and(|known| born.is(&known))
         };
-        records.pupils()?.into_iter().filter(is_born).collect()
+        each().filter(here).filter(is_born).take(FOUND_LIMIT + 1).collect()
     } else {
-        let wanted = text.to_lowercase();
-        records.pupils()?.into_iter().filter(|pupil| pupil.name.to_lowercase().contains(&wanted)).collect()
+        let is_called = |pupil: &Pupil| pupil.name.to_lowercase().contains(&wanted);
+        each().filter(here).filter(is_called).take(FOUND_LIMIT + 1).collect()
     };
-    pupils.retain(|pupil| school == SchoolId(0) || pupil.school == school.0);
     pupils.sort_unstable_by_key(|pupil| pupil.account);
+    pupils.dedup_by_key(|pupil| pupil.account);
     let more = pupils.len() > FOUND_LIMIT;
     pupils.truncate(FOUND_LIMIT);
     let shown = |pupil: Pupil| {
         let account = AccountId(pupil.account);
-        let logins = records.logins_on(account)?.join(" ");
-        Ok(FoundPupil { account, school: SchoolId(pupil.school), name: pupil.name, logins })
+        let mut logins = records.logins_on(account)?;
+        let signing_up = waiting.iter().filter(|sign_up| sign_up.account == account.0);
+        logins.extend(signing_up.map(|sign_up| format!("{} (not activated)", sign_up.mail)));
+        Ok(FoundPupil { account, school: SchoolId(pupil.school), name: pupil.name, logins: logins.join(" ") })
     };
     Ok(Found { more, pupils: pupils.into_iter().map(shown).collect::<Result<_, RecordsError>>()? })
 }

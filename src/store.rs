@@ -30,19 +30,20 @@ impl Store {
     pub(crate) fn open(folder: &DataFolder, settings: &Settings) -> Result<Store, JournalError> {
         let storage = |error: &dyn std::fmt::Display| JournalError::Storage(error.to_string());
         let data = folder.path();
-        let (primary, first, head) = match settings.journal.kind {
+        let (primary, reader, head) = match settings.journal.kind {
             JournalKind::Sled => {
                 let sled = SledJournal::open(&data.join("journal"))?;
-                let (first, head) = (sled.reader().first()?, sled.head());
-                (Primary::Sled(sled), first, head)
+                let (reader, head) = (sled.reader(), sled.head());
+                (Primary::Sled(sled), reader, head)
             }
             JournalKind::File => {
                 let files = FileJournal::open(&data.join("journal.files"))?;
-                let (first, head) = (files.reader().first()?, files.head());
-                (Primary::File(files), first, head)
+                let (reader, head) = (files.reader(), files.head());
+                (Primary::File(files), reader, head)
             }
         };
-        let statements = LoggedStatements::open(&data.join("statements"), first, head)?;
+        let covered = |from: Lsn| reads_on(reader.as_ref(), from, head);
+        let statements = LoggedStatements::open(&data.join("statements"), reader.first()?, head, covered)?;
         let snapshots = FileSnapshots::open(&data.join("snapshots")).map_err(|error| storage(&error))?;
         let mut disks = vec![data.to_owned()];
         let journal: Box<dyn Journal> = match (primary, settings.journal.mirror) {
@@ -81,6 +82,25 @@ impl Store {
     pub(crate) fn watermark(&self) -> Lsn {
         self.statements.watermark()
     }
+}
+
+/// Can everything be read from `from` up to `head`?
+fn reads_on(reader: &dyn JournalReader, from: Lsn, head: Lsn) -> Result<(), JournalError> {
+    let mut next = from;
+    for record in reader.read_from(from) {
+        let record = record?;
+        if record.lsn != next {
+            break;
+        }
+        next = next.next();
+    }
+    if next > head {
+        return Ok(());
+    }
+    Err(JournalError::Damaged {
+        lsn: next,
+        what: "neither the journal nor the statements can be read there".to_owned(),
+    })
 }
 
 enum Primary {

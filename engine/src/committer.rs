@@ -139,16 +139,19 @@ impl Committer {
         while !group.stopped {
             let Ok(first) = self.queue.recv() else { return };
             group.add(first, head);
-            let mut naps = 0;
+            let (mut naps, mut before) = (0, 0);
             loop {
                 while !group.stopped && group.answers.len() < self.group_limit {
                     let Ok(item) = self.queue.try_recv() else { break };
                     group.add(item, head);
                 }
+                // What is in flight may be on its way to somewhere else: two looks in vain are enough.
+                let came = group.answers.len() > before;
                 let fuller = group.answers.len() < self.permits.taken().min(ENOUGH);
-                if group.stopped || !fuller || last_records < MANY || naps == NAPS {
+                if group.stopped || !fuller || last_records < MANY || naps == NAPS || !came && naps > 1 {
                     break;
                 }
+                before = group.answers.len();
                 std::thread::sleep(NAP);
                 naps += 1;
             }

@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use frokost_engine::{AccountId, CallerId, Clock, Engine, SchoolId};
 use quinn::{Connection, Endpoint, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
 
 use crate::enrol::Bundle;
 use crate::identity::Identity;
@@ -76,6 +77,7 @@ struct Reception {
     clock: Arc<dyn Clock>,
     desks: Desks,
     unsent: Arc<AtomicUsize>,
+    looking_up: Arc<Semaphore>,
     /// The open connections of each caller, oldest first.
     connections: DashMap<CallerId, Vec<Connection>>,
 }
@@ -97,7 +99,9 @@ impl Server {
         let endpoint = socket::endpoint(address, Some(config)).map_err(listen)?;
         let address = endpoint.local_addr().map_err(listen)?;
         let unsent = Arc::new(AtomicUsize::new(0));
-        let reception = Reception { engine, clock, desks, unsent: Arc::clone(&unsent), connections: DashMap::new() };
+        let looking_up = Arc::new(Semaphore::new(1));
+        let unsent_too = Arc::clone(&unsent);
+        let reception = Reception { engine, clock, desks, unsent: unsent_too, looking_up, connections: DashMap::new() };
         tokio::spawn(accept(endpoint.clone(), Arc::new(reception)));
         Ok(Server { endpoint, address, unsent })
     }
@@ -165,6 +169,7 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
             clock: Arc::clone(&reception.clock),
             desks: reception.desks.clone(),
             unsent: Arc::clone(&reception.unsent),
+            looking_up: Arc::clone(&reception.looking_up),
         };
         tokio::spawn(session::run(session, send, receive));
     }

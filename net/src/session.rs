@@ -24,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) caller: CallerHandle,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) desks: Desks,
+    /// One look-up at a time, of all sessions.
+    pub(crate) looking_up: Arc<Semaphore>,
     /// Requests of all sessions whose answers have not been written yet.
     pub(crate) unsent: Arc<AtomicUsize>,
 }
@@ -129,8 +131,17 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
                 drop(answers.others.send((tag, Response::Outcome(Outcome::Rejected(Rejection::NotAllowed)))));
                 return;
             }
+            // One at a time: it may go through everybody there is.
+            let Ok(place) = Arc::clone(&session.looking_up).try_acquire_owned() else {
+                drop(answers.others.send((tag, Response::Outcome(Outcome::Busy))));
+                return;
+            };
             tokio::spawn(async move {
-                let found = tokio::task::spawn_blocking(move || pupils(school, account, text.as_str())).await;
+                let look = move || {
+                    let _place = place;
+                    pupils(school, account, text.as_str())
+                };
+                let found = tokio::task::spawn_blocking(look).await;
                 let response = found.ok().flatten().map_or(Response::Outcome(Outcome::Unavailable), Response::Found);
                 drop(answers.others.send((tag, response)));
             });

@@ -135,14 +135,15 @@ impl Records {
     /// [`RecordsError`].
     pub fn all<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, RecordsError> {
         self.db.check(&self.path)?;
-        self.db
-            .tree()
-            .scan_prefix(prefix)
-            .map(|item| {
-                let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
-                parse(&String::from_utf8_lossy(&key), &bytes)
-            })
-            .collect()
+        self.each(prefix).collect()
+    }
+
+    /// The same, one after the other.
+    fn each<T: DeserializeOwned>(&self, prefix: &str) -> impl Iterator<Item = Result<T, RecordsError>> {
+        self.db.tree().scan_prefix(prefix).map(|item| {
+            let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
+            parse(&String::from_utf8_lossy(&key), &bytes)
+        })
     }
 
     /// Runs a change and makes what it wrote durable, all or nothing. Nobody else changes anything meanwhile.

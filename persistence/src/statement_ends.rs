@@ -78,7 +78,7 @@ impl Ends {
     pub(crate) fn page_from(&self, page: u64) -> Option<(u64, Vec<(AccountId, End)>)> {
         let (number, page) = self.pages.range(page..).next()?;
         let first = number * PAGE as u64;
-        let accounts = (first..).map(AccountId).zip(page.iter().copied());
+        let accounts = page.iter().copied().zip(0..).map(|(end, n)| (AccountId(first + n), end));
         Some((*number, accounts.filter(|(_, end)| end.place != Place::NOWHERE).collect()))
     }
 }
@@ -98,8 +98,17 @@ pub(crate) struct Known {
 }
 
 impl EndsFile {
-    pub(crate) fn in_folder(folder: &Path) -> EndsFile {
-        EndsFile { path: folder.join("ends") }
+    /// Clears away what was never finished.
+    pub(crate) fn in_folder(folder: &Path) -> io::Result<EndsFile> {
+        let file = EndsFile { path: folder.join("ends") };
+        match fs::remove_file(file.unfinished()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(file),
+        }
+    }
+
+    fn unfinished(&self) -> PathBuf {
+        self.path.with_extension("unfinished")
     }
 
     /// Nothing where there is no such file.
@@ -126,7 +135,7 @@ impl EndsFile {
         end: Place,
         page_from: impl Fn(u64) -> Option<(u64, Vec<(AccountId, End)>)>,
     ) -> io::Result<()> {
-        let mut file = BlockWriter::begin(&self.path.with_extension("unfinished"), MAGIC, watermark)?;
+        let mut file = BlockWriter::begin(&self.unfinished(), MAGIC, watermark)?;
         file.put(|block| block.extend_from_slice(&end.0.to_le_bytes()))?;
         let mut next = 0;
         while let Some((page, accounts)) = page_from(next) {

@@ -125,6 +125,14 @@ impl StatementLog {
         place == Place::NOWHERE || self.file(place.file()).is_some_and(|file| place.offset() <= length(file))
     }
 
+    /// Is there anything behind a place?
+    pub(crate) fn goes_on_behind(&self, place: Place) -> io::Result<bool> {
+        if path(&self.folder, place.file() + 1).exists() {
+            return Ok(true);
+        }
+        self.file(place.file()).map_or(Ok(false), |file| Ok(file.metadata()?.len() > place.offset()))
+    }
+
     /// Goes on behind a place, and cuts off what follows.
     pub(crate) fn writer(&self, end: Place) -> io::Result<Writer> {
         if !self.reaches(end) {

@@ -48,18 +48,29 @@ impl LoggedStatements {
     /// more than it does, it has lost something; where they end before it begins, they have. Either may be the only copy; nothing of the log is
     /// touched then.
     ///
+    /// Before anything of the log that could still be read is cut off, `covered` is asked whether everything from there on is in the journal.
+    ///
     /// # Errors
-    /// [`JournalError::Damaged`] if a record is in neither; [`JournalError::Storage`] if the folder cannot be used.
-    pub fn open(folder: &Path, first: Lsn, head: Lsn) -> Result<LoggedStatements, JournalError> {
+    /// [`JournalError::Damaged`] if a record is in neither; [`JournalError::Storage`] if the folder cannot be used; what `covered` says.
+    pub fn open(
+        folder: &Path,
+        first: Lsn,
+        head: Lsn,
+        covered: impl FnOnce(Lsn) -> Result<(), JournalError>,
+    ) -> Result<LoggedStatements, JournalError> {
         let storage = |error: &dyn std::fmt::Display| JournalError::Storage(format!("{}: {error}", folder.display()));
         let log = StatementLog::open(folder).map_err(|error| storage(&error))?;
-        let file = EndsFile::in_folder(folder);
+        let file = EndsFile::in_folder(folder).map_err(|error| storage(&error))?;
         let anew = |why: &dyn std::fmt::Display| {
             tracing::warn!(%why, "where the accounts' last postings stand is looked up in the whole log of the statements");
             Known::default()
         };
         let known = file.read().map(Option::unwrap_or_default).unwrap_or_else(|Damaged(why)| anew(&why));
         let written = known.watermark;
+        // They are written of what is durable in both.
+        if written > head {
+            return Err(lost(head, written));
+        }
         let (known, written) = match follow(&log, known) {
             Ok(Known { watermark, .. }) if written > Lsn::ZERO && watermark.next() < first => {
                 (follow(&log, anew(&"they end before the journal begins")), Lsn::ZERO)
@@ -81,7 +92,9 @@ impl LoggedStatements {
         if written == Lsn::ZERO {
             file.remove().map_err(|error| storage(&error))?;
         }
-        // The journal has whatever is cut off here.
+        if log.goes_on_behind(end).map_err(|error| storage(&error))? {
+            covered(watermark.next())?;
+        }
         let writer = log.writer(end).map_err(|error| storage(&error))?;
         let shared = Shared { writer, ends, watermark, durable: Lsn::ZERO, written, failed: None };
         let mut statements = LoggedStatements { log, file, shared: Arc::new(Mutex::new(shared)) };
@@ -116,15 +129,20 @@ impl LoggedStatements {
     fn settle(&self) -> Result<(), StatementError> {
         let (file, watermark, end, due) = {
             let shared = self.lock();
-            let due = shared.watermark.0 - shared.written.0 >= shared.ends.count().max(WRITE_ENDS_AFTER);
+            let due = shared.watermark.0.saturating_sub(shared.written.0) >= shared.ends.count().max(WRITE_ENDS_AFTER);
             (shared.writer.file(), shared.watermark, shared.writer.end(), due)
         };
         // First, since ends may be read again that point to nowhere otherwise.
         file.map_or(Ok(()), |file| file.sync_data()).map_err(failed)?;
         self.lock().durable = watermark;
         if due {
-            self.file.write(watermark, end, |page| self.lock().ends.page_from(page)).map_err(failed)?;
-            self.lock().written = watermark;
+            match self.file.write(watermark, end, |page| self.lock().ends.page_from(page)) {
+                Ok(()) => self.lock().written = watermark,
+                // All that it costs is a longer start.
+                Err(error) => {
+                    tracing::warn!(%error, "where the accounts' last postings stand cannot be written down; it is tried again")
+                }
+            }
         }
         Ok(())
     }
@@ -267,11 +285,11 @@ mod tests {
             sale(5, 7, july),
             sale(6, 255, may),
         ];
-        let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(6)).unwrap();
+        let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(6), |_| Ok(())).unwrap();
         statements.project(&records).unwrap();
         statements.flush().unwrap();
         drop(statements);
-        let statements = LoggedStatements::open(&path, Lsn(1), Lsn(6)).unwrap();
+        let statements = LoggedStatements::open(&path, Lsn(1), Lsn(6), |_| Ok(())).unwrap();
         assert_eq!(statements.watermark(), Lsn(6));
         let months: Vec<u32> = statements.months(AccountId(7)).unwrap().iter().map(|m| m.number()).collect();
         assert_eq!(months, [202_307, 202_306, 202_305]);
@@ -290,7 +308,7 @@ mod tests {
         let mut done = 0;
         let ends = [1_400, 1_470].into_iter().chain(1_480..1_500).chain([2_900]).chain(2_970..3_000).chain([3_200]);
         for (n, end) in ends.enumerate() {
-            let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(3_200)).unwrap();
+            let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(3_200), |_| Ok(())).unwrap();
             assert_eq!(statements.watermark(), Lsn(done as u64));
             statements.project(&records[done..end]).unwrap();
             done = end;
@@ -308,7 +326,7 @@ mod tests {
     fn a_journal_that_knows_less_than_the_statements_has_lost_something() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("statements");
-        let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(300)).unwrap();
+        let mut statements = LoggedStatements::open(&path, Lsn(1), Lsn(300), |_| Ok(())).unwrap();
         let records: Vec<Record> = (1..=300).map(|lsn| sale(lsn, 7, "1683000000000")).collect();
         statements.project(&records).unwrap();
         statements.flush().unwrap();
@@ -317,11 +335,11 @@ mod tests {
             if without_ends {
                 std::fs::remove_file(path.join("ends")).unwrap();
             }
-            let refused = LoggedStatements::open(&path, Lsn(1), Lsn(299)).unwrap_err();
+            let refused = LoggedStatements::open(&path, Lsn(1), Lsn(299), |_| Ok(())).unwrap_err();
             assert!(matches!(refused, JournalError::Damaged { lsn: Lsn(300), .. }), "{refused}");
         }
         assert_eq!(
-            LoggedStatements::open(&path, Lsn(1), Lsn(300)).unwrap().watermark(),
+            LoggedStatements::open(&path, Lsn(1), Lsn(300), |_| Ok(())).unwrap().watermark(),
             Lsn(300),
             "nothing was touched"
         );

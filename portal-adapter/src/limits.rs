@@ -165,9 +165,10 @@ impl FromRequestParts<Portal> for Visitor {
     }
 }
 
-/// Open pages that are looked after at once, of everybody and of one login.
-const MOST_WATCHED: usize = 2_000;
-const MOST_WATCHED_BY_ONE: usize = 10;
+/// Open pages that are looked after at once, of everybody and of one login. Each holds a connection: of all those there may be there have to be
+/// some left for pages and the payment provider, and of the six a browser has one for the page that is asked for next.
+const MOST_WATCHED: usize = 200;
+const MOST_WATCHED_BY_ONE: usize = 4;
 
 /// Who has pages open that are looked after, and how many.
 #[derive(Clone, Default)]

@@ -169,11 +169,20 @@ impl FromRequestParts<Portal> for Parent {
                 let from = parts.headers.get(REFERER).and_then(|from| from.to_str().ok());
                 let from =
                     from.and_then(|from| from.strip_prefix(&portal.setup.public_url)).filter(|page| own_path(page));
-                let back = from.map(|page| format!("&til={page}")).unwrap_or_default();
+                let back = from.map(|page| format!("&til={}", shown_at(page))).unwrap_or_default();
                 Err(Redirect::to(&format!("/log-paa?afbrudt=1{back}")).into_response())
             }
             Err(error) => Err(error.into_response()),
         }
+    }
+}
+
+/// The page that a form stands on whose own address may be all that the browser names.
+fn shown_at(page: &str) -> String {
+    let parts: Vec<&str> = page.split('/').collect();
+    match parts[..] {
+        ["", "konto", account, "bruger" | "billede", ..] => format!("/konto/{account}/bruger"),
+        _ => page.to_owned(),
     }
 }
 

@@ -17,6 +17,8 @@
     place.replaceChildren(...fresh.childNodes);
     if (stop >= 0) stops()[stop]?.focus({ preventScroll: true });
     const balance = document.getElementById("saldo");
-    document.getElementById("heard").textContent = `${balance.previousElementSibling.textContent} ${balance.textContent}`;
+    const now = `${balance.previousElementSibling.textContent} ${balance.textContent}`;
+    const heard = document.getElementById("heard");
+    if (heard.textContent !== now) heard.textContent = now;
   };
 })();

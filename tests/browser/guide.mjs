@@ -114,6 +114,7 @@ await walk(async () => {
     await field("E-mail", "E-mail").fill(mail);
     await button("Opret", "Sign up").click();
     await page.getByRole("heading", { name: say("Aktivering", "Activation") }).waitFor();
+    assert.equal(await page.getByRole("status").count(), 0, "nothing was sent again");
     await accessible();
     await picture("activation");
   });
@@ -123,6 +124,7 @@ await walk(async () => {
     const subject = english ? /activation code/ : /aktiveringskode/;
     const old = codeIn(await mailTo(mail, subject));
     await button("Send koden igen", "Send the code again").click();
+    assert.match(await page.getByRole("status").innerText(), english ? /A new code was sent/ : /sendt en ny kode/);
     const letter = await mailTo(mail, subject);
     const code = codeIn(letter);
     await page.goto("about:blank");

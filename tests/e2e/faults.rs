@@ -368,7 +368,7 @@ fn a_start_after_a_sync_that_failed_believes_the_disk() {
                 _ => Box::new(FileJournal::open_copy(&folder)?),
             })
         };
-        let statements = || LoggedStatements::open(&folder, Lsn(1), Lsn(u64::MAX));
+        let statements = || LoggedStatements::open(&folder, Lsn(1), Lsn(u64::MAX), |_| Ok(()));
         if kind == "statements" {
             let mut statements = statements().unwrap();
             write_until_it_fails(&disk, &mut |head| {

@@ -131,6 +131,23 @@ fn a_secretary_finds_whom_a_parent_means() {
         assert!(long.code == 1 && long.err.contains("48 bytes"), "{long:?}");
     };
     look();
+    // Who mistyped the address in the sign-up is found, and the address seen.
+    let sign_up = [
+        ("name", "Anna"),
+        ("address", "Testvej 1"),
+        ("cpr", &cpr(9)),
+        ("postcode", "5000"),
+        ("city", "Odense"),
+        ("mail", "moor@example.dk"),
+        ("card", &card(9)),
+    ];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answer = runtime.block_on(crate::browser::Browser::new(&server).post("/opret", &sign_up));
+    assert!(answer.status().is_redirection());
+    for wanted in [card(9), "moor@example.dk".to_owned()] {
+        let line = home.must(&["account", "find", &wanted]);
+        assert!(line.contains(" Pupil 9 ") && line.contains("moor@example.dk (not activated)"), "{line}");
+    }
     assert_eq!(server.stop(), 0);
     look();
 }

@@ -125,7 +125,7 @@ pub fn hold_against_journal(data: &Path, known: &Ledger) -> usize {
     let (first, head, reader) = journal_of(data);
     // What the journal has let go of is in the statements.
     let old = (first > Lsn(1)).then(|| {
-        let statements = LoggedStatements::open(&data.join("statements"), first, head).unwrap();
+        let statements = LoggedStatements::open(&data.join("statements"), first, head, |_| Ok(())).unwrap();
         statements.records_from(Lsn(1)).take_while(|r| r.as_ref().unwrap().lsn < first).collect::<Vec<_>>()
     });
     let mut records: HashMap<RequestKey, Vec<(Lsn, Entry)>> = HashMap::new();

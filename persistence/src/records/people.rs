@@ -122,6 +122,11 @@ impl Records {
         self.all("pupil/")
     }
 
+    /// The same, one after the other.
+    pub fn each_pupil(&self) -> impl Iterator<Item = Result<Pupil, RecordsError>> {
+        self.each("pupil/")
+    }
+
     /// The account of the pupil whose CPR number has this keyed hash.
     ///
     /// # Errors

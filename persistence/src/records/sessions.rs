@@ -239,6 +239,14 @@ impl Records {
         })
     }
 
+    /// Sign-ups that wait for their code.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn sign_ups(&self) -> Result<Vec<SignUp>, RecordsError> {
+        self.all("signup/")
+    }
+
     /// Takes away tickets that are good no more.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ fn agree(statements: &LoggedStatements, history: &[Record]) {
 }
 
 fn open(folder: &Path, head: u64) -> LoggedStatements {
-    LoggedStatements::open(&folder.join("statements"), Lsn(1), Lsn(head)).unwrap()
+    LoggedStatements::open(&folder.join("statements"), Lsn(1), Lsn(head), |_| Ok(())).unwrap()
 }
 
 proptest! {
@@ -171,7 +171,7 @@ fn statements_that_are_the_only_copy_are_never_cut_off() {
     let home = folder.path().join("statements");
     let log = home.join("log.000001");
     let sound = fs::read(&log).unwrap();
-    let open = || LoggedStatements::open(&home, Lsn(301), Lsn(400));
+    let open = || LoggedStatements::open(&home, Lsn(301), Lsn(400), |_| Ok(()));
     let named = |error: JournalError, what: &str| {
         let JournalError::Damaged { lsn, .. } = error else { panic!("{what}: {error}") };
         assert!(lsn <= Lsn(300), "{what}: {lsn}");
@@ -192,7 +192,7 @@ fn statements_that_are_the_only_copy_are_never_cut_off() {
     fs::remove_file(home.join("ends")).unwrap();
     named(open().expect_err("half of the log is taken for all of it"), "an item");
     // The same where the journal has all that is behind it: that is read from there.
-    let cut = LoggedStatements::open(&home, Lsn(101), Lsn(400)).unwrap();
+    let cut = LoggedStatements::open(&home, Lsn(101), Lsn(400), |_| Ok(())).unwrap();
     assert!((100..400).contains(&cut.watermark().0));
     drop(cut);
     // Where the postings stand, every bit of it and every cut.
@@ -250,4 +250,45 @@ fn ends_that_know_more_than_the_log_are_not_believed() {
         drop(statements);
         agree(&open(folder.path(), 1_000), &other);
     }
+}
+
+/// A damaged item, and behind it what can be read and may be nowhere else: before it is cut off somebody has to have all of it.
+#[test]
+fn what_can_still_be_read_is_cut_off_only_if_the_journal_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = history(400);
+    let mut statements = open(folder.path(), 400);
+    statements.project(&history).unwrap();
+    statements.flush().unwrap();
+    drop(statements);
+    let home = folder.path().join("statements");
+    let log = home.join("log.000001");
+    let mut bytes = fs::read(&log).unwrap();
+    let place = bytes.len() / 2;
+    bytes[place] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    // All that is known is what the log says.
+    fs::remove_file(home.join("ends")).unwrap();
+    let broken = |lsn: Lsn| Err(JournalError::Damaged { lsn, what: "a part is missing".to_owned() });
+    let refused = LoggedStatements::open(&home, Lsn(1), Lsn(400), broken).unwrap_err();
+    assert!(matches!(refused, JournalError::Damaged { lsn, .. } if lsn < Lsn(250)), "{refused}");
+    assert_eq!(fs::read(&log).unwrap(), bytes, "it was cut off");
+    let statements = open(folder.path(), 400);
+    assert!(fs::metadata(&log).unwrap().len() < bytes.len() as u64 && statements.watermark() < Lsn(250));
+}
+
+/// The journal ends before what the ends on the disk were written of: it is an old copy, whatever the log says.
+#[test]
+fn ends_that_know_more_than_the_journal_tell_that_it_has_lost_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = history(400);
+    let mut statements = open(folder.path(), 400);
+    statements.project(&history).unwrap();
+    statements.flush().unwrap();
+    drop(statements);
+    let log = folder.path().join("statements/log.000001");
+    let length = fs::metadata(&log).unwrap().len();
+    File::options().write(true).open(&log).unwrap().set_len(length / 3).unwrap();
+    let refused = LoggedStatements::open(&folder.path().join("statements"), Lsn(1), Lsn(200), |_| Ok(()));
+    assert!(matches!(refused, Err(JournalError::Damaged { lsn: Lsn(201), .. })));
 }

@@ -58,7 +58,7 @@ async fn page(
         consent: typed.consent == "yes",
         consent_missing,
         active,
-        payable: payable(portal, parent, frame.language).await?,
+        payable: payable(portal, parent, frame.language, |other| other.auto_top_up.is_none()).await?,
         fields,
         frame,
         bar,
@@ -95,6 +95,10 @@ pub(super) async fn start(
 ) -> Result<Response, PortalError> {
     parent.check(&typed.token)?;
     let view = account_of(&portal, &parent, typed.account.unwrap_or(number)).await?;
+    if view.auto_top_up.is_some() {
+        // It is ended first, on its own page.
+        return Ok(see(&format!("/konto/{}/auto-optank", view.account)));
+    }
     let language = super::language_of(&headers);
     let w = language.words();
     let amount = read_amount(&typed.amount, portal.setup.min_top_up, most(&view), language);

@@ -99,10 +99,12 @@ pub(super) async fn enter(
 
 pub(super) async fn leave(
     State(portal): State<Portal>,
-    parent: Parent,
+    parent: Option<Parent>,
     visitor: Visitor,
     Form(form): Form<TokenForm>,
 ) -> Result<Response, PortalError> {
+    // Whose session has ended is logged out.
+    let Some(parent) = parent else { return Ok(see("/")) };
     parent.check(&form.token)?;
     security_log::note("log_out", Some(&parent.login), visitor);
     let cookie = session::close(&portal, &parent).await?;

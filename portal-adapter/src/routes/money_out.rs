@@ -322,6 +322,7 @@ struct Said {
 
 /// The same amount within this time is asked about before it is transferred again.
 const AGAIN_MS: u64 = 10 * 60 * 1000;
+const STATEMENT_WITHIN: Duration = Duration::from_secs(1);
 
 /// When the same parent last moved the same amount between the same accounts, if it was a moment ago and by another form: its answer may
 /// have been lost, and the page with it.
@@ -339,8 +340,21 @@ async fn transferred_lately(
             && now.0.saturating_sub(record.at.0) < AGAIN_MS
             && Some(record.key.sequence) != this
     };
-    let (_, postings) = portal.engine.statement(from, now.month()).await?;
-    Ok(postings.iter().rev().find(same).map(|record| record.at))
+    let earliest = Timestamp(now.0.saturating_sub(AGAIN_MS));
+    let mut months = vec![now.month(), earliest.month()];
+    months.dedup();
+    for month in months {
+        // Where statements are not written any more, transfers go on.
+        let asked = tokio::time::timeout(STATEMENT_WITHIN, portal.engine.statement(from, month)).await;
+        let Ok(Ok((_, postings))) = asked else {
+            tracing::warn!("whether the same was transferred a moment ago cannot be looked up");
+            return Ok(None);
+        };
+        if let Some(before) = postings.iter().rev().find(same) {
+            return Ok(Some(before.at));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) async fn transfer_form(

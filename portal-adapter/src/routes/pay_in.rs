@@ -201,10 +201,14 @@ pub(super) async fn payable(
     portal: &Portal,
     parent: &Parent,
     language: Language,
+    offered: impl Fn(&AccountView) -> bool,
 ) -> Result<Vec<views::Payable>, PortalError> {
     let mut payable = Vec::new();
     for &number in &parent.login.accounts {
         let view = account_of(portal, parent, number).await?;
+        if !offered(&view) {
+            continue;
+        }
         payable.push(views::Payable {
             number,
             name: pupil_name(portal, number)?,
@@ -238,7 +242,7 @@ async fn page(
         amount_problem: None,
         consent_missing: false,
         again: None,
-        payable: payable(portal, parent, frame.language).await?,
+        payable: payable(portal, parent, frame.language, |_| true).await?,
         frame,
         bar,
     })

@@ -144,7 +144,7 @@ pub(super) async fn start(
         })
     })
     .await?;
-    Ok(see(&format!("/aktiver/{secret}?sendt=1")))
+    Ok(see(&format!("/aktiver/{secret}")))
 }
 
 #[derive(Deserialize, Default)]
