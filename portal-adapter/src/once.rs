@@ -29,7 +29,7 @@ pub(crate) async fn by_mail(portal: &Portal, mail: &str, command: Command) -> Re
 /// The number under which a form was sent to the engine, if it was.
 pub(crate) async fn number_of(portal: &Portal, parent: &Parent, form: &str) -> Result<Option<Sequence>, PortalError> {
     let (records, key) = (portal.setup.records.clone(), command_key(parent, form));
-    Ok(blocking(move || records.change(|change| change.get::<u64>(&key))).await?.map(Sequence))
+    Ok(blocking(move || records.get::<u64>(&key)).await?.map(Sequence))
 }
 
 fn command_key(parent: &Parent, form: &str) -> String {

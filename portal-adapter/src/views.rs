@@ -335,8 +335,6 @@ pub(crate) struct PayIn {
     pub(crate) bar: AccountLink,
     pub(crate) form_token: String,
     pub(crate) form: String,
-    pub(crate) card: String,
-    pub(crate) balance: String,
     pub(crate) least: String,
     pub(crate) holder: String,
     pub(crate) receipt: Field,

@@ -543,6 +543,15 @@ await walk(async () => {
     await picture("details", { fullPage: true });
   });
 
+  await step("H. the picture is taken away, and every other session ended", async () => {
+    await button("Slet billede", "Delete picture").click();
+    await page.getByRole("status").waitFor();
+    assert.equal(await page.locator("main img").count(), 0);
+    await button("Log ud alle andre steder", "Log out everywhere else").click();
+    await page.getByRole("status").waitFor();
+    await accessible();
+  });
+
   await step("H. the card is blocked and activated with the same button", async () => {
     await button("Spær kort", "Block card").click();
     await button("Aktiver kort", "Activate card").waitFor();

@@ -85,6 +85,12 @@ const INSIDE = {
   "user details": {
     by: [/^Brugerinfo$/], fields: [[/Tlf\./, "12345678"]], button: /^Gem$/, role: "status", answer: /Gemt/,
   },
+  "a new password": {
+    // The first of that name is the one for a new mail address.
+    by: [/^Brugerinfo$/], fields: [[/Din adgangskode/, ""], [/Din adgangskode/, PASSWORD], [/Ny adgangskode/, "en helt anden sang"],
+      [/Gentag adgangskode/, "en helt anden sang"]],
+    button: /^Gem adgangskode$/, role: "status", answer: /Gemt/,
+  },
   "a month of the statement": {
     by: [/^Kontoudtog$/], fields: [], button: /^\d{4} [A-Z]/, role: "heading", answer: /\d{4} [A-Z]/, at: /maaned=\d{6}$/,
   },

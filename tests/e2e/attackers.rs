@@ -176,16 +176,7 @@ async fn an_activation_code_cannot_be_guessed() {
     home.import(1, 100);
     let server = home.serve();
     let browser = Browser::new(&server);
-    let fields = [
-        ("name", "Anna"),
-        ("address", "Testvej 1"),
-        ("cpr", &cpr(1)),
-        ("postcode", "5000"),
-        ("city", "Odense"),
-        ("mail", "mor@example.dk"),
-        ("card", &card(1)),
-    ];
-    let answer = browser.post("/opret", &fields).await;
+    let answer = browser.sign_up(&cpr(1), &card(1), "mor@example.dk").await;
     let activate = answer.headers()[LOCATION].to_str().unwrap().to_owned();
     let letter = mail(&home, &["To: mor@example.dk"]).await;
     let is_code = |line: &&str| line.trim().len() == 6 && line.trim().bytes().all(|b| b.is_ascii_digit());
@@ -217,13 +208,57 @@ async fn a_reset_takes_as_long_for_who_is_known() {
             assert_eq!(answer.status(), StatusCode::OK);
         }
     }
+    apart(times);
+    mail(&home, &["To: mor@example.dk"]).await;
+}
+
+/// Nor does a sign-up: an address that is known gets another letter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_up_takes_as_long_for_who_is_known() {
+    let home = Installation::new();
+    home.import(3, 100);
+    home.add_parent("mor@example.dk", "1");
+    let server = home.serve();
+    let browser = Browser::new(&server);
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..4 {
+        let known = (2, "mor@example.dk".to_owned());
+        for (n, (pupil, mail)) in [known, (3, format!("nobody{round}@example.dk"))].iter().enumerate() {
+            let begin = Instant::now();
+            let answer = browser.sign_up(&cpr(*pupil), &card(*pupil), mail).await;
+            times[n].push(begin.elapsed());
+            assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        }
+    }
+    apart(times);
+    mail(&home, &["To: mor@example.dk"]).await;
+}
+
+/// Writing a letter takes milliseconds; a guesser over a network does not see the rest.
+fn apart(times: [Vec<Duration>; 2]) {
     let [known, unknown] = times.map(|mut times| {
         times.sort();
         times[1]
     });
-    // Writing a letter takes milliseconds; a guesser over a network does not see the rest.
     assert!(known.abs_diff(unknown) < Duration::from_millis(50), "known {known:?}, unknown {unknown:?}");
-    mail(&home, &["To: mor@example.dk"]).await;
+}
+
+/// An open page hears at once of what happened between its being drawn and its asking; of nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_follows_along_misses_nothing() {
+    let home = two_parents();
+    let server = home.serve();
+    let parent = Browser::logged_in(&server, "mor@example.dk", 1).await;
+    let page = parent.get("/konto/1").await.text().await.unwrap();
+    let live = page.split("data-live=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let hears = async || {
+        let mut answer = parent.get(&live).await;
+        let first = tokio::time::timeout(Duration::from_millis(2_500), answer.chunk()).await;
+        first.is_ok_and(|chunk| String::from_utf8_lossy(&chunk.unwrap().unwrap()).contains("changed"))
+    };
+    assert!(!hears().await, "nothing has happened");
+    home.must(&["account", "block", "1"]);
+    assert!(hears().await, "what happened before the page asked is lost");
 }
 
 /// The answer to a transfer was lost, and the parent goes back and sends it again from a fresh page.
@@ -231,18 +266,7 @@ async fn a_reset_takes_as_long_for_who_is_known() {
 async fn a_transfer_whose_answer_was_lost_is_asked_about_before_it_is_made_again() {
     let home = Installation::new();
     home.import(2, 500);
-    let password = home.write("password", &format!("{PASSWORD}\n"));
-    home.must(&[
-        "parent",
-        "add",
-        "mor@example.dk",
-        "--name",
-        "X",
-        "--accounts",
-        "1,2",
-        "--password-file",
-        lossy(&password),
-    ]);
+    home.add_parent("mor@example.dk", "1,2");
     let server = home.serve();
     let parent = Browser::logged_in(&server, "mor@example.dk", 1).await;
     let fresh = async || Browser::hidden(&parent.get("/konto/1/overfoer").await.text().await.unwrap(), "form");

@@ -80,18 +80,7 @@ fn from_a_list_of_500_pupils_to_a_line_on_the_statement() {
 fn a_secretary_finds_whom_a_parent_means() {
     let home = Installation::new();
     home.import(300, 100);
-    let password = home.write("password", "smørrebrød og sild\n");
-    home.must(&[
-        "parent",
-        "add",
-        "mor@example.dk",
-        "--name",
-        "Mor",
-        "--accounts",
-        "3,5",
-        "--password-file",
-        lossy(&password),
-    ]);
+    home.add_parent("mor@example.dk", "3,5");
     let server = home.serve();
     let find = |wanted: &str| -> Vec<String> {
         let found = home.must(&["account", "find", wanted]);
@@ -132,17 +121,9 @@ fn a_secretary_finds_whom_a_parent_means() {
     };
     look();
     // Who mistyped the address in the sign-up is found, and the address seen.
-    let sign_up = [
-        ("name", "Anna"),
-        ("address", "Testvej 1"),
-        ("cpr", &cpr(9)),
-        ("postcode", "5000"),
-        ("city", "Odense"),
-        ("mail", "moor@example.dk"),
-        ("card", &card(9)),
-    ];
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let answer = runtime.block_on(crate::browser::Browser::new(&server).post("/opret", &sign_up));
+    let browser = crate::browser::Browser::new(&server);
+    let answer = runtime.block_on(browser.sign_up(&cpr(9), &card(9), "moor@example.dk"));
     assert!(answer.status().is_redirection());
     for wanted in [card(9), "moor@example.dk".to_owned()] {
         let line = home.must(&["account", "find", &wanted]);

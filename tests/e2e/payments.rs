@@ -75,18 +75,7 @@ async fn money_that_no_account_can_take_goes_back_to_the_card() {
         copy(&home.data().join(name), &before.join(name));
     }
     home.import(2, 500);
-    let password = home.write("password", &format!("{}\n", crate::browser::PASSWORD));
-    home.must(&[
-        "parent",
-        "add",
-        "mor@example.dk",
-        "--name",
-        "X",
-        "--accounts",
-        "1,2",
-        "--password-file",
-        lossy(&password),
-    ]);
+    home.add_parent("mor@example.dk", "1,2");
     let server = home.serve();
     let browser = Browser::logged_in(&server, "mor@example.dk", 2).await;
     let window = browser.open_window(2, "300").await;
@@ -127,18 +116,7 @@ async fn a_school_without_cpr_numbers_uses_birth_dates() {
     let browser = Browser::new(&server);
     let page = browser.get("/opret").await.text().await.unwrap();
     assert!(page.contains("Fødselsdato") && !page.contains("CPR"), "{page}");
-    let sign_up = async |date: &str, card: &str| {
-        let fields = [
-            ("name", "Anna"),
-            ("address", "Testvej 1"),
-            ("cpr", date),
-            ("postcode", "5000"),
-            ("city", "Odense"),
-            ("mail", "mor@example.dk"),
-            ("card", card),
-        ];
-        browser.post("/opret", &fields).await
-    };
+    let sign_up = async |date: &str, card: &str| browser.sign_up(date, card, "mor@example.dk").await;
     for (date, card, says) in [
         ("31-02-2014", card(1), "Skriv fødselsdatoen som 31-01-2014"),
         ("02-02-2014", card(1), "Kortnummer og fødselsdato passer ikke sammen"),

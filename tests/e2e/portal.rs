@@ -21,12 +21,6 @@ fn has_browser() -> bool {
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 
-fn add_parent(home: &Installation, mail: &str, accounts: &str) {
-    let password = home.write("password", "smørrebrød og sild\n");
-    let password = lossy(&password);
-    home.must(&["parent", "add", mail, "--name", "Mor", "--accounts", accounts, "--password-file", password]);
-}
-
 fn walk(script: &str, home: &Installation, server: &Server, variables: &[(&str, &str)]) {
     let ran: Ran = Command::new("node")
         .arg(script)
@@ -53,7 +47,7 @@ fn walk_of_a_parent(script: &str) {
     let home = Installation::new();
     home.import(3, 100);
     for mail in ["mor@example.dk", "far@example.dk"] {
-        add_parent(&home, mail, "1,2");
+        home.add_parent(mail, "1,2");
     }
     home.enrol("canteen-1");
     let server = home.serve();
@@ -112,7 +106,7 @@ fn walk_of_the_guide(language: &str, javascript: &str) {
         maildir = folder.path().join("box");
     }
     home.import(3, 100);
-    add_parent(&home, "far@example.dk", "3");
+    home.add_parent("far@example.dk", "3");
     home.enrol("canteen-1");
     let server = home.serve();
     let pictures = if (language, javascript) == ("da", "on") {

@@ -40,6 +40,10 @@ async fn a_role_is_held_to_its_rights_and_a_till_to_its_school() {
         let (client, _) = Client::connect(world.server.address(), &world.bundle(name, role, school)).await.unwrap();
         let found = client.find(PUPIL, "Sør".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!(found.pupils[0].logins, format!("{school} {PUPIL} Sør"), "what the desk was asked");
+        let slow = "slow".parse().unwrap();
+        let (one, other) = tokio::join!(client.find(PUPIL, slow), client.find(PUPIL, slow));
+        let busy = [one.unwrap(), other.unwrap()].iter().filter(|found| **found == Err(Outcome::Busy)).count();
+        assert_eq!(busy, 1, "one look-up at a time");
     }
     let own = world.bundle("till-1", Role::Till, 1);
     let (client, _) = Client::connect(world.server.address(), &own).await.unwrap();

@@ -64,6 +64,9 @@ impl World {
             backups: Arc::new(Progress::default),
             pictures: Arc::new(|account| (account == PUPIL).then(|| b"a picture".to_vec())),
             pupils: Arc::new(|school, account, text| {
+                if text == "slow" {
+                    std::thread::sleep(std::time::Duration::from_millis(500));
+                }
                 let logins = format!("{school} {account} {text}");
                 let pupil = FoundPupil { account: PUPIL, school: SCHOOL, name: "Søren".to_owned(), logins };
                 Some(Found { more: false, pupils: vec![pupil] })

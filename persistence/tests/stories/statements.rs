@@ -60,6 +60,13 @@ fn open(folder: &Path, head: u64) -> LoggedStatements {
     LoggedStatements::open(&folder.join("statements"), Lsn(1), Lsn(head), |_| Ok(())).unwrap()
 }
 
+/// Statements with all of a history, as a server leaves them that has ended.
+fn write(folder: &Path, history: &[Record]) {
+    let mut statements = open(folder, history.len() as u64);
+    statements.project(history).unwrap();
+    statements.flush().unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     /// Runs of any length, flushes, restarts, and restarts that lost some or all of what was not flushed.
@@ -107,13 +114,10 @@ proptest! {
 }
 
 #[test]
-fn a_lost_index_is_made_anew_from_the_log() {
+fn lost_ends_are_made_anew_from_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let history = history(1_000);
-    let mut statements = open(folder.path(), 1_000);
-    statements.project(&history).unwrap();
-    statements.flush().unwrap();
-    drop(statements);
+    write(folder.path(), &history);
     fs::remove_file(folder.path().join("statements/ends")).unwrap();
     agree(&open(folder.path(), 1_000), &history);
 }
@@ -164,10 +168,7 @@ fn a_flipped_bit_in_the_log_is_noticed() {
 fn statements_that_are_the_only_copy_are_never_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let history = history(400);
-    let mut statements = open(folder.path(), 400);
-    statements.project(&history).unwrap();
-    statements.flush().unwrap();
-    drop(statements);
+    write(folder.path(), &history);
     let home = folder.path().join("statements");
     let log = home.join("log.000001");
     let sound = fs::read(&log).unwrap();
@@ -257,10 +258,7 @@ fn ends_that_know_more_than_the_log_are_not_believed() {
 fn what_can_still_be_read_is_cut_off_only_if_the_journal_has_it() {
     let folder = tempfile::tempdir().unwrap();
     let history = history(400);
-    let mut statements = open(folder.path(), 400);
-    statements.project(&history).unwrap();
-    statements.flush().unwrap();
-    drop(statements);
+    write(folder.path(), &history);
     let home = folder.path().join("statements");
     let log = home.join("log.000001");
     let mut bytes = fs::read(&log).unwrap();
@@ -282,10 +280,7 @@ fn what_can_still_be_read_is_cut_off_only_if_the_journal_has_it() {
 fn ends_that_know_more_than_the_journal_tell_that_it_has_lost_something() {
     let folder = tempfile::tempdir().unwrap();
     let history = history(400);
-    let mut statements = open(folder.path(), 400);
-    statements.project(&history).unwrap();
-    statements.flush().unwrap();
-    drop(statements);
+    write(folder.path(), &history);
     let log = folder.path().join("statements/log.000001");
     let length = fs::metadata(&log).unwrap().len();
     File::options().write(true).open(&log).unwrap().set_len(length / 3).unwrap();

@@ -79,6 +79,7 @@ pub(super) async fn start(
         && let Some(at) = orders::paid_lately(&portal, view.account, amount, AGAIN_MS).await?
     {
         let mut page = page(&portal, &headers, &parent, &view, typed).await?;
+        page.payable.retain(|account| account.number == view.account.0);
         page.again = Some((money::clock_time(at, language), money::amount(amount, language)));
         return Ok(views::show(&page));
     }
@@ -232,8 +233,6 @@ async fn page(
     Ok(views::PayIn {
         form_token: parent.session.form_token.clone(),
         form: typed.form,
-        card: view.card.map(|card| card.to_string()).unwrap_or_default(),
-        balance: money::amount(view.balance, frame.language),
         least: money::amount(portal.setup.min_top_up, frame.language),
         holder: holder(portal),
         receipt: Field::new("receipt", frame.w.receipt_mail, &typed.receipt).of_kind("email", "email"),
