@@ -85,6 +85,13 @@ const INSIDE = {
   "user details": {
     by: [/^Brugerinfo$/], fields: [[/Tlf\./, "12345678"]], button: /^Gem$/, role: "status", answer: /Gemt/,
   },
+  "a new mail address": {
+    by: [/^Brugerinfo$/], fields: [[/Ny e-mail/, "ny@example.dk"], [/Din adgangskode/, PASSWORD]],
+    button: /^Skift e-mail$/, role: "status", answer: /./,
+  },
+  "a card number that can be none": {
+    by: [/^Brugerinfo$/], fields: [[/Kortnummer/, "12"]], button: /^Gem$/, role: "alert", answer: /Ugyldigt Kortnummer/,
+  },
   "a new password": {
     // The first of that name is the one for a new mail address.
     by: [/^Brugerinfo$/], fields: [[/Din adgangskode/, ""], [/Din adgangskode/, PASSWORD], [/Ny adgangskode/, "en helt anden sang"],
@@ -161,6 +168,14 @@ await walk(async () => {
       await send(form);
     });
   }
+
+  await step("a picture", async () => {
+    await page.goto(`${PORTAL}/konto/1/bruger`);
+    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), press(/^Billede/, "Enter")]);
+    await chooser.setFiles("node_modules/playwright-core/lib/server/chromium/appIcon.png");
+    await follow(/^Gem billede$/);
+    await page.getByRole("img", { name: /Pupil 1/ }).waitFor();
+  });
 
   await step("what was typed is where it was meant to be", async () => {
     await page.goto(`${PORTAL}/konto/1/bruger`);
