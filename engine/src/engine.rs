@@ -21,7 +21,7 @@ use crate::directory::Directory;
 use crate::door::CallerHandle;
 use crate::entry::Record;
 use crate::id::{CallerId, Lsn};
-use crate::journal::{AppendError, Journal, JournalError, JournalReader, Shard};
+use crate::journal::{AppendError, Journal, JournalError, JournalReader, Records, Shard};
 use crate::ledger_state::LedgerState;
 use crate::pending::{SharedWindow, lock};
 use crate::permits::Permits;
@@ -326,10 +326,18 @@ impl Engine {
         let reader = Arc::clone(&self.shared.reader);
         let statements = Arc::clone(&self.shared.statements);
         let read = move || {
+            let wanted = |records: Records<'_>| -> Result<Vec<Record>, JournalError> {
+                records.take_while(|r| r.as_ref().map_or(true, |r| r.lsn <= durable)).take(most).collect()
+            };
+            if from >= reader.first()? {
+                let read = wanted(reader.read_from(from));
+                // What was cut off while it was read is missing in it.
+                if from >= reader.first()? {
+                    return read;
+                }
+            }
             // What the journal has let go of is in the statements.
-            let cut = from < reader.first()?;
-            let records = if cut { statements.records_from(from) } else { reader.read_from(from) };
-            records.take_while(|r| r.as_ref().map_or(true, |r| r.lsn <= durable)).take(most).collect()
+            wanted(statements.records_from(from))
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(records) => records,

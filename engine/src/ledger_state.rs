@@ -9,7 +9,7 @@ use crate::dedup::{Answer, Answered, Window};
 use crate::entry::{Entry, Record};
 use crate::fast_map::FastMap;
 use crate::id::{AccountId, CallerId, Lsn};
-use crate::journal::{JournalError, JournalReader};
+use crate::journal::{JournalError, JournalReader, Records};
 use crate::rules::Rules;
 use crate::snapshot::{Item, Items, SnapshotError, Snapshots};
 
@@ -190,27 +190,38 @@ pub(crate) fn rebuild_account(
     snapshots: &dyn Snapshots,
     rules: &Rules,
 ) -> Result<Box<Account>, JournalError> {
-    let first = reader.first()?;
+    loop {
+        let first = reader.first()?;
+        let kept = newest_of(account, snapshots, first);
+        let from = kept.as_ref().map_or(first, |(_, from)| *from);
+        let rebuilt = kept.and_then(|(state, from)| replay_onto(state, reader.read_from(from), rules));
+        // What was cut off while it was read is missing in it. A newer snapshot has it.
+        if reader.first()? <= from {
+            return rebuilt;
+        }
+    }
+}
+
+/// An account as the newest sound snapshot has it, and the first record that is not in it.
+fn newest_of(account: AccountId, snapshots: &dyn Snapshots, first: Lsn) -> Result<(Account, Lsn), JournalError> {
     let storage = |error: SnapshotError| JournalError::Storage(error.to_string());
-    let mut state = Account::unopened(account);
-    let mut from = Lsn(1);
     for lsn in snapshots.list().map_err(storage)?.into_iter().filter(|lsn| lsn.next() >= first) {
         match account_in(account, snapshots, lsn) {
-            Ok(kept) => {
-                state = kept.unwrap_or(state);
-                from = lsn.next();
-                break;
-            }
+            Ok(kept) => return Ok((kept.unwrap_or_else(|| Account::unopened(account)), lsn.next())),
             Err(error) => tracing::warn!(%error, "a snapshot cannot be used; trying without it"),
         }
     }
-    if from < first {
+    if first > Lsn(1) {
         let what = format!("the journal begins with LSN {first}, and there is no sound snapshot that reaches it");
-        return Err(JournalError::Damaged { lsn: from, what });
+        return Err(JournalError::Damaged { lsn: Lsn(1), what });
     }
-    for record in reader.read_from(from) {
+    Ok((Account::unopened(account), Lsn(1)))
+}
+
+fn replay_onto(mut state: Account, records: Records<'_>, rules: &Rules) -> Result<Box<Account>, JournalError> {
+    for record in records {
         let record = record?;
-        if record.account == account {
+        if record.account == state.id() {
             let replayed = state.replay(&record, rules);
             replayed.map_err(|diverged| JournalError::Damaged { lsn: record.lsn, what: diverged.to_string() })?;
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use frokost_engine::command::Source;
-use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Shard};
+use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
 use frokost_engine::memory_journal::MemoryJournal;
 use frokost_engine::memory_snapshots::MemorySnapshots;
 use frokost_engine::memory_statements::MemoryStatements;
@@ -82,13 +82,18 @@ impl World {
     /// An engine with one open account that has a card and `kroner`.
     pub async fn with_pupil(&self, kroner: i64) -> (Engine, CallerHandle) {
         let engine = self.start().await;
-        let operator = operator(&engine);
-        approved(operator.ask(Sequence(1), Command::Open { account: PUPIL, school: SCHOOL }).await);
-        approved(operator.ask(Sequence(2), Command::BindCard { account: PUPIL, card: card(1) }).await);
-        approved(operator.ask(Sequence(3), top_up(1, kroner)).await);
-        let till = till(&engine);
+        let till = open_pupil(&engine, kroner).await;
         (engine, till)
     }
+}
+
+/// Opens an account that has a card and `kroner`; returns a till.
+pub async fn open_pupil(engine: &Engine, kroner: i64) -> CallerHandle {
+    let operator = operator(engine);
+    approved(operator.ask(Sequence(1), Command::Open { account: PUPIL, school: SCHOOL }).await);
+    approved(operator.ask(Sequence(2), Command::BindCard { account: PUPIL, card: card(1) }).await);
+    approved(operator.ask(Sequence(3), top_up(1, kroner)).await);
+    till(engine)
 }
 
 pub const PUPIL: AccountId = AccountId(1);
@@ -214,5 +219,57 @@ impl Journal for Gated {
 
     fn reader(&self) -> Arc<dyn JournalReader> {
         self.journal.reader()
+    }
+}
+
+/// A journal that is cut at the worst of moments: when somebody has begun to read it.
+#[derive(Clone, Default)]
+pub struct CutWhileRead {
+    pub journal: MemoryJournal,
+    claim: Arc<Mutex<Option<Claim>>>,
+    cut: Arc<Mutex<Option<Cut>>>,
+}
+
+/// Returns where to cut.
+type Cut = Box<dyn FnOnce() -> Lsn + Send>;
+
+impl CutWhileRead {
+    /// The next that reads finds it cut.
+    pub fn next_time(&self, cut: impl FnOnce() -> Lsn + Send + 'static) {
+        *self.cut.lock().unwrap() = Some(Box::new(cut));
+    }
+}
+
+impl Journal for CutWhileRead {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        let claim = self.journal.claim(shard, owner)?;
+        *self.claim.lock().unwrap() = Some(claim);
+        Ok(claim)
+    }
+
+    fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
+        self.journal.append(claim, expected, records)
+    }
+
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        self.journal.truncate_before(claim, before)
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        Arc::new(self.clone())
+    }
+}
+
+impl JournalReader for CutWhileRead {
+    fn read_from(&self, from: Lsn) -> Records<'_> {
+        if let Some(cut) = self.cut.lock().unwrap().take() {
+            let claim = self.claim.lock().unwrap().unwrap();
+            self.journal.clone().truncate_before(&claim, cut()).unwrap();
+        }
+        self.journal.read_from(from)
+    }
+
+    fn first(&self) -> Result<Lsn, JournalError> {
+        self.journal.first()
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use frokost_engine::journal::{Journal, JournalError};
+use frokost_engine::journal::{Journal, JournalError, JournalReader};
 use frokost_engine::ledger_state::LedgerState;
-use frokost_engine::snapshot::Snapshots;
-use frokost_engine::statement::Statements;
+use frokost_engine::rules::Rules;
+use frokost_engine::snapshot::{Snapshots, next_snapshot};
+use frokost_engine::statement::{Projection, Statements};
 use frokost_engine::{Amount, CallerHandle, Clock, Command, Fatal, Lsn, Outcome, Query, Sequence, Timestamp};
 
 use crate::harness::*;
@@ -109,6 +110,47 @@ async fn an_account_that_falls_after_the_cut_is_rebuilt_from_the_snapshot() {
 }
 
 /// It does not end snapshots for good, nor takes the place of a sound one, and an account that falls meanwhile is made from the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_while_the_journal_is_cut_misses_nothing() {
+    let world = World::new();
+    let journal = CutWhileRead::default();
+    let engine = world.start_on(Box::new(journal.clone())).await;
+    let till = open_pupil(&engine, 100).await;
+    for sequence in 1..=20 {
+        approved(till.ask(Sequence(sequence), buy(1)).await);
+    }
+    at_last("the statements", || world.statements.watermark() == engine.durable()).await;
+    journal.next_time(|| Lsn(10));
+    let read = engine.records(Lsn(1), 100).await.unwrap();
+    assert_eq!(journal.journal.first().unwrap(), Lsn(10), "it was cut");
+    let lsns: Vec<u64> = read.iter().map(|record| record.lsn.0).collect();
+    assert_eq!(lsns, (1..=engine.durable().0).collect::<Vec<_>>());
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_rebuilt_while_the_journal_is_cut_is_whole() {
+    let mut world = World::new();
+    curse(&mut world);
+    let journal = CutWhileRead::default();
+    let engine = world.start_on(Box::new(journal.clone())).await;
+    let till = open_pupil(&engine, 100).await;
+    for sequence in 1..=20 {
+        approved(till.ask(Sequence(sequence), buy(1)).await);
+    }
+    let (records, snapshots) = (journal.journal.clone(), world.snapshots.clone());
+    journal.next_time(move || {
+        let wanted = records.read_from(Lsn(1)).take(15).map(|record| Ok(record?));
+        let rules = Rules::default();
+        let items = next_snapshot(Box::new(std::iter::empty()), wanted, &rules).unwrap();
+        snapshots.write(Lsn(15), items).unwrap();
+        Lsn(16)
+    });
+    assert_eq!(approved(fall_and_rise(&till).await), Amount::from_kroner(79));
+    assert_eq!(journal.journal.first().unwrap(), Lsn(16), "it was cut");
+    engine.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_snapshot_is_put_aside_and_the_next_is_made_from_the_one_before() {
     let mut world = World::new();
