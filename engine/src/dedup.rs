@@ -12,20 +12,41 @@ use crate::time::Timestamp;
 /// The keys of one caller. `W` is whoever waits for an answer that is on its way.
 #[derive(Debug)]
 pub struct Window<W> {
-    in_flight: FastMap<Sequence, InFlight<W>>,
-    /// By number. Callers number their requests in an order that rises with time, so the oldest are in front.
-    answered: VecDeque<Answered>,
+    /// By number. Callers number their requests in an order that rises with time, so the oldest are in front and what is new belongs
+    /// at the end; an answer is written into the place its key has had since it was asked.
+    keys: VecDeque<Key>,
+    /// Who else waits for a key that is in flight. Mostly nobody.
+    waiting: FastMap<Sequence, Vec<W>>,
     /// The highest key that was forgotten.
     forgotten: Option<Sequence>,
 }
 
-#[derive(Debug)]
-struct InFlight<W> {
+/// A key that is known: 48 bytes, of which there is one for every request of the last day.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    sequence: Sequence,
     fingerprint: u64,
-    waiting: Vec<W>,
+    /// When it was answered.
+    at: Timestamp,
+    /// Nothing while it is in flight.
+    answer: Option<Answer>,
 }
 
-/// A key that was answered: 56 bytes, of which there is one for every request of the last day.
+impl Key {
+    fn answered(&self) -> Option<Answered> {
+        let Key { sequence, fingerprint, at, answer } = *self;
+        Some(Answered { sequence, fingerprint, at, answer: answer? })
+    }
+}
+
+impl From<Answered> for Key {
+    fn from(answered: Answered) -> Key {
+        let Answered { sequence, fingerprint, at, answer } = answered;
+        Key { sequence, fingerprint, at, answer: Some(answer) }
+    }
+}
+
+/// A key that was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered {
     /// The caller's number.
@@ -85,7 +106,7 @@ pub enum Seen<W> {
 
 impl<W> Default for Window<W> {
     fn default() -> Window<W> {
-        Window { in_flight: FastMap::default(), answered: VecDeque::new(), forgotten: None }
+        Window { keys: VecDeque::new(), waiting: FastMap::default(), forgotten: None }
     }
 }
 
@@ -94,23 +115,25 @@ impl<W> Window<W> {
     /// with time, so a number below one that was forgotten a day later is refused rather than carried out, perhaps for
     /// the second time.
     pub fn begin(&mut self, sequence: Sequence, fingerprint: u64, waiter: W) -> Seen<W> {
-        if let Some(slot) = self.in_flight.get_mut(&sequence) {
-            if slot.fingerprint != fingerprint {
-                return Seen::Undecided(waiter);
+        let place = match self.find(sequence) {
+            Err(place) => place,
+            Ok(at) => {
+                let Some(known) = self.keys.get(at) else { return Seen::Undecided(waiter) };
+                return match known.answer {
+                    None if known.fingerprint != fingerprint => Seen::Undecided(waiter),
+                    None => {
+                        self.waiting.entry(sequence).or_default().push(waiter);
+                        Seen::Waiting
+                    }
+                    Some(_) if known.fingerprint != fingerprint => Seen::Refused(waiter, Rejection::KeyReused),
+                    Some(answer) => Seen::Before(waiter, answer.into()),
+                };
             }
-            slot.waiting.push(waiter);
-            return Seen::Waiting;
-        }
-        if let Some(known) = self.find(sequence).ok().and_then(|at| self.answered.get(at)) {
-            if known.fingerprint != fingerprint {
-                return Seen::Refused(waiter, Rejection::KeyReused);
-            }
-            return Seen::Before(waiter, known.answer.into());
-        }
+        };
         if self.forgotten.is_some_and(|old| sequence <= old) {
             return Seen::Refused(waiter, Rejection::KeyExpired);
         }
-        self.in_flight.insert(sequence, InFlight { fingerprint, waiting: Vec::new() });
+        self.keys.insert(place, Key { sequence, fingerprint, at: Timestamp(0), answer: None });
         Seen::New(waiter)
     }
 
@@ -119,25 +142,30 @@ impl<W> Window<W> {
     pub fn settle(&mut self, answered: Answered, memory_ms: u64) -> Vec<W> {
         self.forget(answered.at, memory_ms);
         self.restore(answered);
-        self.in_flight.remove(&answered.sequence).map(|slot| slot.waiting).unwrap_or_default()
+        self.take_waiters(answered.sequence)
     }
 
     /// Forgets what is older than `memory_ms`.
     fn forget(&mut self, now: Timestamp, memory_ms: u64) {
-        while let Some(old) = self.answered.front() {
+        let mut front = 0;
+        while let Some(old) = self.keys.get(front) {
+            if old.answer.is_none() {
+                front += 1;
+                continue;
+            }
             if now.millis_since(old.at) <= memory_ms {
                 break;
             }
             self.forgotten = self.forgotten.max(Some(old.sequence));
-            self.answered.pop_front();
+            self.keys.remove(front);
         }
     }
 
     /// Forgets what is older than `memory_ms` although nothing new has come, and gives back the room of a busier day.
     pub fn tidy(&mut self, now: Timestamp, memory_ms: u64) {
         self.forget(now, memory_ms);
-        if self.answered.len() < self.answered.capacity() / 4 {
-            self.answered.shrink_to(self.answered.len() * 2);
+        if self.keys.len() < self.keys.capacity() / 4 {
+            self.keys.shrink_to(self.keys.len() * 2);
         }
     }
 
@@ -146,27 +174,32 @@ impl<W> Window<W> {
     pub fn restore(&mut self, answered: Answered) {
         match self.find(answered.sequence) {
             Ok(at) => {
-                if let Some(known) = self.answered.get_mut(at) {
-                    *known = answered;
+                if let Some(known) = self.keys.get_mut(at) {
+                    *known = answered.into();
                 }
             }
-            Err(at) => self.answered.insert(at, answered),
+            Err(at) => self.keys.insert(at, answered.into()),
         }
     }
 
     /// Gives a key back that was in flight and came to nothing; returns who else waits for it.
     pub fn abandon(&mut self, sequence: Sequence) -> Vec<W> {
-        self.in_flight.remove(&sequence).map(|slot| slot.waiting).unwrap_or_default()
+        if let Ok(at) = self.find(sequence)
+            && self.keys.get(at).is_some_and(|key| key.answer.is_none())
+        {
+            self.keys.remove(at);
+        }
+        self.take_waiters(sequence)
     }
 
-    /// Takes out whoever else waits for a key that is in flight and will never be answered. It stays in flight.
+    /// Takes out whoever else waits for a key. Without an answer it stays in flight.
     pub fn take_waiters(&mut self, sequence: Sequence) -> Vec<W> {
-        self.in_flight.get_mut(&sequence).map(|slot| std::mem::take(&mut slot.waiting)).unwrap_or_default()
+        if self.waiting.is_empty() { Vec::new() } else { self.waiting.remove(&sequence).unwrap_or_default() }
     }
 
     /// Every answer that is remembered, by number.
-    pub fn answered(&self) -> impl Iterator<Item = &Answered> {
-        self.answered.iter()
+    pub fn answered(&self) -> impl Iterator<Item = Answered> {
+        self.keys.iter().filter_map(Key::answered)
     }
 
     /// The highest number that was forgotten: that and everything below is refused.
@@ -183,7 +216,7 @@ impl<W> Window<W> {
     /// How many keys are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.in_flight.len() + self.answered.len()
+        self.keys.len()
     }
 
     /// Is none?
@@ -193,11 +226,14 @@ impl<W> Window<W> {
     }
 
     fn find(&self, sequence: Sequence) -> Result<usize, usize> {
-        // Nearly always it belongs at the end.
-        if self.answered.back().is_none_or(|last| last.sequence < sequence) {
-            return Err(self.answered.len());
+        let Some(last) = self.keys.back() else { return Err(0) };
+        let Some(behind) = last.sequence.0.checked_sub(sequence.0) else { return Err(self.keys.len()) };
+        // Where all numbers were used, that far from the end it stands.
+        let guess = usize::try_from(behind).ok().and_then(|behind| (self.keys.len() - 1).checked_sub(behind));
+        match guess {
+            Some(at) if self.keys.get(at).is_some_and(|key| key.sequence == sequence) => Ok(at),
+            Some(_) | None => self.keys.binary_search_by_key(&sequence, |known| known.sequence),
         }
-        self.answered.binary_search_by_key(&sequence, |known| known.sequence)
     }
 }
 
@@ -231,6 +267,45 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_stands_where_its_key_was_asked() {
+        let mut window = Window::default();
+        // Numbers with gaps, not asked in their order; one of them comes to nothing.
+        for sequence in [10, 20, 15, 21, 40] {
+            assert_eq!(window.begin(Sequence(sequence), 7, 'a'), Seen::New('a'));
+        }
+        assert!(window.abandon(Sequence(15)).is_empty());
+        assert_eq!((window.len(), window.answered().count()), (4, 0));
+        for sequence in [40, 10, 21] {
+            window.settle(answered(sequence, 0, sequence), DAY_MS);
+        }
+        assert_eq!(window.answered().map(|known| known.sequence.0).collect::<Vec<_>>(), [10, 21, 40]);
+        for sequence in [10, 21, 40] {
+            assert_eq!(window.begin(Sequence(sequence), 7, 'b'), Seen::Before('b', approved(sequence)));
+        }
+        assert_eq!(window.begin(Sequence(20), 7, 'b'), Seen::Waiting);
+        assert_eq!(window.begin(Sequence(15), 7, 'b'), Seen::New('b'));
+        assert_eq!(window.len(), 5);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_not_forgotten_and_keeps_nothing_from_being() {
+        let mut window = Window::default();
+        assert_eq!(window.begin(Sequence(1), 7, 'a'), Seen::New('a'));
+        window.settle(answered(2, 0, 2), DAY_MS);
+        window.settle(answered(3, DAY_MS + 1, 3), DAY_MS);
+        assert_eq!(window.answered().map(|known| known.sequence.0).collect::<Vec<_>>(), [3]);
+        assert_eq!(window.forgotten(), Some(Sequence(2)));
+        assert_eq!(window.begin(Sequence(1), 7, 'b'), Seen::Waiting);
+        assert_eq!(window.settle(answered(1, DAY_MS + 2, 4), DAY_MS), vec!['b']);
+        assert_eq!(window.begin(Sequence(1), 7, 'c'), Seen::Before('c', approved(4)));
+    }
+
+    #[test]
+    fn a_key_takes_48_bytes() {
+        assert_eq!(size_of::<Key>(), 48);
+    }
+
+    #[test]
     fn a_key_has_one_answer_for_a_day() {
         let mut window = Window::default();
         let key = Sequence(1);
@@ -252,12 +327,12 @@ mod tests {
         for sequence in 1..=10_000 {
             window.settle(answered(sequence, sequence, sequence), DAY_MS);
         }
-        let room = window.answered.capacity();
+        let room = window.keys.capacity();
         window.tidy(Timestamp(DAY_MS), DAY_MS);
-        assert_eq!((window.len(), window.answered.capacity()), (10_000, room), "nothing is old enough");
+        assert_eq!((window.len(), window.keys.capacity()), (10_000, room), "nothing is old enough");
         window.tidy(Timestamp(DAY_MS + 9_990), DAY_MS);
         assert_eq!(window.len(), 11);
-        assert!(window.answered.capacity() < 100, "{}", window.answered.capacity());
+        assert!(window.keys.capacity() < 100, "{}", window.keys.capacity());
         assert_eq!(window.begin(Sequence(9_989), 7, 'a'), Seen::Refused('a', Rejection::KeyExpired));
         assert_eq!(window.begin(Sequence(9_990), 7, 'a'), Seen::Before('a', approved(9_990)));
     }
@@ -269,7 +344,7 @@ mod tests {
         window.settle(answered(5, DAY_MS * 3 / 2, 1), DAY_MS);
         window.settle(answered(3, 0, 2), DAY_MS);
         let mut again: Window<char> = Window::default();
-        window.answered().for_each(|known| again.restore(*known));
+        window.answered().for_each(|known| again.restore(known));
         assert!(again.answered().eq(window.answered()));
         assert_eq!(again.begin(Sequence(3), 7, 'a'), Seen::Before('a', approved(2)));
     }

@@ -67,7 +67,7 @@ impl Default for Config {
             permits: 16_384,
             permits_per_caller: 1_024,
             group_limit: 512,
-            idle_after: Duration::from_secs(2),
+            idle_after: Duration::from_millis(250),
             snapshot_every: 250_000,
             hung_after: Duration::from_secs(30),
             probe: None,

@@ -263,7 +263,7 @@ impl Merge<'_> {
                 settle(&mut window, answered, self.rules);
             }
             let forgotten = window.forgotten().map(|sequence| Item::Forgotten(caller, sequence));
-            let keys = window.answered().map(|answered| Item::Key(caller, *answered));
+            let keys = window.answered().map(|answered| Item::Key(caller, answered));
             rest.window = forgotten.into_iter().chain(keys).collect::<Vec<_>>().into_iter();
         }
     }
