@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use frokost_engine::{Amount, CardNumber};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rand_distr::Zipf;
 
 /// How sales are spread over time.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,53 +174,52 @@ impl Plan {
 
 /// Chooses cards and prices for one till.
 pub(crate) struct Chooser {
-    random: fastrand::Rng,
-    /// For Zipf: the sum of the weights up to each card.
-    weights: std::sync::Arc<[f64]>,
-    one: bool,
+    random: SmallRng,
+    ranks: Ranks,
     price: (Amount, Amount),
 }
 
+/// Which of the cards.
+enum Ranks {
+    Any,
+    First,
+    /// Drawn without a table: looking through the sums of a million weights would cost the tester more than a sale's answer.
+    Zipf(Zipf<f64>),
+}
+
 impl Chooser {
-    pub(crate) fn new(plan: &Plan, till: u64, weights: std::sync::Arc<[f64]>) -> Chooser {
-        let random = fastrand::Rng::with_seed(plan.seed.wrapping_mul(1_000_003).wrapping_add(till));
-        Chooser { random, weights, one: plan.cards == Cards::One, price: plan.price }
+    /// For one till, and so many cards.
+    #[expect(clippy::cast_precision_loss, reason = "a million cards are far below 2^52")]
+    pub(crate) fn new(plan: &Plan, till: u64, cards: usize) -> Chooser {
+        let random = SmallRng::seed_from_u64(plan.seed.wrapping_mul(1_000_003).wrapping_add(till));
+        let ranks = match plan.cards {
+            Cards::Uniform => Ranks::Any,
+            Cards::One => Ranks::First,
+            // Exponents below zero are refused where a scenario is read.
+            Cards::Zipf { exponent } => Zipf::new(cards.max(1) as f64, exponent).map_or(Ranks::Any, Ranks::Zipf),
+        };
+        Chooser { random, ranks, price: plan.price }
     }
 
     /// The next sale.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank is from one to the number of cards"
+    )]
     pub(crate) fn next(&mut self, cards: &[CardNumber]) -> Option<(CardNumber, Amount)> {
-        let index = match self.weights.last() {
-            _ if self.one => 0,
-            Some(total) => {
-                let point = self.random.f64() * total;
-                self.weights.partition_point(|sum| *sum <= point).min(cards.len().saturating_sub(1))
-            }
-            None => self.random.usize(..cards.len().max(1)),
+        let index = match &self.ranks {
+            Ranks::Any => self.random.random_range(..cards.len().max(1)),
+            Ranks::First => 0,
+            Ranks::Zipf(zipf) => (self.random.sample(zipf) as usize).saturating_sub(1),
         };
-        let price = self.random.i64(self.price.0.ore()..=self.price.1.ore());
+        let price = self.random.random_range(self.price.0.ore()..=self.price.1.ore());
         Some((*cards.get(index)?, Amount::from_ore(price)))
     }
 
     /// A number from 0 to 1.
     pub(crate) fn random(&mut self) -> f64 {
-        self.random.f64()
-    }
-}
-
-/// The running sums of Zipf's weights; empty for the others.
-#[expect(clippy::cast_precision_loss, reason = "a million cards are far below 2^52")]
-pub(crate) fn weights(cards: Cards, count: usize) -> std::sync::Arc<[f64]> {
-    match cards {
-        Cards::Uniform | Cards::One => std::sync::Arc::from([]),
-        Cards::Zipf { exponent } => {
-            let mut sum = 0.0;
-            (1..=count)
-                .map(|rank| {
-                    sum += 1.0 / (rank as f64).powf(exponent);
-                    sum
-                })
-                .collect()
-        }
+        self.random.random()
     }
 }
 
@@ -232,7 +234,7 @@ mod tests {
 
     fn counts(cards: Cards) -> Vec<usize> {
         let numbers: Vec<CardNumber> = (0..100).map(|n| format!("{n:014}").parse().unwrap()).collect();
-        let mut chooser = Chooser::new(&plan(cards), 0, weights(cards, numbers.len()));
+        let mut chooser = Chooser::new(&plan(cards), 0, numbers.len());
         let mut counts = vec![0; numbers.len()];
         for _ in 0..20_000 {
             let (card, price) = chooser.next(&numbers).unwrap();

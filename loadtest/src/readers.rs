@@ -41,12 +41,7 @@ async fn read(desk: Desk, every: Duration, mut random: fastrand::Rng, stop: watc
         tokio::time::sleep_until(planned).await;
         let Some(account) = desk.accounts.get(random.usize(..desk.accounts.len().max(1))).copied() else { return };
         let seen = look(&desk, account).await;
-        let (mut window, mut total) = desk.board.seat(number);
-        window.looked(seen, planned.elapsed());
-        if planned >= desk.hours.measure {
-            total.looked(seen, planned.elapsed());
-        }
-        drop((window, total));
+        desk.board.seat(number).of(planned >= desk.hours.measure).looked(seen, planned.elapsed());
         // Who was kept waiting looks again when it is due, not once for every time missed.
         planned = (planned + every).max(Instant::now());
     }

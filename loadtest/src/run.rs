@@ -16,7 +16,7 @@ use crate::audit;
 use crate::expect::Expectation;
 use crate::own_cost::OwnCost;
 use crate::pacer::{self, Pace};
-use crate::plan::{Chooser, Plan, Schedule, Shape, weights};
+use crate::plan::{Chooser, Plan, Schedule, Shape};
 use crate::readers::{self, Desk};
 use crate::report::{Report, Second};
 use crate::stats::{Board, Stats};
@@ -247,7 +247,6 @@ async fn connect(
     progress: &mut impl FnMut(Progress<'_>),
 ) -> Result<Vec<Till>, LoadError> {
     let dialer = Dialer::towards(server)?;
-    let weights = weights(plan.cards, cards.len());
     let mut tills = Vec::with_capacity(bundles.len());
     let mut waiting = bundles.into_iter().enumerate();
     let mut connecting = tokio::task::JoinSet::new();
@@ -255,7 +254,7 @@ async fn connect(
         while connecting.len() < CONNECTING
             && let Some((number, bundle)) = waiting.next()
         {
-            let chooser = Chooser::new(plan, number as u64, Arc::clone(&weights));
+            let chooser = Chooser::new(plan, number as u64, cards.len());
             let (dialer, plan) = (dialer.clone(), plan.clone());
             let (cards, board) = (Arc::clone(cards), Arc::clone(board));
             connecting.spawn(async move {

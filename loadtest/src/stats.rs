@@ -126,48 +126,82 @@ fn nanos(latency: Duration) -> u64 {
     u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NS)
 }
 
-/// Tills share so many seats: one for all would have them wait for each other, one for each would take a megabyte a till.
-const SEATS: usize = 8;
-
 /// Where all tills count: what came since the last look, and what was planned within the measured time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Board {
-    seats: [Seat; SEATS],
-}
-
-#[derive(Debug, Default)]
-struct Seat {
-    window: Mutex<Stats>,
+    /// As many as there are processors: one for all tills would have them wait for each other, one for each would take megabytes a till.
+    seats: Vec<Mutex<Seat>>,
+    /// What was planned within the measured time and has been looked at.
     total: Mutex<Stats>,
 }
 
+/// What some tills have counted since the last look. Each sale is counted once, here or there.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    warm_up: Stats,
+    measured: Stats,
+}
+
+impl Seat {
+    /// Where to count what belongs to the measured time, or does not.
+    pub(crate) fn of(&mut self, measured: bool) -> &mut Stats {
+        if measured { &mut self.measured } else { &mut self.warm_up }
+    }
+}
+
+impl Default for Board {
+    fn default() -> Board {
+        let seats = std::thread::available_parallelism().map_or(1, usize::from);
+        Board { seats: (0..seats).map(|_| Mutex::default()).collect(), total: Mutex::default() }
+    }
+}
+
 impl Board {
-    /// Where the till with that number counts: the window, and the total of what was planned after the warm-up.
-    pub(crate) fn seat(&self, till: usize) -> (MutexGuard<'_, Stats>, MutexGuard<'_, Stats>) {
-        let [first, ..] = &self.seats;
-        let seat = self.seats.get(till % SEATS).unwrap_or(first);
-        (lock(&seat.window), lock(&seat.total))
+    /// Where the till with that number counts.
+    pub(crate) fn seat(&self, till: usize) -> MutexGuard<'_, Seat> {
+        let seat = self.seats.get(till % self.seats.len().max(1));
+        lock(seat.expect("a remainder is below what it was divided by"))
     }
 
     /// What came since the last look.
     pub(crate) fn look(&self) -> Stats {
         let mut all = Stats::default();
         for seat in &self.seats {
-            all.add(&std::mem::take(&mut *lock(&seat.window)));
+            let Seat { warm_up, measured } = std::mem::take(&mut *lock(seat));
+            all.add(&warm_up);
+            all.add(&measured);
+            lock(&self.total).add(&measured);
         }
         all
     }
 
     /// What was planned within the measured time.
     pub(crate) fn total(&self) -> Stats {
-        let mut all = Stats::default();
+        let mut all = lock(&self.total).clone();
         for seat in &self.seats {
-            all.add(&lock(&seat.total));
+            all.add(&lock(seat).measured);
         }
         all
     }
 }
 
-fn lock(stats: &Mutex<Stats>) -> MutexGuard<'_, Stats> {
-    stats.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(counted: &Mutex<T>) -> MutexGuard<'_, T> {
+    counted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_seen_once_and_the_measured_is_kept() {
+        let board = Board::default();
+        let count = |till, measured, times: u64| board.seat(till).of(measured).broken += times;
+        count(0, false, 1);
+        count(1, true, 10);
+        assert_eq!((board.look().broken, board.total().broken), (11, 10));
+        count(7, true, 100);
+        assert_eq!(board.total().broken, 110, "also what nobody has looked at yet");
+        assert_eq!((board.look().broken, board.look().broken, board.total().broken), (100, 0, 110));
+    }
 }

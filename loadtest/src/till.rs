@@ -1,11 +1,12 @@
 //! One till in one task: sells according to plan, asks again when it has no answer, comes back when its connection breaks, and remembers
 //! what it was told for the audit.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frokost_engine::fast_map::FastMap;
 use frokost_engine::{Amount, CallerId, CardNumber, Command, Lsn, Outcome, Sequence};
 use frokost_net::client::Dialer;
 use frokost_net::conversation::{Asker, Listener};
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::plan::{Chooser, Plan};
-use crate::stats::{Board, Stats};
+use crate::stats::Board;
 
 /// How often a sale that is turned away is sent again.
 const TRIES: u32 = 20;
@@ -105,7 +106,7 @@ pub(crate) struct Till {
     log: Log,
     chooser: Chooser,
     cards: Arc<[CardNumber]>,
-    flights: HashMap<u64, Flight>,
+    flights: FastMap<u64, Flight>,
     next_tag: u64,
     /// When to ask again for what, in order.
     again: BTreeSet<(Instant, u64)>,
@@ -152,7 +153,7 @@ impl Till {
             log,
             chooser,
             cards,
-            flights: HashMap::new(),
+            flights: FastMap::default(),
             next_tag: 0,
             again: BTreeSet::new(),
             resend: plan.resend,
@@ -236,15 +237,9 @@ impl Till {
     fn take(&mut self, answers: &mut Vec<(u64, Response)>) {
         let now = Instant::now();
         let measure = self.measure;
-        let (mut window, mut total) = self.board.seat(self.number);
+        let mut seat = self.board.seat(self.number);
         for (tag, response) in answers.drain(..) {
             let Response::Outcome(outcome) = response else { continue };
-            let mut count = |planned: Instant, with: &dyn Fn(&mut Stats)| {
-                with(&mut window);
-                if planned >= measure {
-                    with(&mut total);
-                }
-            };
             match outcome {
                 Outcome::Approved(_) | Outcome::Rejected(_) => {
                     let Some(flight) = self.flights.remove(&tag) else { continue };
@@ -262,10 +257,10 @@ impl Till {
                         self.log.contradictions.push(self.log.first + flight.sale as u64);
                     }
                     if flight.repeat {
-                        count(flight.planned, &|stats| stats.repeated += 1);
+                        seat.of(flight.planned >= measure).repeated += 1;
                     } else {
                         let (latency, raw) = (now - flight.planned, now - flight.sent);
-                        count(flight.planned, &|stats| stats.decided(&outcome, latency, raw));
+                        seat.of(flight.planned >= measure).decided(&outcome, latency, raw);
                     }
                 }
                 Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => {
@@ -274,9 +269,9 @@ impl Till {
                     let (planned, tries) = (flight.planned, flight.tries);
                     if tries > TRIES {
                         self.flights.remove(&tag);
-                        count(planned, &|stats| stats.abandoned(now - planned));
+                        seat.of(planned >= measure).abandoned(now - planned);
                     } else {
-                        count(planned, &|stats| stats.resent += 1);
+                        seat.of(planned >= measure).resent += 1;
                         // Waited for from then on.
                         flight.asked = now + pause(tries);
                         self.again.insert((flight.asked, tag));
@@ -301,11 +296,7 @@ impl Till {
         {
             *next = now + *every;
             self.asker.close();
-            {
-                let (mut window, mut total) = self.board.seat(self.number);
-                window.broken += 1;
-                total.broken += 1;
-            }
+            self.board.seat(self.number).of(true).broken += 1;
             return self.come_back(None).await;
         }
         while let Some((at, tag)) = self.again.first().copied()
@@ -329,10 +320,8 @@ impl Till {
         let mut error = error;
         loop {
             if let Some(error) = error.take() {
-                let (mut window, mut total) = self.board.seat(self.number);
-                for stats in [&mut *window, &mut *total] {
-                    *stats.errors.entry(error.to_string()).or_default() += 1;
-                }
+                let mut seat = self.board.seat(self.number);
+                *seat.of(true).errors.entry(error.to_string()).or_default() += 1;
             }
             match self.dialer.converse(self.server, &self.bundle).await {
                 Ok((asker, listener, _)) => {
@@ -340,10 +329,9 @@ impl Till {
                     break;
                 }
                 Err(_) if begin.elapsed() > BACK_WITHIN => {
-                    let (mut window, mut total) = self.board.seat(self.number);
+                    let mut seat = self.board.seat(self.number);
                     for (_, flight) in self.flights.drain() {
-                        window.abandoned(flight.planned.elapsed());
-                        total.abandoned(flight.planned.elapsed());
+                        seat.of(flight.planned >= self.measure).abandoned(flight.planned.elapsed());
                     }
                     return;
                 }
@@ -353,10 +341,7 @@ impl Till {
         }
         self.again.clear();
         let open: Vec<(u64, usize)> = self.flights.iter().map(|(tag, flight)| (*tag, flight.sale)).collect();
-        let (mut window, mut total) = self.board.seat(self.number);
-        window.resent += open.len() as u64;
-        total.resent += open.len() as u64;
-        drop((window, total));
+        self.board.seat(self.number).of(true).resent += open.len() as u64;
         for (tag, sale) in open {
             if let Some(flight) = self.flights.get_mut(&tag) {
                 flight.sent = Instant::now();
