@@ -167,11 +167,13 @@ impl Committer {
                 meter.group(records.len());
                 records.iter().for_each(|record| self.wishes.note(record));
                 self.durable.send_replace(head);
-                self.publish(records);
-                records.clear();
             }
             if !answers.is_empty() {
                 drop(self.releases.send(std::mem::take(answers)));
+            }
+            if !records.is_empty() {
+                self.publish(records);
+                records.clear();
             }
             for tell in barriers.drain(..) {
                 // Whoever asked may have gone; nothing to do then.

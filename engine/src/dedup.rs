@@ -19,6 +19,8 @@ pub struct Window<W> {
     waiting: FastMap<Sequence, Vec<W>>,
     /// The highest key that was forgotten.
     forgotten: Option<Sequence>,
+    /// The first key that is answered is not older, so that it need not be looked at for every answer.
+    not_older: Timestamp,
 }
 
 /// A key that is known: 48 bytes, of which there is one for every request of the last day.
@@ -104,9 +106,11 @@ pub enum Seen<W> {
     Undecided(W),
 }
 
+const NEVER: Timestamp = Timestamp(u64::MAX);
+
 impl<W> Default for Window<W> {
     fn default() -> Window<W> {
-        Window { keys: VecDeque::new(), waiting: FastMap::default(), forgotten: None }
+        Window { keys: VecDeque::new(), waiting: FastMap::default(), forgotten: None, not_older: NEVER }
     }
 }
 
@@ -147,6 +151,10 @@ impl<W> Window<W> {
 
     /// Forgets what is older than `memory_ms`.
     fn forget(&mut self, now: Timestamp, memory_ms: u64) {
+        if now.millis_since(self.not_older) <= memory_ms {
+            return;
+        }
+        self.not_older = NEVER;
         let mut front = 0;
         while let Some(old) = self.keys.get(front) {
             if old.answer.is_none() {
@@ -154,6 +162,7 @@ impl<W> Window<W> {
                 continue;
             }
             if now.millis_since(old.at) <= memory_ms {
+                self.not_older = old.at;
                 break;
             }
             self.forgotten = self.forgotten.max(Some(old.sequence));
@@ -172,6 +181,7 @@ impl<W> Window<W> {
     /// Puts an answer back that a snapshot kept. Nothing is forgotten by the way: what the snapshot has was not forgotten, whatever
     /// the clock said meanwhile.
     pub fn restore(&mut self, answered: Answered) {
+        self.not_older = self.not_older.min(answered.at);
         match self.find(answered.sequence) {
             Ok(at) => {
                 if let Some(known) = self.keys.get_mut(at) {
