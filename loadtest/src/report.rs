@@ -298,12 +298,20 @@ impl fmt::Display for Report {
             writeln!(f, "          was more than 50 ms late with {} sales", self.planned_late)?;
         }
         let audit = &self.audit;
-        writeln!(
-            f,
-            "audit     {} of {} approved sales are in the journal, once each; {} records; all ledgers sum to {} øre",
-            audit.found, audit.approved, audit.records, audit.ledgers_sum_ore
-        )?;
-        if audit.unanswered > 0 {
+        if audit.records == 0 {
+            writeln!(
+                f,
+                "audit     impossible: nothing is known of {} approved sales and {} without an answer",
+                audit.approved, audit.unanswered
+            )?;
+        } else {
+            writeln!(
+                f,
+                "audit     {} of {} approved sales are in the journal, once each; {} records; all ledgers sum to {} øre",
+                audit.found, audit.approved, audit.records, audit.ledgers_sum_ore
+            )?;
+        }
+        if audit.records > 0 && audit.unanswered > 0 {
             writeln!(
                 f,
                 "          {} sales had no answer, {} of them were carried out",

@@ -10,9 +10,10 @@ use frokost_net::client::Dialer;
 use frokost_net::wire::{Request, Response};
 use frokost_net::{Bundle, Client, ClientError};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::audit;
+use crate::audit::{self, Audit};
 use crate::expect::Expectation;
 use crate::own_cost::OwnCost;
 use crate::pacer::{self, Pace};
@@ -20,7 +21,7 @@ use crate::plan::{Chooser, Plan, Schedule, Shape};
 use crate::readers::{self, Desk};
 use crate::report::{Report, Second};
 use crate::stats::{Board, Stats};
-use crate::till::{Brief, Hours, Till, Work};
+use crate::till::{BACK_WITHIN, Brief, Hours, Log, Till, Work};
 
 /// Who takes part.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ pub async fn run(
     let hours = Hours { open, measure, close: measure + plan.shape.duration() };
     let own = OwnCost::begin();
     let pace = Arc::new(Pace::default());
-    let mut selling = tokio::task::JoinSet::new();
+    let mut selling = JoinSet::new();
     let mut due = Vec::new();
     for till in tills {
         let work = match &plan.shape {
@@ -140,7 +141,7 @@ pub async fn run(
             .map_err(|error| LoadError::Till(error.to_string()))?;
     }
 
-    let mut reading = tokio::task::JoinSet::new();
+    let mut reading = JoinSet::new();
     if let Some((readers, portal)) = &portal {
         let desk = Desk {
             portal: portal.clone(),
@@ -153,30 +154,52 @@ pub async fn run(
     }
 
     let mut seconds = Vec::new();
+    let mut logs = Vec::with_capacity(selling.len());
+    let mut watch = Watch {
+        open,
+        board: &board,
+        stop: stop.clone(),
+        selling: &mut selling,
+        logs: &mut logs,
+        seconds: &mut seconds,
+    };
     if !plan.warm_up.is_zero() {
-        watch_until(hours.measure, open, true, &board, &stop, &mut progress, &mut seconds).await;
+        watch.until(hours.measure, true, &mut progress).await?;
     }
-    watch_until(hours.close, open, false, &board, &stop, &mut progress, &mut seconds).await;
+    watch.until(hours.close, false, &mut progress).await?;
     // The rate is of what was planned and answered within this time. Answers that come after it have their latency counted, and no more:
     // who gets behind and catches up when it is over has not kept the rate.
     let in_time = board.total().answered();
     let elapsed =
         Instant::now().min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
     let own_share = own.share();
-    let mut logs = Vec::with_capacity(selling.len());
+    // All tills are gone, or somebody said stop.
+    let early = Instant::now() < hours.close;
     while let Some(ended) = selling.join_next().await {
         logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
     }
+    if early {
+        reading.abort_all();
+    }
     while let Some(ended) = reading.join_next().await {
-        ended.map_err(|error| LoadError::Till(error.to_string()))?;
+        if ended.as_ref().is_err_and(|error| !error.is_cancelled()) {
+            ended.map_err(|error| LoadError::Till(error.to_string()))?;
+        }
     }
     if let Some((_, portal)) = portal {
         portal.close().await;
     }
-    switch.turn(&operator, |account| Command::Activate { account }).await?;
     let stats = board.total();
-    let audit = audit::audit(&operator, &logs, |at, of| progress(Progress::Audit { at, of })).await?;
+    // Over a connection of its own: the server may have been started anew meanwhile. If it cannot be asked, the report says that, and the rest.
     operator.close().await;
+    let audited = async {
+        let operator = come_back(cast.server, &cast.operator, &mut progress).await?;
+        switch.turn(&operator, |account| Command::Activate { account }).await?;
+        let audit = audit::audit(&operator, &logs, |at, of| progress(Progress::Audit { at, of })).await?;
+        operator.close().await;
+        Ok::<_, ClientError>(audit)
+    };
+    let audit = audited.await.unwrap_or_else(|error| Audit::impossible(&logs, &error));
 
     let mut report = Report::new(plan, &stats, in_time, elapsed, audit);
     report.tills = logs.len();
@@ -185,7 +208,7 @@ pub async fn run(
     report.own_cpu_share = own_share;
     if let Shape::Open { .. } = plan.shape {
         let planned = pace.planned.load(Ordering::Relaxed);
-        report.plan(planned, pace.late.load(Ordering::Relaxed), pace.cut.load(Ordering::Relaxed));
+        report.plan(planned, pace.late.load(Ordering::Relaxed), early || pace.cut.load(Ordering::Relaxed));
     }
     report.expectations.extend(expectations.iter().map(|e| (e.to_string(), e.holds(&stats))));
     Ok(report)
@@ -249,7 +272,7 @@ async fn connect(
     let dialer = Dialer::towards(server)?;
     let mut tills = Vec::with_capacity(bundles.len());
     let mut waiting = bundles.into_iter().enumerate();
-    let mut connecting = tokio::task::JoinSet::new();
+    let mut connecting = JoinSet::new();
     loop {
         while connecting.len() < CONNECTING
             && let Some((number, bundle)) = waiting.next()
@@ -268,29 +291,65 @@ async fn connect(
     }
 }
 
-async fn watch_until(
-    until: Instant,
-    open: Instant,
-    warming_up: bool,
-    board: &Board,
-    stop: &watch::Receiver<bool>,
+/// Connects again, trying for as long as a till does.
+async fn come_back(
+    server: SocketAddr,
+    operator: &Bundle,
     progress: &mut impl FnMut(Progress<'_>),
-    seconds: &mut Vec<Second>,
-) {
-    let mut stop = stop.clone();
-    let mut last = Instant::now();
+) -> Result<Client, ClientError> {
+    let begin = Instant::now();
+    let mut said = false;
     loop {
-        let next = (Instant::now() + Duration::from_secs(1)).min(until);
-        let stopped = tokio::select! {
-            () = tokio::time::sleep_until(next) => false,
-            () = told(&mut stop) => true,
-        };
-        let stats = board.look();
-        progress(Progress::Second { warming_up, elapsed: open.elapsed(), stats: &stats });
-        seconds.push(Second::of(&stats, open.elapsed(), last.elapsed(), warming_up));
-        last = Instant::now();
-        if stopped || Instant::now() >= until {
-            return;
+        match Client::connect(server, operator).await {
+            Ok((client, _)) => return Ok(client),
+            Err(error) if begin.elapsed() > BACK_WITHIN => return Err(error),
+            Err(error) if !said => progress(Progress::Preparing(format!("the audit waits for the server: {error}"))),
+            Err(_) => {}
+        }
+        said = true;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Looks on while tills sell.
+struct Watch<'a> {
+    open: Instant,
+    board: &'a Board,
+    stop: watch::Receiver<bool>,
+    selling: &'a mut JoinSet<Log>,
+    /// Of the tills that have ended.
+    logs: &'a mut Vec<Log>,
+    seconds: &'a mut Vec<Second>,
+}
+
+impl Watch<'_> {
+    /// Until then, until somebody says stop, or until no till is left.
+    async fn until(
+        &mut self,
+        until: Instant,
+        warming_up: bool,
+        progress: &mut impl FnMut(Progress<'_>),
+    ) -> Result<(), LoadError> {
+        let mut last = Instant::now();
+        loop {
+            let next = (Instant::now() + Duration::from_secs(1)).min(until);
+            let ended = loop {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => break false,
+                    () = told(&mut self.stop) => break true,
+                    till = self.selling.join_next() => match till {
+                        Some(log) => self.logs.push(log.map_err(|error| LoadError::Till(error.to_string()))?),
+                        None => break true,
+                    },
+                }
+            };
+            let stats = self.board.look();
+            progress(Progress::Second { warming_up, elapsed: self.open.elapsed(), stats: &stats });
+            self.seconds.push(Second::of(&stats, self.open.elapsed(), last.elapsed(), warming_up));
+            last = Instant::now();
+            if ended || Instant::now() >= until {
+                return Ok(());
+            }
         }
     }
 }

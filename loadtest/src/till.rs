@@ -29,7 +29,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// Longer than anything the server lets a request wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a till tries to come back.
-const BACK_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a till was told about one sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub(crate) struct Till {
     /// When the connection is next to be lost on purpose.
     breaks: Option<(Duration, Instant)>,
     measure: Instant,
+    /// The server is not there any more.
+    gone: bool,
 }
 
 /// What a till is to do.
@@ -159,10 +161,11 @@ impl Till {
             resend: plan.resend,
             breaks: plan.break_every.map(|every| (every, now + every)),
             measure: now,
+            gone: false,
         })
     }
 
-    /// Sells until there is no more work and everything is answered or given up.
+    /// Sells until there is no more work and everything is answered or given up, or nobody is there who would sell.
     pub(crate) async fn sell(mut self, mut work: Work, hours: Hours, stop: watch::Receiver<bool>) -> Log {
         self.measure = hours.measure;
         if let Some((every, next)) = &mut self.breaks {
@@ -176,6 +179,9 @@ impl Till {
         let alarm = tokio::time::sleep_until(self.next_wake());
         tokio::pin!(alarm);
         loop {
+            if self.gone {
+                return self.log;
+            }
             if let Work::Loops(most) = work {
                 no_more = Instant::now() >= hours.close || *stop.borrow();
                 while !no_more && self.flights.len() < most {
@@ -314,7 +320,7 @@ impl Till {
         }
     }
 
-    /// Connects again and asks again for everything that is open; what cannot be had in time is given up.
+    /// Connects again and asks again for everything that is open; if it cannot in time, that is given up, and so is the till.
     async fn come_back(&mut self, error: Option<ClientError>) {
         let begin = Instant::now();
         let mut error = error;
@@ -333,6 +339,9 @@ impl Till {
                     for (_, flight) in self.flights.drain() {
                         seat.of(flight.planned >= self.measure).abandoned(flight.planned.elapsed());
                     }
+                    let what = format!("a till tried for {BACK_WITHIN:?} to come back and sells no more");
+                    *seat.of(true).errors.entry(what).or_default() += 1;
+                    self.gone = true;
                     return;
                 }
                 Err(again) => error = Some(again),

@@ -1,6 +1,9 @@
 //! The load tester as an operator uses it: a report that adds up, thresholds that decide the exit code, an audit that reads
 //! the journal.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use crate::installation::*;
 
 /// It ran, and nothing was wrong but, on a machine with other things to do, the time at which the tester got round to it.
@@ -113,4 +116,28 @@ fn a_rate_that_is_not_achieved_fails_the_run() {
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.out.contains("NOT HELD"), "{}", ran.out);
     assert!(ran.out.contains("approved sales are in the journal, once each"), "{}", ran.out);
+}
+
+/// The server falls in the middle of a run and comes back: the tills come back, too, and the audit asks the new one.
+#[test]
+fn a_run_outlives_its_server_and_is_audited() {
+    let home = Installation::new();
+    home.import(50, 9_000);
+    let mut server = home.serve();
+    let tills = server.tills.to_string();
+    let args = ["load", "--tills", "4", "--rate", "200", "--seconds", "4", "--warm-up", "0", "--json"];
+    let loading = home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    server.kill();
+    let _server = Server::start({
+        let mut again = home.command(&["serve"]);
+        again.env("FROKOST_TILLS__LISTEN", tills);
+        again
+    });
+    let ran = Ran::from(loading.wait_with_output().unwrap());
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no report: {ran:?}"));
+    let audit = &report["audit"];
+    assert_eq!((&audit["findings"], &audit["found"]), (&serde_json::json!([]), &audit["approved"]), "{ran:?}");
+    assert!(audit["approved"].as_u64().unwrap() > 100, "{audit}");
+    assert!(report["resent"].as_u64().unwrap() > 0, "it fell when nobody asked: {ran:?}");
 }
