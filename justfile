@@ -20,6 +20,10 @@ lint:
 deny:
     cargo deny check bans licenses sources
 
+# The program built twice, the second time by what a lunch rush passes through: target/pgo/frokost.
+release:
+    scripts/release
+
 # Every benchmark; docs/benchmarks.md says what the numbers mean.
 bench *ARGS:
     cargo bench {{ARGS}}
