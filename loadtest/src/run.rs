@@ -173,12 +173,11 @@ pub async fn run(
     let elapsed =
         Instant::now().min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
     let own_share = own.share();
-    // All tills are gone, or somebody said stop.
-    let early = Instant::now() < hours.close;
     while let Some(ended) = selling.join_next().await {
         logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
     }
-    if early {
+    if Instant::now() < hours.close {
+        // All tills are gone, or somebody said stop.
         reading.abort_all();
     }
     while let Some(ended) = reading.join_next().await {
@@ -208,7 +207,7 @@ pub async fn run(
     report.own_cpu_share = own_share;
     if let Shape::Open { .. } = plan.shape {
         let planned = pace.planned.load(Ordering::Relaxed);
-        report.plan(planned, pace.late.load(Ordering::Relaxed), early || pace.cut.load(Ordering::Relaxed));
+        report.plan(planned, pace.late.load(Ordering::Relaxed), pace.cut.load(Ordering::Relaxed));
     }
     report.expectations.extend(expectations.iter().map(|e| (e.to_string(), e.holds(&stats))));
     Ok(report)
@@ -337,10 +336,13 @@ impl Watch<'_> {
                 tokio::select! {
                     () = tokio::time::sleep_until(next) => break false,
                     () = told(&mut self.stop) => break true,
-                    till = self.selling.join_next() => match till {
-                        Some(log) => self.logs.push(log.map_err(|error| LoadError::Till(error.to_string()))?),
-                        None => break true,
-                    },
+                    Some(log) = self.selling.join_next() => {
+                        self.logs.push(log.map_err(|error| LoadError::Till(error.to_string()))?);
+                        // Those that have nothing to do any more are not gone: the time that is measured goes on.
+                        if self.selling.is_empty() && self.logs.iter().all(|log| log.gone) {
+                            break true;
+                        }
+                    }
                 }
             };
             let stats = self.board.look();

@@ -63,6 +63,8 @@ pub(crate) struct Log {
     pub(crate) sales: Vec<Sale>,
     /// Sales that were asked for twice and answered in two ways.
     pub(crate) contradictions: Vec<u64>,
+    /// The till could not come back to its server, and sold no more.
+    pub(crate) gone: bool,
 }
 
 /// When a run begins and ends.
@@ -114,8 +116,6 @@ pub(crate) struct Till {
     /// When the connection is next to be lost on purpose.
     breaks: Option<(Duration, Instant)>,
     measure: Instant,
-    /// The server is not there any more.
-    gone: bool,
 }
 
 /// What a till is to do.
@@ -142,6 +142,7 @@ impl Till {
             first: welcome.now.0 << 16,
             sales: Vec::new(),
             contradictions: Vec::new(),
+            gone: false,
         };
         let now = Instant::now();
         Ok(Till {
@@ -161,7 +162,6 @@ impl Till {
             resend: plan.resend,
             breaks: plan.break_every.map(|every| (every, now + every)),
             measure: now,
-            gone: false,
         })
     }
 
@@ -179,7 +179,7 @@ impl Till {
         let alarm = tokio::time::sleep_until(self.next_wake());
         tokio::pin!(alarm);
         loop {
-            if self.gone {
+            if self.log.gone {
                 return self.log;
             }
             if let Work::Loops(most) = work {
@@ -341,7 +341,7 @@ impl Till {
                     }
                     let what = format!("a till tried for {BACK_WITHIN:?} to come back and sells no more");
                     *seat.of(true).errors.entry(what).or_default() += 1;
-                    self.gone = true;
+                    self.log.gone = true;
                     return;
                 }
                 Err(again) => error = Some(again),

@@ -141,3 +141,18 @@ fn a_run_outlives_its_server_and_is_audited() {
     assert!(audit["approved"].as_u64().unwrap() > 100, "{audit}");
     assert!(report["resent"].as_u64().unwrap() > 0, "it fell when nobody asked: {ran:?}");
 }
+
+/// The last sale is due some time before the end: that is no reason to measure less.
+#[test]
+fn a_plan_with_a_quiet_end_is_measured_to_it() {
+    let home = Installation::new();
+    home.import(50, 5_000);
+    let _server = home.serve();
+    let plan = "name = \"quiet\"\nabout = \"x\"\ntills = 2\n[[stage]]\nseconds = 1\nrate = 50\n[[stage]]\nseconds = 2\nrate = 0\nramp = true\n";
+    let plan = home.write("quiet.toml", plan);
+    let ran = home.run(&["load", "--scenario", lossy(&plan), "--json"]);
+    ran_well(&ran);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert!((2.9..3.2).contains(&report["measured_s"].as_f64().unwrap()), "{report}");
+    assert!(report["expectations"]["achieved>=99%"].is_boolean(), "{report}");
+}
