@@ -36,14 +36,14 @@ impl Audit {
         self.findings.is_empty() && self.found == self.approved && self.ledgers_sum_ore == 0
     }
 
-    /// The journal could not be read: nothing is shown, and that is a finding.
+    /// The server could not be asked: nothing is shown, and that is a finding.
     pub(crate) fn impossible(logs: &[Log], why: &ClientError) -> Audit {
         let told =
             |told: fn(&Told) -> bool| logs.iter().flat_map(|log| &log.sales).filter(|sale| told(&sale.told)).count();
         Audit {
             approved: told(|told| matches!(told, Told::Approved(_))) as u64,
             unanswered: told(|told| matches!(told, Told::Nothing)) as u64,
-            findings: vec![format!("the journal could not be read: {why}")],
+            findings: vec![format!("the server could not be asked: {why}")],
             ..Audit::default()
         }
     }

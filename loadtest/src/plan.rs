@@ -211,7 +211,7 @@ impl Chooser {
         let index = match &self.ranks {
             Ranks::Any => self.random.random_range(..cards.len().max(1)),
             Ranks::First => 0,
-            Ranks::Zipf(zipf) => (self.random.sample(zipf) as usize).saturating_sub(1),
+            Ranks::Zipf(zipf) => (self.random.sample(zipf) as usize).clamp(1, cards.len().max(1)) - 1,
         };
         let price = self.random.random_range(self.price.0.ore()..=self.price.1.ore());
         Some((*cards.get(index)?, Amount::from_ore(price)))

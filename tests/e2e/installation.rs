@@ -87,7 +87,6 @@ impl Installation {
         self.command(args).output().unwrap().into()
     }
 
-    /// Runs what must succeed, and returns what it printed.
     /// Gives a parent a login with [`PASSWORD`](crate::browser::PASSWORD).
     pub fn add_parent(&self, mail: &str, accounts: &str) {
         let password = self.write("password", &format!("{}\n", crate::browser::PASSWORD));
@@ -95,6 +94,7 @@ impl Installation {
         self.must(&["parent", "add", mail, "--name", "X", "--accounts", accounts, "--password-file", password]);
     }
 
+    /// Runs what must succeed, and returns what it printed.
     pub fn must(&self, args: &[&str]) -> String {
         let ran = self.run(args);
         assert_eq!(ran.code, 0, "frokost {}: {ran:?}", args.join(" "));
