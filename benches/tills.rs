@@ -1,6 +1,7 @@
 //! How much of what QUIC can do is left when every answer is durable: `frokost serve` beside an echo over quinn with the same settings, the same
-//! sizes (48 bytes in, 33 out, one stream a till, one in flight) and the client on the same cores, in turn. `cargo bench --bench tills -- 64 256`
-//! takes other numbers of tills; `PICTURES=docs/benchmarks` draws how it grows.
+//! sizes (48 bytes in, 33 out, one stream a till, one in flight) and the client on the same cores, in turn. The echo once on quinn's own socket
+//! and once on ours, which sends many packets at once; the tills once with one socket together and once with a socket each.
+//! `cargo bench --bench tills -- 64 256` takes other numbers of tills; `PICTURES=docs/benchmarks` draws how it grows.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops where it is wrong")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, ServerConfig, TransportConfig, VarInt};
+use quinn::{ClientConfig, Endpoint, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 const SECONDS: u64 = 5;
@@ -29,9 +30,19 @@ fn suite() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(provider)
 }
 
+/// A socket of ours, or quinn's own.
+fn endpoint(ours: bool, config: Option<ServerConfig>) -> Endpoint {
+    let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    if ours {
+        return frokost_net::socket::endpoint(anywhere, config).unwrap();
+    }
+    let socket = frokost_net::socket::bind(anywhere, false).unwrap();
+    Endpoint::new(frokost_net::socket::names(), config, socket, Arc::new(TokioRuntime)).unwrap()
+}
+
 /// Answers whatever is asked; says where it listens and with which certificate.
 #[tokio::main]
-async fn echo() {
+async fn echo(ours: bool) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["echo".to_owned()]).unwrap().self_signed(&key).unwrap();
     let mut tls = rustls::ServerConfig::builder_with_provider(suite())
@@ -45,7 +56,7 @@ async fn echo() {
     let mut transport = TransportConfig::default();
     transport.max_concurrent_bidi_streams(VarInt::from_u32(8)).stream_receive_window(VarInt::from_u32(64 * 1024));
     config.transport_config(Arc::new(transport));
-    let endpoint = frokost_net::socket::endpoint("127.0.0.1:0".parse().unwrap(), Some(config)).unwrap();
+    let endpoint = endpoint(ours, Some(config));
     let hex: String = certificate.der().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("{} {hex}", endpoint.local_addr().unwrap());
     while let Some(incoming) = endpoint.accept().await {
@@ -59,22 +70,25 @@ async fn echo() {
 }
 
 /// Answers a second of an echo with so many tills.
-fn measure_echo(tills: usize) -> f64 {
-    let mut server =
-        Command::new(std::env::current_exe().unwrap()).arg("--echo").stdout(Stdio::piped()).spawn().unwrap();
+fn measure_echo(tills: usize, ours: bool) -> f64 {
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .arg(if ours { "--echo-ours" } else { "--echo" })
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let (address, hex) = line.trim().split_once(' ').unwrap();
     let address: SocketAddr = address.parse().unwrap();
     let der: Vec<u8> = (0..hex.len()).step_by(2).map(|n| u8::from_str_radix(&hex[n..n + 2], 16).unwrap()).collect();
-    let rate = ask(address, &der.into(), tills);
+    let rate = ask(address, &der.into(), tills, ours);
     server.kill().unwrap();
     server.wait().unwrap();
     rate
 }
 
 #[tokio::main]
-async fn ask(address: SocketAddr, certificate: &CertificateDer<'static>, tills: usize) -> f64 {
+async fn ask(address: SocketAddr, certificate: &CertificateDer<'static>, tills: usize, ours: bool) -> f64 {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let tls = rustls::ClientConfig::builder_with_provider(suite())
@@ -83,7 +97,7 @@ async fn ask(address: SocketAddr, certificate: &CertificateDer<'static>, tills: 
         .with_root_certificates(roots)
         .with_no_client_auth();
     let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    let endpoint = frokost_net::socket::endpoint("127.0.0.1:0".parse().unwrap(), None).unwrap();
+    let endpoint = endpoint(ours, None);
     let mut streams = Vec::new();
     for _ in 0..tills {
         let connection = endpoint.connect_with(config.clone(), address, "echo").unwrap().await.unwrap();
@@ -133,7 +147,7 @@ struct Sold {
 }
 
 /// Sales a second of the real thing, on an installation of its own.
-fn measure_sales(tills: usize) -> Sold {
+fn measure_sales(tills: usize, sockets: usize) -> Sold {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let mut list = "name,cpr,card,balance\n".to_owned();
@@ -147,8 +161,8 @@ fn measure_sales(tills: usize) -> Sold {
     let mut ready = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     let before = processor_us(&server);
-    let (tills, seconds) = (tills.to_string(), SECONDS.to_string());
-    let args = ["load", "--tills", &tills, "--seconds", &seconds, "--warm-up", "1", "--json"];
+    let (tills, sockets, seconds) = (tills.to_string(), sockets.to_string(), SECONDS.to_string());
+    let args = ["load", "--tills", &tills, "--sockets", &sockets, "--seconds", &seconds, "--warm-up", "1", "--json"];
     let ran = frokost(path, &args).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let used = processor_us(&server) - before;
@@ -178,34 +192,59 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if args.first().is_some_and(|arg| arg == "--echo") {
-        return echo();
+    if let Some(which @ ("--echo" | "--echo-ours")) = args.first().map(String::as_str) {
+        return echo(which == "--echo-ours");
     }
     let numbers: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
     let numbers = if numbers.is_empty() { vec![1, 16, 64, 256, 1_000, 5_000] } else { numbers };
-    let mut lines: [plot::Line<'_>; 2] = [("echo", Vec::new()), ("frokost", Vec::new())];
+    let mut lines: [plot::Line<'_>; 4] = [
+        ("echo, quinn's socket", Vec::new()),
+        ("echo, our socket", Vec::new()),
+        ("frokost", Vec::new()),
+        ("frokost, a socket each", Vec::new()),
+    ];
     println!(
-        "| tills, one in flight each | echo/s | sales/s | of the echo | p50 / p99 | server's processor time a sale |"
+        "| tills, one in flight each | echo/s | echo/s, our socket | sales/s | of the echo / on our socket | p50 / p99 | server's processor time a sale \
+         | sales/s, a socket each | p50 / p99 | processor time |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for tills in numbers {
-        let (mut echoes, mut sold) = (Vec::new(), Vec::new());
+        let mut echoes = [Vec::new(), Vec::new()];
+        let mut sold = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
-            echoes.push(measure_echo(tills));
-            sold.push(measure_sales(tills));
+            for (which, echoes) in echoes.iter_mut().enumerate() {
+                echoes.push(measure_echo(tills, which == 1));
+            }
+            for (sockets, sold) in [1, tills].into_iter().zip(&mut sold) {
+                sold.push(measure_sales(tills, sockets));
+            }
         }
-        let of = |pick: fn(&Sold) -> f64| median(sold.iter().map(pick).collect());
-        let echo = median(echoes);
+        let [echo, on_ours] = echoes.map(median);
+        let [shared, own] = sold.map(|sold| {
+            let of = |pick: fn(&Sold) -> f64| median(sold.iter().map(pick).collect());
+            Sold {
+                rate: of(|sold| sold.rate),
+                p50: of(|sold| sold.p50),
+                p99: of(|sold| sold.p99),
+                cost: of(|sold| sold.cost),
+            }
+        });
         println!(
-            "| {tills} | {echo:.0} | {:.0} | {:.2} | {:.2} / {:.2} ms | {:.1} us |",
-            of(|sold| sold.rate),
-            of(|sold| sold.rate) / echo,
-            of(|sold| sold.p50),
-            of(|sold| sold.p99),
-            of(|sold| sold.cost)
+            "| {tills} | {echo:.0} | {on_ours:.0} | {:.0} | {:.2} / {:.2} | {:.2} / {:.2} ms | {:.1} us | {:.0} | {:.2} / {:.2} ms | {:.1} us |",
+            shared.rate,
+            shared.rate / echo,
+            shared.rate / on_ours,
+            shared.p50,
+            shared.p99,
+            shared.cost,
+            own.rate,
+            own.p50,
+            own.p99,
+            own.cost
         );
-        lines[0].1.push((tills as f64, echo));
-        lines[1].1.push((tills as f64, of(|sold| sold.rate)));
+        for (line, value) in lines.iter_mut().zip([echo, on_ours, shared.rate, own.rate]) {
+            line.1.push((tills as f64, value));
+        }
     }
     plot::draw("tills", "tills, one in flight each", "answers a second", &lines);
 }

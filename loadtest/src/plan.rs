@@ -140,6 +140,8 @@ pub struct Plan {
     pub readers: Option<Readers>,
     /// What share of the accounts is blocked while the run lasts, 0 to 1.
     pub blocked: f64,
+    /// So many UDP sockets the tills share, at most one each.
+    pub sockets: u32,
     /// Makes the choices.
     pub seed: u64,
 }
@@ -167,6 +169,7 @@ impl Plan {
             break_every: None,
             readers: None,
             blocked: 0.0,
+            sockets: 1,
             seed: 1,
         }
     }

@@ -27,6 +27,9 @@ pub struct Report {
     pub name: String,
     /// How many tills sold.
     pub tills: usize,
+    /// How many UDP sockets they shared; `null` in reports of a time when it was always one.
+    #[serde(default)]
+    pub sockets: Option<u32>,
     /// How many different cards could buy.
     pub cards: usize,
     /// What made the choices.
@@ -168,6 +171,7 @@ impl Report {
             schema: SCHEMA,
             name: plan.name.clone(),
             tills: 0,
+            sockets: Some(plan.sockets),
             cards: 0,
             seed: plan.seed,
             model: model.to_owned(),

@@ -268,16 +268,22 @@ async fn connect(
     board: &Arc<Board>,
     progress: &mut impl FnMut(Progress<'_>),
 ) -> Result<Vec<Till>, LoadError> {
-    let dialer = Dialer::towards(server)?;
+    let sockets = usize::try_from(plan.sockets).unwrap_or(usize::MAX).clamp(1, bundles.len().max(1));
+    let mut dialers = std::iter::repeat_with(|| Dialer::towards(server))
+        .take(sockets)
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .cycle();
     let mut tills = Vec::with_capacity(bundles.len());
     let mut waiting = bundles.into_iter().enumerate();
     let mut connecting = JoinSet::new();
     loop {
         while connecting.len() < CONNECTING
             && let Some((number, bundle)) = waiting.next()
+            && let Some(dialer) = dialers.next()
         {
             let chooser = Chooser::new(plan, number as u64, cards.len());
-            let (dialer, plan) = (dialer.clone(), plan.clone());
+            let plan = plan.clone();
             let (cards, board) = (Arc::clone(cards), Arc::clone(board));
             connecting.spawn(async move {
                 let brief = Brief { number, plan: &plan, chooser, cards, board };

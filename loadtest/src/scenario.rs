@@ -31,6 +31,9 @@ pub struct Scenario {
     /// How many tills.
     #[serde(default = "sixteen")]
     pub tills: u32,
+    /// So many UDP sockets the tills share.
+    #[serde(default = "one_socket")]
+    sockets: u32,
     /// Makes the choices.
     #[serde(default = "one")]
     pub seed: u64,
@@ -97,6 +100,10 @@ fn sixteen() -> u32 {
     16
 }
 
+fn one_socket() -> u32 {
+    1
+}
+
 fn one() -> u64 {
     1
 }
@@ -143,6 +150,7 @@ impl Scenario {
         let seconds =
             |key: &str, value: f64, least: f64| within(key, value, least, 604_800.0).map(Duration::from_secs_f64);
         within("tills", self.tills.into(), 1.0, 10_000.0)?;
+        within("sockets", self.sockets.into(), 1.0, 10_000.0)?;
         let shape = match (self.in_flight, self.stage.is_empty()) {
             (Some(in_flight), true) => {
                 let duration = self.seconds.ok_or_else(|| NotAScenario("in_flight needs seconds, too".to_owned()))?;
@@ -190,6 +198,7 @@ impl Scenario {
             break_every: self.break_every_s.map(|every| seconds("break_every_s", every, 0.5)).transpose()?,
             readers,
             blocked: within("blocked", self.blocked, 0.0, 1.0)?,
+            sockets: self.sockets,
             seed: self.seed,
             ..Plan::new(self.name.clone(), shape)
         })
@@ -226,6 +235,7 @@ mod tests {
             ("", "stage"),
             ("tils = 3\n[[stage]]\nseconds = 1\nrate = 1", "tils"),
             ("tills = 0\n[[stage]]\nseconds = 1\nrate = 1", "tills"),
+            ("sockets = 0\n[[stage]]\nseconds = 1\nrate = 1", "sockets"),
             ("[[stage]]\nseconds = 1\nrate = -1", "rate"),
             ("[[stage]]\nseconds = 0\nrate = 1", "stage.seconds"),
             ("[[stage]]\nseconds = 1\nrate = nan", "rate"),

@@ -2,6 +2,7 @@
 //!
 //! It carries requests in and answers out. It decides nothing about money and stores nothing but a till's own outbox.
 
+mod batch_socket;
 pub mod client;
 pub mod conversation;
 pub mod enrol;

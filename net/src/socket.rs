@@ -1,11 +1,14 @@
 //! UDP sockets with room for a rush: when a thousand tills ask at once, what does not fit into a socket's buffer is lost, and QUIC finds out only
-//! after a while. The system's default has room for about two hundred packets. And names for connections that no two of them share.
+//! after a while. The system's default has room for about two hundred packets. Names for connections that no two of them share.
+//! And packets that leave many at once.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 use quinn::{ConnectionIdGenerator, Endpoint, EndpointConfig, ServerConfig};
 use quinn_proto::RandomConnectionIdGenerator;
+
+use crate::batch_socket::BatchSocket;
 
 /// As much as Linux grants where nobody has changed `net.core.rmem_max` and more; it gives what it has without a word.
 const BUFFER: usize = 4 << 20;
@@ -17,18 +20,34 @@ const LITTLE: usize = 1 << 20;
 /// # Errors
 /// If the address is taken, or no runtime runs.
 pub fn endpoint(address: SocketAddr, config: Option<ServerConfig>) -> io::Result<Endpoint> {
+    let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("there is no runtime"))?;
+    let socket = bind(address, config.is_some())?;
+    let socket = BatchSocket::new(runtime.wrap_udp_socket(socket)?);
+    Endpoint::new_with_abstract_socket(names(), config, socket, runtime)
+}
+
+/// An endpoint whose connections have names of their own.
+#[must_use]
+pub fn names() -> EndpointConfig {
+    let mut names = EndpointConfig::default();
+    names.cid_generator(connection_ids);
+    names
+}
+
+/// A socket with room; a server that gets little is told what to do about it.
+///
+/// # Errors
+/// If the address is taken.
+pub fn bind(address: SocketAddr, serves: bool) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     // Less than what was asked for is no error.
     rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
     rustix::net::sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
     let got = rustix::net::sockopt::socket_recv_buffer_size(&socket)?;
-    if got < LITTLE && config.is_some() {
+    if got < LITTLE && serves {
         tracing::warn!(got, "the system gives little room for packets; raise net.core.rmem_max to 4194304");
     }
-    let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("there is no runtime"))?;
-    let mut names = EndpointConfig::default();
-    names.cid_generator(connection_ids);
-    Endpoint::new(names, config, socket, runtime)
+    Ok(socket)
 }
 
 /// Eight bytes of chance. quinn's own choice has three, and the name it gives to a newcomer who has to prove its address first is not looked up

@@ -110,6 +110,9 @@ fn plan(args: &LoadArgs) -> anyhow::Result<(Plan, u32, Vec<Expectation>)> {
     if let Some(seed) = args.seed {
         plan.seed = seed;
     }
+    if let Some(sockets) = args.sockets {
+        plan.sockets = sockets;
+    }
     if let Some(warm_up) = args.warm_up {
         plan.warm_up = Duration::from_secs(warm_up);
     }

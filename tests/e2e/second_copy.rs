@@ -13,13 +13,17 @@ fn balances(home: &Installation, pupils: u64) -> Vec<String> {
     shown.map(|text| text.lines().find(|line| line.starts_with("balance")).unwrap().to_owned()).collect()
 }
 
-/// A damaged installation: the last card's number, as it stands in a record, has a flipped bit.
+/// A damaged installation: the last card's number, as it stands in a record, has a flipped bit. In all copies: those that sled has
+/// written anew since then are of no use to anybody, and can be the last in its file.
 fn flip_a_bit(data: &Path, pupils: u64) {
     let db = data.join("journal/db");
     let mut bytes = std::fs::read(&db).unwrap();
     let needle = card(pupils).into_bytes();
-    let place = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
-    bytes[place] ^= 4;
+    let places: Vec<usize> = (0..bytes.len() - needle.len()).filter(|at| bytes[*at..].starts_with(&needle)).collect();
+    assert!(!places.is_empty());
+    for place in places {
+        bytes[place] ^= 4;
+    }
     std::fs::write(&db, bytes).unwrap();
 }
 
