@@ -356,7 +356,7 @@ pub(crate) struct LoadArgs {
     /// How many tills [default: 16, or the scenario's]. They are enrolled in the data folder as load-1, load-2 and so on.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) tills: Option<u32>,
-    /// How many UDP sockets the tills share [default: 1, or the scenario's]; as many as there are tills: one each, as tills of their own have.
+    /// How many UDP sockets the tills share [default: 1, or the scenario's]. As many as tills: one each, as the tills of a school have.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) sockets: Option<u32>,
     /// Open model: sales per second, all tills together, whether or not earlier ones are answered.

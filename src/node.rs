@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
-use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, Role, SchoolId, Timestamp};
+use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, Role, SchoolId, StepBack, Timestamp};
 use frokost_net::server::Desks;
 use frokost_net::{Authority, Bundle, Server};
 use frokost_persistence::Records;
@@ -58,7 +58,16 @@ impl Core {
         let authority = folder.authority()?;
         let operator = folder.own_bundle(&authority, "operator", Role::Operator)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let config = Config { snapshot_every: store.snapshot_every, hung_after: store.hung_after, ..Config::default() };
+        let step_back: Option<StepBack> = Some(Arc::new(|| {
+            // Of this thread alone. Where it is not allowed, snapshots are only less polite.
+            let _ = rustix::process::nice(19);
+        }));
+        let config = Config {
+            snapshot_every: store.snapshot_every,
+            hung_after: store.hung_after,
+            step_back,
+            ..Config::default()
+        };
         let ports = Ports {
             journal: store.journal,
             projection: Box::new(store.statements.clone()),

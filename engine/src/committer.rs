@@ -29,6 +29,8 @@ const ASK_AGAIN: usize = 5;
 /// A flush costs as much processor as ten sales or more, whatever is in it. So while many sell a group waits a little for what is in flight.
 /// Behind a group of fewer records it does not wait: then there is a processor to spare.
 const MANY: usize = 8;
+/// Nor while no more than so many requests are in flight: they come back in two halves, one while the other is flushed.
+const FEW: usize = 16;
 /// Nor with so many answers in it: what a flush costs does not matter any more.
 const ENOUGH: usize = 64;
 /// It looks so often whether there are more, and waits so long before each look.
@@ -147,7 +149,8 @@ impl Committer {
                 }
                 // What is in flight may be on its way to somewhere else: two looks in vain are enough.
                 let came = group.answers.len() > before;
-                let fuller = group.answers.len() < self.permits.taken().min(ENOUGH);
+                let in_flight = self.permits.taken();
+                let fuller = in_flight > FEW && group.answers.len() < in_flight.min(ENOUGH);
                 if group.stopped || !fuller || last_records < MANY || naps == NAPS || !came && naps > 1 {
                     break;
                 }

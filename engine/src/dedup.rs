@@ -212,6 +212,11 @@ impl<W> Window<W> {
         self.keys.iter().filter_map(Key::answered)
     }
 
+    /// The same, and nothing is left of the window. Of a caller with millions of keys none is copied.
+    pub fn into_answered(self) -> impl Iterator<Item = Answered> + use<W> {
+        self.keys.into_iter().filter_map(|key| key.answered())
+    }
+
     /// The highest number that was forgotten: that and everything below is refused.
     #[must_use]
     pub fn forgotten(&self) -> Option<Sequence> {

@@ -39,6 +39,9 @@ use crate::wishes::Wishes;
 /// Called with every command right before it is decided; may panic. For fault tests.
 pub type Probe = Arc<dyn Fn(&Command) + Send + Sync>;
 
+/// Called by a thread that nobody waits for, before it works: to give it a low priority where the system has such a thing.
+pub type StepBack = Arc<dyn Fn() + Send + Sync>;
+
 /// How an engine is set up.
 #[derive(Clone)]
 pub struct Config {
@@ -56,6 +59,8 @@ pub struct Config {
     pub snapshot_every: u64,
     /// A journal that has not come back after this long never will: the process has to end.
     pub hung_after: Duration,
+    /// See [`StepBack`].
+    pub step_back: Option<StepBack>,
     /// See [`Probe`].
     pub probe: Option<Probe>,
 }
@@ -70,6 +75,7 @@ impl Default for Config {
             idle_after: Duration::from_millis(250),
             snapshot_every: 250_000,
             hung_after: Duration::from_secs(30),
+            step_back: None,
             probe: None,
         }
     }
@@ -266,6 +272,7 @@ impl Engine {
             rules: config.rules,
             every: config.snapshot_every,
             kept,
+            step_back: config.step_back,
         };
         let watchdog = Watchdog { shared: Arc::downgrade(&shared), busy, hung_after: config.hung_after, on_fatal };
         let room_watch = RoomWatch { shared: Arc::downgrade(&shared), room };

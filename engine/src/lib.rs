@@ -49,7 +49,7 @@ pub use caller::{Caller, Role};
 pub use card::CardNumber;
 pub use command::{Asked, Command, Query};
 pub use door::CallerHandle;
-pub use engine::{Config, Engine, Fatal, Ports, StartError};
+pub use engine::{Config, Engine, Fatal, Ports, StartError, StepBack};
 pub use entry::{Entry, Record};
 pub use id::{
     AccountId, AgreementNumber, Attempt, CallerId, Lsn, OrderNumber, PayoutNumber, PersonId, RequestKey, SchoolId,

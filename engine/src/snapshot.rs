@@ -119,7 +119,6 @@ impl Pace {
 
 /// What a record does to a snapshot, without what only statements and windows need.
 struct Step {
-    account: AccountId,
     lsn: Lsn,
     at: Timestamp,
     key: RequestKey,
@@ -143,18 +142,22 @@ pub fn next_snapshot<'a>(
     Ok(between.onto(before, rules))
 }
 
-/// The records between two snapshots, sorted by account.
+/// The records between two snapshots, in their order, and where those of an account and of a caller stand. Only that is sorted, all at once;
+/// sorting the records themselves keeps a processor from the sales for ten times as long.
 #[derive(Default)]
 struct Between {
     steps: Vec<Step>,
+    by_account: Vec<(AccountId, usize)>,
     cards: Vec<(CardNumber, AccountId)>,
-    settled: Vec<(CallerId, Answered)>,
+    settled: Vec<Answered>,
+    by_caller: Vec<(CallerId, usize)>,
 }
 
 impl Between {
     fn take(&mut self, record: Record) {
         if let Some(answered) = answered(&record) {
-            self.settled.push((record.key.caller, answered));
+            self.by_caller.push((record.key.caller, self.settled.len()));
+            self.settled.push(answered);
         }
         if let Entry::CardBound { card } = record.entry {
             self.cards.push((card, record.account));
@@ -162,20 +165,22 @@ impl Between {
         let changes = !matches!(record.entry, Entry::Refused { .. });
         if changes && record.account != AccountId(0) {
             let Record { account, lsn, at, key, balance, entry, .. } = record;
-            self.steps.push(Step { account, lsn, at, key, balance, entry });
+            self.by_account.push((account, self.steps.len()));
+            self.steps.push(Step { lsn, at, key, balance, entry });
         }
     }
 
     fn onto<'a>(mut self, before: Items<'a>, rules: &'a Rules) -> Items<'a> {
-        self.steps.sort_unstable_by_key(|step| (step.account, step.lsn));
-        // From here on the last is the next.
-        self.steps.reverse();
-        Box::new(Merge { between: Some(self), before: before.peekable(), rules, rest: None })
+        self.by_account.sort_unstable();
+        let touched = std::mem::take(&mut self.by_account).into_iter().peekable();
+        Box::new(Merge { between: Some(self), touched, before: before.peekable(), rules, rest: None })
     }
 }
 
 struct Merge<'a> {
     between: Option<Between>,
+    /// The accounts that are still to come, and which step is theirs.
+    touched: std::iter::Peekable<std::vec::IntoIter<(AccountId, usize)>>,
     before: std::iter::Peekable<Items<'a>>,
     rules: &'a Rules,
     rest: Option<Rest>,
@@ -184,10 +189,11 @@ struct Merge<'a> {
 /// Cards and keys, once the accounts are done. Given out as they come and caller by caller: of a country there are ten million.
 struct Rest {
     cards: std::vec::IntoIter<(CardNumber, AccountId)>,
+    settled: Vec<Answered>,
     /// By caller, and of each in the order in which they were answered.
-    settled: std::iter::Peekable<std::vec::IntoIter<(CallerId, Answered)>>,
+    by_caller: std::iter::Peekable<std::vec::IntoIter<(CallerId, usize)>>,
     /// What is left of the caller that is being given out.
-    window: std::vec::IntoIter<Item>,
+    window: Box<dyn Iterator<Item = Item>>,
 }
 
 impl Merge<'_> {
@@ -195,8 +201,8 @@ impl Merge<'_> {
         if self.between.is_none() {
             return self.next_of_the_rest();
         }
-        let Some(between) = &mut self.between else { return Ok(None) };
-        let touched = between.steps.last().map(|step| step.account);
+        let Some(between) = &self.between else { return Ok(None) };
+        let touched = self.touched.peek().map(|(account, _)| *account);
         let kept = match self.before.peek() {
             Some(Ok(Item::Account(state))) => Some(state.id),
             Some(Err(_)) => return self.before.next().transpose(),
@@ -208,7 +214,8 @@ impl Merge<'_> {
             Some(Ok(Item::Account(state))) => Account::from(*state),
             Some(_) | None => Account::unopened(id),
         };
-        while let Some(step) = between.steps.pop_if(|step| step.account == id) {
+        while let Some((_, place)) = self.touched.next_if(|(account, _)| *account == id) {
+            let Some(step) = between.steps.get(place) else { break };
             account.apply(step.key, step.at, &step.entry, self.rules);
             if account.balance() != step.balance {
                 let what = format!("LSN {}: account {id} comes to {}", step.lsn, account.balance());
@@ -219,10 +226,10 @@ impl Merge<'_> {
     }
 
     fn turn_to_the_rest(&mut self) -> Result<Option<Item>, SnapshotError> {
-        if let Some(Between { cards, mut settled, .. }) = self.between.take() {
-            settled.sort_by_key(|(caller, _)| *caller);
-            let (settled, window) = (settled.into_iter().peekable(), Vec::new().into_iter());
-            self.rest = Some(Rest { cards: cards.into_iter(), settled, window });
+        if let Some(Between { cards, settled, mut by_caller, .. }) = self.between.take() {
+            by_caller.sort_unstable();
+            let (by_caller, window) = (by_caller.into_iter().peekable(), Box::new(std::iter::empty()));
+            self.rest = Some(Rest { cards: cards.into_iter(), settled, by_caller, window });
         }
         self.next_of_the_rest()
     }
@@ -245,8 +252,12 @@ impl Merge<'_> {
             if let Some((card, account)) = rest.cards.next() {
                 return Ok(Some(Item::Card(card, account)));
             }
-            let settled = rest.settled.peek().map(|(caller, _)| *caller);
+            let settled = rest.by_caller.peek().map(|(caller, _)| *caller);
             let Some(caller) = [kept, settled].into_iter().flatten().min() else { return Ok(None) };
+            if settled != Some(caller) {
+                // Nothing new: as it was. One that has brought in a million pupils has millions of keys.
+                return self.before.next().transpose();
+            }
             let mut window: Window<()> = Window::default();
             let of_caller = |item: &Result<Item, SnapshotError>| match item {
                 Ok(Item::Forgotten(of, _) | Item::Key(of, _)) => *of == caller,
@@ -259,12 +270,13 @@ impl Merge<'_> {
                     Item::Account(_) | Item::Card(..) => {}
                 }
             }
-            while let Some((_, answered)) = rest.settled.next_if(|(of, _)| *of == caller) {
-                settle(&mut window, answered, self.rules);
+            while let Some((_, place)) = rest.by_caller.next_if(|(of, _)| *of == caller) {
+                let Some(answered) = rest.settled.get(place) else { break };
+                settle(&mut window, *answered, self.rules);
             }
             let forgotten = window.forgotten().map(|sequence| Item::Forgotten(caller, sequence));
-            let keys = window.answered().map(|answered| Item::Key(caller, answered));
-            rest.window = forgotten.into_iter().chain(keys).collect::<Vec<_>>().into_iter();
+            let keys = window.into_answered().map(move |answered| Item::Key(caller, answered));
+            rest.window = Box::new(forgotten.into_iter().chain(keys));
         }
     }
 }

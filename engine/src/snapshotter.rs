@@ -1,6 +1,7 @@
 //! The snapshotter: one thread that makes a snapshot now and then, and has the journal let go of what two snapshots and the
 //! statements hold. It reads what others have written, slowly on purpose, and is never waited for.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::committer::Item;
-use crate::engine::Shared;
+use crate::engine::{Shared, StepBack};
 use crate::id::Lsn;
 use crate::journal::JournalReader;
 use crate::rules::Rules;
@@ -30,6 +31,7 @@ pub(crate) struct Snapshotter {
     pub(crate) every: u64,
     /// What the statements hold for good.
     pub(crate) kept: Arc<AtomicU64>,
+    pub(crate) step_back: Option<StepBack>,
 }
 
 impl Snapshotter {
@@ -101,7 +103,7 @@ impl Snapshotter {
         };
         let to = Lsn(durable.0.min(last.0.saturating_add(MOST_BETWEEN)));
         let begin = shared.clock.running();
-        self.make(&shared, last, to, rests)?;
+        self.make_beside_sales(&shared, last, to, rests)?;
         metrics::counter!("frokost_snapshots_total").increment(1);
         tracing::info!(lsn = %to, took = ?shared.clock.running().saturating_sub(begin), "made a snapshot");
         // Two snapshots are kept; the older one has to do should the newer be damaged, and needs the journal behind it.
@@ -111,19 +113,44 @@ impl Snapshotter {
         Ok(Some(to))
     }
 
+    /// On a thread of its own that has stepped back, unless it is late: who has stepped back cannot come forward again.
+    fn make_beside_sales(&self, shared: &Shared, last: Lsn, to: Lsn, rests: u32) -> Result<(), SnapshotError> {
+        let Some(step_back) = self.step_back.as_ref().filter(|_| rests > 0) else {
+            return self.make(shared, last, to, rests);
+        };
+        std::thread::scope(|scope| {
+            let make = || {
+                step_back();
+                self.make(shared, last, to, rests)
+            };
+            let thread = std::thread::Builder::new().name("frokost-snapshot".to_owned());
+            let made = thread.spawn_scoped(scope, make).map(std::thread::ScopedJoinHandle::join);
+            match made {
+                Ok(Ok(made)) => made,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(_) => self.make(shared, last, to, rests),
+            }
+        })
+    }
+
     fn make(&self, shared: &Shared, last: Lsn, to: Lsn, rests: u32) -> Result<(), SnapshotError> {
-        let (mut reading, mut writing) = (Pace::new(&shared.clock, rests), Pace::new(&shared.clock, rests));
-        let before: Items<'_> =
-            if last == Lsn::ZERO { Box::new(std::iter::empty()) } else { self.snapshots.read(last)? };
+        // One for all there is to do: of a caller with millions of keys all are read before one is written.
+        let pace = RefCell::new(Pace::new(&shared.clock, rests));
+        let step = || pace.borrow_mut().step();
+        let unless_closing = |item| if self.is_closing() { Err(SnapshotError::Closing) } else { item };
+        let before: Items<'_> = if last == Lsn::ZERO {
+            Box::new(std::iter::empty())
+        } else {
+            Box::new(self.snapshots.read(last)?.inspect(|_| step()).map(&unless_closing))
+        };
         let records = self.reader.read_from(last.next()).map(|record| {
-            reading.step();
+            step();
             if self.is_closing() { Err(SnapshotError::Closing) } else { Ok(record?) }
         });
         let wanted = records.take_while(|record| record.as_ref().map_or(true, |record| record.lsn <= to));
-        let items = next_snapshot(before, wanted, &self.rules)?.inspect(|_| writing.step());
+        let items = next_snapshot(before, wanted, &self.rules)?.inspect(|_| step());
         let mut closing = false;
-        let until_closing = items.map(|item| if self.is_closing() { Err(SnapshotError::Closing) } else { item });
-        let whole = until_closing.take_while(|item| !std::mem::replace(&mut closing, item.is_err()));
+        let whole = items.map(unless_closing).take_while(|item| !std::mem::replace(&mut closing, item.is_err()));
         self.snapshots.write(to, Box::new(whole))
     }
 

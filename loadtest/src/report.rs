@@ -29,7 +29,7 @@ pub struct Report {
     pub tills: usize,
     /// How many UDP sockets they shared; `null` in reports of a time when it was always one.
     #[serde(default)]
-    pub sockets: Option<u32>,
+    pub sockets: Option<usize>,
     /// How many different cards could buy.
     pub cards: usize,
     /// What made the choices.
@@ -171,7 +171,7 @@ impl Report {
             schema: SCHEMA,
             name: plan.name.clone(),
             tills: 0,
-            sockets: Some(plan.sockets),
+            sockets: None,
             cards: 0,
             seed: plan.seed,
             model: model.to_owned(),

@@ -105,7 +105,8 @@ pub async fn run(
         return Err(LoadError::NoCards);
     }
     let board = Arc::new(Board::default());
-    let tills = connect(cast.server, cast.tills, plan, &cards, &board, &mut progress).await?;
+    let sockets = usize::try_from(plan.sockets).unwrap_or(usize::MAX).clamp(1, cast.tills.len().max(1));
+    let tills = connect(cast.server, cast.tills, sockets, plan, &cards, &board, &mut progress).await?;
     let portal = match (plan.readers, &cast.portal) {
         (Some(readers), Some(bundle)) => Some((readers, Client::connect(cast.server, bundle).await?.0)),
         (Some(_), None) | (None, _) => None,
@@ -202,6 +203,7 @@ pub async fn run(
 
     let mut report = Report::new(plan, &stats, in_time, elapsed, audit);
     report.tills = logs.len();
+    report.sockets = Some(sockets);
     report.cards = cards.len();
     report.seconds = seconds;
     report.own_cpu_share = own_share;
@@ -263,12 +265,12 @@ fn request(sequence: Sequence, command: Command) -> Request {
 async fn connect(
     server: SocketAddr,
     bundles: Vec<Bundle>,
+    sockets: usize,
     plan: &Plan,
     cards: &Arc<[CardNumber]>,
     board: &Arc<Board>,
     progress: &mut impl FnMut(Progress<'_>),
 ) -> Result<Vec<Till>, LoadError> {
-    let sockets = usize::try_from(plan.sockets).unwrap_or(usize::MAX).clamp(1, bundles.len().max(1));
     let mut dialers = std::iter::repeat_with(|| Dialer::towards(server))
         .take(sockets)
         .collect::<Result<Vec<_>, _>>()?

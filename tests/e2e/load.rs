@@ -156,3 +156,40 @@ fn a_plan_with_a_quiet_end_is_measured_to_it() {
     assert!((2.9..3.2).contains(&report["measured_s"].as_f64().unwrap()), "{report}");
     assert!(report["expectations"]["achieved>=99%"].is_boolean(), "{report}");
 }
+
+/// Counted from outside: the UDP sockets that the tester has open while it sells.
+#[test]
+fn tills_share_as_many_sockets_as_they_are_told_to() {
+    let home = Installation::new();
+    home.import(20, 5_000);
+    let _server = home.serve();
+    let sockets_of = |args: &[&str]| {
+        let rest = ["--tills", "5", "--seconds", "3", "--warm-up", "0", "--out", "report.json"];
+        let args = [&["load"], &rest[..], args].concat();
+        let mut run = home.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut most = 0;
+        while run.try_wait().unwrap().is_none() {
+            most = most.max(udp_sockets(run.id()));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let report: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(home.path("report.json")).unwrap()).unwrap();
+        assert_eq!(report["audit"]["found"], report["audit"]["approved"]);
+        // The operator, who audits, has another.
+        (report["sockets"].as_u64().unwrap(), most - 1)
+    };
+    assert_eq!(sockets_of(&[]), (1, 1));
+    assert_eq!(sockets_of(&["--sockets", "3"]), (3, 3));
+    assert_eq!(sockets_of(&["--sockets", "5"]), (5, 5));
+}
+
+fn udp_sockets(process: u32) -> usize {
+    let open = ["udp", "udp6"]
+        .map(|table| std::fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default());
+    let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
+    let numbers = files.filter_map(|file| {
+        let target = std::fs::read_link(file.ok()?.path()).ok()?;
+        Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+    });
+    numbers.filter(|number| open.iter().any(|table| table.split_whitespace().any(|word| word == number))).count()
+}
