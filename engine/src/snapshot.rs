@@ -142,8 +142,8 @@ pub fn next_snapshot<'a>(
     Ok(between.onto(before, rules))
 }
 
-/// The records between two snapshots, in their order, and where those of an account and of a caller stand. Only that is sorted, all at once;
-/// sorting the records themselves keeps a processor from the sales for ten times as long.
+/// The records between two snapshots, in their order, and where those of an account and of a caller stand. Only that is sorted, 16 bytes a
+/// record, since sorting is done at once, without a rest.
 #[derive(Default)]
 struct Between {
     steps: Vec<Step>,

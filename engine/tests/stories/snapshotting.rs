@@ -1,7 +1,7 @@
 //! A living engine with snapshots, a cut journal, a full disk and a journal that hangs.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use frokost_engine::journal::{Journal, JournalError, JournalReader};
@@ -94,6 +94,25 @@ async fn the_journal_is_cut_behind_two_snapshots_and_nothing_is_forgotten() {
     assert_eq!(till.ask(Sequence(1), buy(1)).await, first_sale, "a key from before the cut still has its answer");
     let all = world.statements.records_from(Lsn(1)).count();
     assert_eq!(all as u64, engine.durable().0);
+    engine.shutdown().await;
+}
+
+/// On a thread that ends with the snapshot: the one that makes them all could never come forward again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_makes_a_snapshot_steps_back_first() {
+    let mut world = World::new();
+    world.config.snapshot_every = 20;
+    let stepped_back: Arc<Mutex<Vec<String>>> = Arc::default();
+    let notes = Arc::clone(&stepped_back);
+    world.config.step_back = Some(Arc::new(move || {
+        notes.lock().unwrap().push(std::thread::current().name().unwrap_or_default().to_owned());
+    }));
+    let (engine, till) = world.with_pupil(2_000).await;
+    for sequence in 1..=30 {
+        approved(till.ask(Sequence(sequence), buy(1)).await);
+    }
+    at_last("a snapshot", || !world.snapshots.list().unwrap().is_empty()).await;
+    assert_eq!(stepped_back.lock().unwrap().first().map(String::as_str), Some("frokost-snapshot"));
     engine.shutdown().await;
 }
 
