@@ -167,16 +167,19 @@ fn tills_share_as_many_sockets_as_they_are_told_to() {
         let rest = ["--tills", "5", "--seconds", "3", "--warm-up", "0", "--out", "report.json"];
         let args = [&["load"], &rest[..], args].concat();
         let mut run = home.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut most = 0;
+        let mut seen = Vec::new();
         while run.try_wait().unwrap().is_none() {
-            most = most.max(udp_sockets(run.id()));
+            seen.push(udp_sockets(run.id()));
             std::thread::sleep(Duration::from_millis(100));
         }
+        // The median: for a moment, the audit's connection and the one it takes the place of are both open.
+        seen.sort_unstable();
+        let while_it_sold = seen[seen.len() / 2];
         let report: serde_json::Value =
             serde_json::from_slice(&std::fs::read(home.path("report.json")).unwrap()).unwrap();
         assert_eq!(report["audit"]["found"], report["audit"]["approved"]);
         // The operator, who audits, has another.
-        (report["sockets"].as_u64().unwrap(), most - 1)
+        (report["sockets"].as_u64().unwrap(), while_it_sold - 1)
     };
     assert_eq!(sockets_of(&[]), (1, 1));
     assert_eq!(sockets_of(&["--sockets", "3"]), (3, 3));
