@@ -19,8 +19,8 @@ use frokost_engine::memory_snapshots::MemorySnapshots;
 use frokost_engine::memory_statements::MemoryStatements;
 use frokost_engine::statement::{Projection, StatementError};
 use frokost_engine::{
-    AccountId, Amount, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Lsn, OrderNumber,
-    Outcome, Ports, Record, Reply, Role, SchoolId, Sequence, Timestamp,
+    AccountId, Amount, AnswerSink, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Lsn,
+    OrderNumber, Outcome, Ports, Record, Reply, Role, SchoolId, Sequence, Timestamp,
 };
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
@@ -86,6 +86,7 @@ async fn engine(journal: Box<dyn Journal>, idle_after: Duration) -> Engine {
     let engine = Engine::start(ports, Config { idle_after, snapshot_every: 0, ..Config::default() }).await.unwrap();
     let operator = engine.caller(Caller { id: CallerId(1), role: Role::Operator, school: SchoolId(0) });
     let (to, mut answers) = mpsc::unbounded_channel();
+    let to: Arc<dyn AnswerSink> = Arc::new(to);
     let (mut sequence, mut answered) = (0, 0);
     for n in 1..=ACCOUNTS {
         let account = AccountId(n);
@@ -96,7 +97,7 @@ async fn engine(journal: Box<dyn Journal>, idle_after: Duration) -> Engine {
             Command::TopUp { account, order: OrderNumber(1), amount, source: Source::Opening },
         ] {
             sequence += 1;
-            operator.submit(Sequence(sequence), command, Reply::Stream { to: to.clone(), tag: sequence });
+            operator.submit(Sequence(sequence), command, Reply::Stream { to: Arc::clone(&to), tag: sequence });
         }
         while sequence - answered > if n == ACCOUNTS { 0 } else { OPENING } {
             let answer = answers.recv().await;
@@ -110,10 +111,11 @@ async fn engine(journal: Box<dyn Journal>, idle_after: Duration) -> Engine {
 /// Keeps `in_flight` purchases in flight until `rounds` are answered.
 async fn buy(till: CallerHandle, next: Arc<AtomicU64>, in_flight: u64, rounds: u64) -> Duration {
     let (to, mut answers) = mpsc::unbounded_channel();
+    let to: Arc<dyn AnswerSink> = Arc::new(to);
     let submit = || {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let command = Command::Purchase { card: card(n * 7919 % ACCOUNTS + 1), amount: Amount::from_ore(1) };
-        till.submit(Sequence(n), command, Reply::Stream { to: to.clone(), tag: n });
+        till.submit(Sequence(n), command, Reply::Stream { to: Arc::clone(&to), tag: n });
     };
     let begin = Instant::now();
     let mut asked = 0;

@@ -23,8 +23,8 @@ use frokost_engine::command::Source;
 use frokost_engine::journal::{Journal, JournalError};
 use frokost_engine::snapshot::Snapshots;
 use frokost_engine::{
-    AccountId, Amount, Asked, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, OrderNumber,
-    Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
+    AccountId, Amount, AnswerSink, Asked, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine,
+    OrderNumber, Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
 };
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, MirroredJournal, SledJournal};
@@ -100,6 +100,7 @@ fn caller(engine: &Engine, role: Role) -> CallerHandle {
 /// Asks for everything, so many at a time; returns how long it took.
 async fn ask_all(handle: &CallerHandle, first: u64, commands: impl Iterator<Item = Command>) -> Duration {
     let (to, mut answers) = mpsc::unbounded_channel();
+    let to: Arc<dyn AnswerSink> = Arc::new(to);
     let begin = Instant::now();
     let (mut asked, mut answered) = (0, 0);
     let mut many = Vec::with_capacity(256);
@@ -116,7 +117,7 @@ async fn ask_all(handle: &CallerHandle, first: u64, commands: impl Iterator<Item
             answers.recv_many(&mut many, 256).await;
             done = check(&mut many);
         }
-        handle.submit(Sequence(first + asked), Asked::from(command), Reply::Stream { to: to.clone(), tag: asked });
+        handle.submit(Sequence(first + asked), Asked::from(command), Reply::Stream { to: Arc::clone(&to), tag: asked });
         asked += 1;
     }
     while done < asked {
@@ -134,6 +135,7 @@ async fn ask_evenly(
     mut enough: impl FnMut(Duration) -> bool,
 ) -> (Histogram<u64>, u64) {
     let (to, mut answers) = mpsc::unbounded_channel();
+    let to: Arc<dyn AnswerSink> = Arc::new(to);
     let mut latencies = Histogram::new(3).unwrap();
     let begin = Instant::now();
     let (mut asked, mut answered, mut busy) = (0u64, 0u64, 0u64);
@@ -143,7 +145,7 @@ async fn ask_evenly(
         let now = begin.elapsed();
         while due(asked) <= now {
             let command = Command::Purchase { card: card(random.u64(1..=accounts)), amount: Amount::from_ore(1) };
-            handle.submit(Sequence(first + asked), command, Reply::Stream { to: to.clone(), tag: asked });
+            handle.submit(Sequence(first + asked), command, Reply::Stream { to: Arc::clone(&to), tag: asked });
             asked += 1;
         }
         while let Ok((n, outcome)) = answers.try_recv() {

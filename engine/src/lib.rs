@@ -56,7 +56,7 @@ pub use id::{
     Sequence,
 };
 pub use outcome::{AccountView, Outcome, Receipt};
-pub use pending::Reply;
+pub use pending::{AnswerSink, Reply};
 pub use rejection::Rejection;
 pub use text::{Currency, Details, Text};
 pub use time::{Clock, Timestamp};

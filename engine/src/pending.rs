@@ -1,6 +1,7 @@
 //! Answers that wait for what they rest on. A pending request carries its permit, its place in the caller's window and
 //! the way back to the caller; whatever happens to it, exactly one of settle, silence or drop ends it.
 
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,15 +12,39 @@ use crate::outcome::Outcome;
 use crate::permits::Permit;
 use crate::time::Timestamp;
 
+/// Where the answers of many requests come together, told apart by their tags. Called by whoever lets answers go, so it may not wait;
+/// what it keeps is bounded by the session's own count of requests in flight.
+pub trait AnswerSink: Debug + Send + Sync {
+    /// Takes an answer. True if it is the first that is not on its way: then [`AnswerSink::flush`] is called when there are no more for now.
+    fn feed(&self, tag: u64, outcome: Outcome) -> bool;
+
+    /// Sends what was taken.
+    fn flush(self: Arc<Self>);
+}
+
+/// A channel, for callers in this process.
+impl AnswerSink for mpsc::UnboundedSender<(u64, Outcome)> {
+    fn feed(&self, tag: u64, outcome: Outcome) -> bool {
+        // Who has stopped listening is told nothing.
+        let _ = self.send((tag, outcome));
+        false
+    }
+
+    fn flush(self: Arc<Self>) {}
+}
+
+/// What is to be flushed when a group has been answered.
+pub(crate) type Fed = Vec<Arc<dyn AnswerSink>>;
+
 /// The way back to whoever asked.
 #[derive(Debug)]
 pub enum Reply {
     /// To one waiter.
     Once(oneshot::Sender<Outcome>),
-    /// Into a stream of answers, told apart by their tag. Bounded by the session's own count of requests in flight.
+    /// To where a session's answers come together.
     Stream {
-        /// Where the answers of a session come together.
-        to: mpsc::UnboundedSender<(u64, Outcome)>,
+        /// There.
+        to: Arc<dyn AnswerSink>,
         /// The caller's mark on the request.
         tag: u64,
     },
@@ -28,9 +53,19 @@ pub enum Reply {
 impl Reply {
     /// Answers. A caller that has gone away is no error: the answer is in its window when it comes back.
     pub(crate) fn send(self, outcome: Outcome) {
+        if let Some(sink) = self.feed(outcome) {
+            sink.flush();
+        }
+    }
+
+    /// Answers, and gives back what is to be flushed then.
+    fn feed(self, outcome: Outcome) -> Option<Arc<dyn AnswerSink>> {
         match self {
-            Reply::Once(to) => drop(to.send(outcome)),
-            Reply::Stream { to, tag } => drop(to.send((tag, outcome))),
+            Reply::Once(to) => {
+                let _ = to.send(outcome);
+                None
+            }
+            Reply::Stream { to, tag } => to.feed(tag, outcome).then_some(to),
         }
     }
 }
@@ -47,6 +82,12 @@ impl Waiter {
         // The permit goes back first: whoever hears the answer may ask again at once.
         drop(self.permit);
         self.reply.send(outcome);
+    }
+
+    /// The same as one of many: what is to be flushed after the last comes to `fed`.
+    fn answer_among(self, outcome: Outcome, fed: &mut Fed) {
+        drop(self.permit);
+        fed.extend(self.reply.feed(outcome));
     }
 }
 
@@ -78,8 +119,8 @@ impl Pending {
         Pending { waiter: Some(waiter), ticket }
     }
 
-    /// Ends it with an answer that is durable, and remembers that under its key.
-    pub(crate) fn settle(mut self, at: Timestamp, outcome: Outcome, key_memory_ms: u64) {
+    /// Ends it with an answer that is durable, and remembers that under its key. What is to be flushed then comes to `fed`.
+    pub(crate) fn settle(mut self, at: Timestamp, outcome: Outcome, key_memory_ms: u64, fed: &mut Fed) {
         let also = match self.ticket.take() {
             Some(Ticket { window, sequence, fingerprint }) => match Answer::of(outcome) {
                 Some(answer) => lock(&window).settle(Answered { sequence, fingerprint, at, answer }, key_memory_ms),
@@ -88,7 +129,7 @@ impl Pending {
             None => Vec::new(),
         };
         for waiter in self.waiter.take().into_iter().chain(also) {
-            waiter.answer(outcome);
+            waiter.answer_among(outcome, fed);
         }
     }
 

@@ -1,5 +1,6 @@
-//! The releaser: a task that lets answers go once what they rest on is durable. Not the committer's own work: the next group can be written
-//! meanwhile, and whoever waits is woken from within the runtime, which costs a fraction of waking from outside.
+//! The releaser: a task that lets answers go once what they rest on is durable, all of a group and then each session's at once. Not the
+//! committer's own work: the next group can be written meanwhile, and whoever waits is woken from within the runtime, which costs a
+//! fraction of waking from outside.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::Fatal;
 use crate::outcome::Outcome;
-use crate::pending::Pending;
+use crate::pending::{Fed, Pending};
 use crate::time::Timestamp;
 
 /// The answers of a group, in order. Bounded by permits like everything that is in flight.
@@ -21,11 +22,16 @@ pub(crate) async fn release(
     on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
 ) {
     let meter = Meter::new();
+    let mut fed = Fed::new();
     while let Some(group) = groups.recv().await {
         let settled = catch_unwind(AssertUnwindSafe(|| {
             for (outcome, at, pending) in group {
                 meter.answer(&outcome);
-                pending.settle(at, outcome, key_memory_ms);
+                pending.settle(at, outcome, key_memory_ms, &mut fed);
+            }
+            // Each session once, with all that it has in this group.
+            for sink in fed.drain(..) {
+                sink.flush();
             }
         }));
         if settled.is_err() {

@@ -8,8 +8,12 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 
 use crate::client::{ClientError, Dialer, explain, reset_reason};
 use crate::enrol::Bundle;
+use crate::frames::Frames;
 use crate::wire::frame::{self, FrameError, RESPONSE_LIMIT};
 use crate::wire::{Request, Response, Welcome, code};
+
+/// How much is read at once.
+const READ: usize = 16 * 1024;
 
 /// The asking half of a conversation.
 #[derive(Debug)]
@@ -25,9 +29,7 @@ pub struct Listener {
     connection: Connection,
     server: SocketAddr,
     receive: RecvStream,
-    /// What was read and is no whole frame yet.
-    pending: Vec<u8>,
-    incoming: Vec<u8>,
+    frames: Frames,
 }
 
 impl Dialer {
@@ -80,7 +82,7 @@ impl Asker {
 
 impl Listener {
     pub(crate) fn new(connection: Connection, server: SocketAddr, receive: RecvStream) -> Listener {
-        Listener { connection, server, receive, pending: Vec::new(), incoming: vec![0; 16 * 1024] }
+        Listener { connection, server, receive, frames: Frames::default() }
     }
 
     /// Waits for answers and adds what has come, by their tags. May be given up while it waits; nothing is lost then.
@@ -90,8 +92,8 @@ impl Listener {
     pub async fn hear(&mut self, answers: &mut Vec<(u64, Response)>) -> Result<(), ClientError> {
         let before = answers.len();
         while answers.len() == before {
-            let length = match self.receive.read(&mut self.incoming).await {
-                Ok(Some(length)) => length,
+            let chunk = match self.receive.read_chunk(READ, true).await {
+                Ok(Some(chunk)) => chunk,
                 Ok(None) => return Err(ClientError::Closed("the stream was finished".to_owned())),
                 Err(quinn::ReadError::Reset(why)) => return Err(ClientError::Closed(reset_reason(why))),
                 Err(error) => {
@@ -101,8 +103,7 @@ impl Listener {
                     });
                 }
             };
-            self.pending.extend_from_slice(self.incoming.get(..length).unwrap_or_default());
-            if let Err(error) = self.cut(answers) {
+            if let Err(error) = self.cut(&chunk.bytes, answers) {
                 // The stream may be gone already; then there is nobody to tell.
                 drop(self.receive.stop(VarInt::from_u32(error.code())));
                 return Err(ClientError::Lost(format!("the server sent {error}")));
@@ -111,14 +112,15 @@ impl Listener {
         Ok(())
     }
 
-    /// Cuts whole frames off what was read.
-    fn cut(&mut self, answers: &mut Vec<(u64, Response)>) -> Result<(), FrameError> {
+    /// Cuts whole frames off what has come.
+    fn cut(&mut self, came: &[u8], answers: &mut Vec<(u64, Response)>) -> Result<(), FrameError> {
+        let bytes = self.frames.with(came);
         let mut done = 0;
-        while let Some((frame, length)) = frame::split(self.pending.get(done..).unwrap_or_default(), RESPONSE_LIMIT)? {
+        while let Some((frame, length)) = frame::split(bytes.get(done..).unwrap_or_default(), RESPONSE_LIMIT)? {
             answers.push((frame.tag, Response::decode(&frame)?));
             done += length;
         }
-        self.pending.drain(..done);
+        self.frames.keep(bytes, done);
         Ok(())
     }
 }

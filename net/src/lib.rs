@@ -2,10 +2,12 @@
 //!
 //! It carries requests in and answers out. It decides nothing about money and stores nothing but a till's own outbox.
 
+mod answers;
 mod batch_socket;
 pub mod client;
 pub mod conversation;
 pub mod enrol;
+mod frames;
 pub mod identity;
 pub mod outbox;
 pub mod server;

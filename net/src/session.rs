@@ -1,17 +1,19 @@
-//! One stream of one caller: frames in, requests to the engine, answers out as they become durable, as many in one write as
-//! there are. A caller that sends faster than it is answered, or does not read, is no longer read from; nobody else notices.
+//! One stream of one caller: frames in, requests to the engine; answers go out by the stream's [`Answers`] as they become durable.
+//! A caller that sends faster than it is answered, or does not read, is no longer read from; nobody else notices.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, CallerHandle, CardNumber, Clock, Engine, Lsn, Outcome, Query, Rejection, Reply, Role};
 use quinn::{RecvStream, SendStream, VarInt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
+use crate::answers::Answers;
+use crate::frames::Frames;
 use crate::server::{Desks, PictureDesk};
 use crate::wire::frame::{self, FrameError, REQUEST_LIMIT};
-use crate::wire::response::{POSTINGS_LIMIT, encode_outcome};
+use crate::wire::response::POSTINGS_LIMIT;
 use crate::wire::{Request, Response, Welcome};
 
 /// How many requests of one stream may be in flight.
@@ -30,72 +32,48 @@ pub(crate) struct Session {
     pub(crate) unsent: Arc<AtomicUsize>,
 }
 
-/// The two ways an answer reaches the writer. Both are bounded by the stream's places.
-struct Answers {
-    outcomes: mpsc::UnboundedSender<(u64, Outcome)>,
-    others: mpsc::UnboundedSender<(u64, Response)>,
-    places: Semaphore,
-}
-
 /// Serves a stream until either side ends it.
 pub(crate) async fn run(session: Session, send: SendStream, mut receive: RecvStream) {
-    let (outcomes, outcomes_out) = mpsc::unbounded_channel();
-    let (others, others_out) = mpsc::unbounded_channel();
-    let answers = Arc::new(Answers { outcomes, others, places: Semaphore::new(IN_FLIGHT as usize) });
-    let (fault, faulted) = tokio::sync::oneshot::channel();
-    let (writing, unsent) = (Arc::clone(&answers), Arc::clone(&session.unsent));
-    let writer = tokio::spawn(async move {
-        write(send, &writing, &unsent, outcomes_out, others_out, faulted).await;
-        // Nothing can be answered any more: a reader that waits for a place is let go, and with it the stream. What it took a place for
-        // before is counted behind that.
-        writing.places.close();
-        let never_sent = IN_FLIGHT as usize - writing.places.available_permits();
-        unsent.fetch_sub(never_sent, Ordering::SeqCst);
-    });
-    if let Err(error) = read(&session, &mut receive, &answers).await {
-        metrics::counter!("frokost_malformed_frames_total").increment(1);
-        tracing::warn!(caller = %session.caller.caller().id, %error, "a stream is closed for what came over it");
-        // The stream may be gone already; then there is nobody to tell.
-        drop(receive.stop(VarInt::from_u32(error.code())));
-        // The writer may have ended already.
-        let _ = fault.send(error);
-    } else {
-        drop(fault);
-    }
-    // Cancelled is no news: the program is ending.
-    if writer.await.is_err_and(|error| error.is_panic()) {
-        tracing::error!("a session's writer panicked");
+    let answers = Answers::new(send, IN_FLIGHT, Arc::clone(&session.unsent));
+    match read(&session, &mut receive, &answers).await {
+        Ok(()) => answers.finish().await,
+        Err(error) => {
+            metrics::counter!("frokost_malformed_frames_total").increment(1);
+            tracing::warn!(caller = %session.caller.caller().id, %error, "a stream is closed for what came over it");
+            // The stream may be gone already; then there is nobody to tell.
+            drop(receive.stop(VarInt::from_u32(error.code())));
+            answers.reset(error.code());
+        }
     }
 }
 
 /// Reads requests until the caller finishes, the connection ends or a frame cannot be read.
 async fn read(session: &Session, receive: &mut RecvStream, answers: &Arc<Answers>) -> Result<(), FrameError> {
-    let mut pending: Vec<u8> = Vec::with_capacity(READ);
-    let mut incoming = vec![0; READ];
-    while let Ok(Some(length)) = receive.read(&mut incoming).await {
-        pending.extend_from_slice(incoming.get(..length).unwrap_or_default());
+    let mut frames = Frames::default();
+    while let Ok(Some(chunk)) = receive.read_chunk(READ, true).await {
+        let bytes = frames.with(&chunk.bytes);
         let mut done = 0;
-        while let Some((frame, length)) = frame::split(pending.get(done..).unwrap_or_default(), REQUEST_LIMIT)? {
+        while let Some((frame, length)) = frame::split(bytes.get(done..).unwrap_or_default(), REQUEST_LIMIT)? {
             let request = Request::decode(&frame)?;
-            let Ok(place) = answers.places.acquire().await else { return Ok(()) };
-            place.forget();
-            session.unsent.fetch_add(1, Ordering::SeqCst);
+            if !answers.admit().await {
+                return Ok(());
+            }
             dispatch(session, frame.tag, request, answers);
             done += length;
         }
-        pending.drain(..done);
+        frames.keep(bytes, done);
     }
     Ok(())
 }
 
 fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers>) {
     let caller = &session.caller;
-    let reply = || Reply::Stream { to: answers.outcomes.clone(), tag };
+    let reply = || Reply::Stream { to: Arc::<Answers>::clone(answers), tag };
     match request {
         Request::Command { sequence, asked } => caller.submit(sequence, asked, reply()),
         Request::Query(Query::Wishes { after }) => {
             let response = caller.wishes(after).map_or_else(Response::Outcome, Response::Wishes);
-            drop(answers.others.send((tag, response)));
+            answers.respond(tag, &response);
         }
         Request::Query(query) => caller.query(query, reply()),
         Request::Hello => {
@@ -107,13 +85,13 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
                 in_flight: IN_FLIGHT,
                 now: session.clock.now(),
             };
-            drop(answers.others.send((tag, Response::Welcome(welcome))));
+            answers.respond(tag, &Response::Welcome(welcome));
         }
         Request::Statement { account, month, after } => {
             let (caller, answers) = (caller.clone(), Arc::clone(answers));
             tokio::spawn(async move {
                 let response = statement(&caller, account, month, after).await;
-                drop(answers.others.send((tag, response)));
+                answers.respond(tag, &response);
             });
         }
         Request::Picture { card } => {
@@ -121,19 +99,19 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
                 (caller.clone(), Arc::clone(&session.desks.pictures), Arc::clone(answers));
             tokio::spawn(async move {
                 let response = picture(&caller, pictures, card).await;
-                drop(answers.others.send((tag, response)));
+                answers.respond(tag, &response);
             });
         }
         Request::Find { account, text } => {
             let (who, pupils, answers) = (caller.caller(), Arc::clone(&session.desks.pupils), Arc::clone(answers));
             let school = who.school;
             if !matches!(who.role, Role::Secretary | Role::Operator) {
-                drop(answers.others.send((tag, Response::Outcome(Outcome::Rejected(Rejection::NotAllowed)))));
+                answers.respond(tag, &Response::Outcome(Outcome::Rejected(Rejection::NotAllowed)));
                 return;
             }
             // One at a time: it may go through everybody there is.
             let Ok(place) = Arc::clone(&session.looking_up).try_acquire_owned() else {
-                drop(answers.others.send((tag, Response::Outcome(Outcome::Busy))));
+                answers.respond(tag, &Response::Outcome(Outcome::Busy));
                 return;
             };
             tokio::spawn(async move {
@@ -143,7 +121,7 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
                 };
                 let found = tokio::task::spawn_blocking(look).await;
                 let response = found.ok().flatten().map_or(Response::Outcome(Outcome::Unavailable), Response::Found);
-                drop(answers.others.send((tag, response)));
+                answers.respond(tag, &response);
             });
         }
         Request::Backup => {
@@ -153,13 +131,13 @@ fn dispatch(session: &Session, tag: u64, request: Request, answers: &Arc<Answers
                     Response::Outcome(Outcome::Rejected(Rejection::NotAllowed))
                 }
             };
-            drop(answers.others.send((tag, response)));
+            answers.respond(tag, &response);
         }
         Request::Records { from } => {
             let (engine, role, answers) = (session.engine.clone(), caller.caller().role, Arc::clone(answers));
             tokio::spawn(async move {
                 let response = records(&engine, role, from).await;
-                drop(answers.others.send((tag, response)));
+                answers.respond(tag, &response);
             });
         }
     }
@@ -208,58 +186,5 @@ async fn records(engine: &Engine, role: Role, from: Lsn) -> Response {
             tracing::error!(%error, "the journal cannot be read");
             Response::Outcome(Outcome::Unavailable)
         }
-    }
-}
-
-/// Writes answers as they come, until the caller has finished and everything is answered, or the stream is gone.
-async fn write(
-    mut send: SendStream,
-    answers: &Answers,
-    unsent: &AtomicUsize,
-    mut outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
-    mut others: mpsc::UnboundedReceiver<(u64, Response)>,
-    mut faulted: tokio::sync::oneshot::Receiver<FrameError>,
-) {
-    const MANY: usize = 256;
-    let mut batch = Vec::with_capacity(MANY);
-    let mut out = Vec::with_capacity(READ);
-    let mut finishing = false;
-    loop {
-        if finishing && answers.places.available_permits() == IN_FLIGHT as usize {
-            // Everything that was asked is answered.
-            drop(send.finish());
-            return;
-        }
-        let mut written = 0;
-        // In this order, without throwing dice each time: what is rare first, so that it is not kept waiting.
-        tokio::select! {
-            biased;
-            Some((tag, response)) = others.recv() => {
-                response.encode(tag, &mut out);
-                written = 1;
-            }
-            many = outcomes.recv_many(&mut batch, MANY) => {
-                for (tag, outcome) in batch.drain(..) {
-                    encode_outcome(&outcome, tag, &mut out);
-                }
-                written = many;
-            }
-            fault = &mut faulted, if !finishing => match fault {
-                Ok(error) => {
-                    drop(send.reset(VarInt::from_u32(error.code())));
-                    return;
-                }
-                Err(_) => finishing = true,
-            },
-        }
-        if !out.is_empty() {
-            if send.write_all(&out).await.is_err() {
-                return;
-            }
-            out.clear();
-        }
-        // Only now: a caller that does not read has its places taken, and is no longer read from.
-        answers.places.add_permits(written);
-        unsent.fetch_sub(written, Ordering::SeqCst);
     }
 }

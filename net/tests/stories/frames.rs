@@ -11,6 +11,10 @@ use crate::world::*;
 
 /// A client that can say anything.
 async fn raw(world: &World, bundle: &Bundle) -> quinn::Connection {
+    raw_with(world, bundle, quinn::TransportConfig::default()).await
+}
+
+pub async fn raw_with(world: &World, bundle: &Bundle, transport: quinn::TransportConfig) -> quinn::Connection {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(bundle.authority.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -23,7 +27,8 @@ async fn raw(world: &World, bundle: &Bundle) -> quinn::Connection {
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
     endpoint.connect_with(config, world.server.address(), "frokost.internal").unwrap().await.unwrap()
 }
 

@@ -11,5 +11,6 @@
 
 mod certificates;
 mod frames;
+mod slow_readers;
 mod vectors;
 mod world;
