@@ -73,7 +73,9 @@ impl CallerHandle {
             Seen::Undecided(waiter) => return waiter.answer(Outcome::Busy),
         };
         if self.engine.shared.full.load(Ordering::Relaxed) {
-            for also in lock(&self.window).abandon(sequence) {
+            // Not within the loop: the window would be locked while answers are written.
+            let waiting = lock(&self.window).abandon(sequence);
+            for also in waiting {
                 also.answer(Outcome::OutOfSpace);
             }
             metrics::counter!("frokost_answers_total", "outcome" => "out_of_space").increment(1);

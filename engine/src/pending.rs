@@ -12,10 +12,12 @@ use crate::outcome::Outcome;
 use crate::permits::Permit;
 use crate::time::Timestamp;
 
-/// Where the answers of many requests come together, told apart by their tags. Called by whoever lets answers go, so it may not wait;
-/// what it keeps is bounded by the session's own count of requests in flight.
+/// Where the answers of many requests come together, told apart by their tags. Called by whoever lets answers go, for everybody, so it may not
+/// wait for the caller; what it keeps is bounded by the session's own count of requests in flight.
 pub trait AnswerSink: Debug + Send + Sync {
-    /// Takes an answer. True if it is the first that is not on its way: then [`AnswerSink::flush`] is called when there are no more for now.
+    /// Takes an answer. True if it is the first that is not on its way: whoever is told that calls [`AnswerSink::flush`] when it has no more
+    /// for now. Nobody else will.
+    #[must_use = "what was fed stays where it is until it is flushed"]
     fn feed(&self, tag: u64, outcome: Outcome) -> bool;
 
     /// Sends what was taken.
@@ -136,7 +138,8 @@ impl Pending {
     /// Ends it without a word and without giving the key back: nothing is known about it any more.
     pub(crate) fn silence(mut self) {
         if let Some(Ticket { window, sequence, .. }) = self.ticket.take() {
-            drop(lock(&window).take_waiters(sequence));
+            let waiters = lock(&window).take_waiters(sequence);
+            drop(waiters);
         }
         self.waiter = None;
     }

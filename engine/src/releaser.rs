@@ -24,8 +24,9 @@ pub(crate) async fn release(
     let meter = Meter::new();
     let mut fed = Fed::new();
     while let Some(group) = groups.recv().await {
+        let mut group = group.into_iter();
         let settled = catch_unwind(AssertUnwindSafe(|| {
-            for (outcome, at, pending) in group {
+            for (outcome, at, pending) in group.by_ref() {
                 meter.answer(&outcome);
                 pending.settle(at, outcome, key_memory_ms, &mut fed);
             }
@@ -35,6 +36,8 @@ pub(crate) async fn release(
             }
         }));
         if settled.is_err() {
+            // They are durable: none is told to ask again, and no key is given back.
+            group.for_each(|(_, _, pending)| pending.silence());
             return on_fatal(Fatal::Panicked);
         }
     }
@@ -61,5 +64,56 @@ impl Meter {
             Outcome::Rejected(why) => metrics::counter!("frokost_answers_total", "outcome" => why.name()).increment(1),
             Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::dedup::{Seen, Window};
+    use crate::id::Sequence;
+    use crate::pending::{AnswerSink, Reply, SharedWindow, Ticket, Waiter, lock};
+    use crate::permits::Permits;
+
+    #[derive(Debug)]
+    struct Falls;
+
+    impl AnswerSink for Falls {
+        fn feed(&self, _: u64, _: Outcome) -> bool {
+            panic!("it falls");
+        }
+
+        fn flush(self: Arc<Self>) {}
+    }
+
+    /// What is durable and not answered when the releaser falls is neither answered nor asked for again under a key that seems free.
+    #[tokio::test]
+    async fn when_it_falls_the_rest_of_the_group_keeps_its_keys() {
+        let window: SharedWindow = Arc::new(Mutex::new(Window::default()));
+        let permits = Permits::new(16);
+        let waiter = |reply| Waiter { reply, permit: [permits.try_take().unwrap(), permits.try_take().unwrap()] };
+        let (to, answer) = oneshot::channel();
+        let mut group = Release::new();
+        for (number, reply) in [(1, Reply::Stream { to: Arc::new(Falls), tag: 1 }), (2, Reply::Once(to))] {
+            let sequence = Sequence(number);
+            let Seen::New(waiter) = lock(&window).begin(sequence, 7, waiter(reply)) else { panic!("it is new") };
+            let ticket = Ticket { window: Arc::clone(&window), sequence, fingerprint: 7 };
+            group.push((Outcome::Busy, Timestamp(0), Pending::new(waiter, Some(ticket))));
+        }
+        let (groups, released) = mpsc::unbounded_channel();
+        groups.send(group).unwrap();
+        let fatal = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&fatal);
+        release(released, 1_000, Arc::new(move |why| *told.lock().unwrap() = Some(why))).await;
+
+        assert!(matches!(*fatal.lock().unwrap(), Some(Fatal::Panicked)));
+        assert!(answer.await.is_err(), "nobody is told to ask again");
+        let (again, _) = oneshot::channel();
+        let seen = lock(&window).begin(Sequence(2), 7, waiter(Reply::Once(again)));
+        assert!(matches!(seen, Seen::Waiting), "its key is taken");
     }
 }

@@ -1,5 +1,5 @@
 //! The answering half of a stream. An answer is encoded and written to QUIC by whoever lets it go, with all others of the same group; only where
-//! the caller does not read fast enough a task is started that waits for room.
+//! QUIC has no room, since the caller does not read or the way there is slow, a task is started that waits for it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,9 +11,10 @@ use frokost_engine::{AnswerSink, Outcome};
 use quinn::{SendStream, VarInt};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
-use crate::wire::Response;
 use crate::wire::response::encode_outcome;
+use crate::wire::{Response, frame};
 
 /// Answers to what one stream asked for, and the places of the requests that are not answered yet.
 #[derive(Debug)]
@@ -31,19 +32,50 @@ pub(crate) struct Answers {
 #[derive(Debug)]
 struct Writing {
     send: SendStream,
-    /// Answers that are not written yet; no memory is held while there are none, so that each is made in memory that is in the caches.
+    /// Answers; no memory is held while there are none, so that each is made in memory that is in the caches.
     out: Vec<u8>,
-    /// So many of them.
+    /// QUIC has the bytes before this.
+    written: usize,
+    /// The first answer that QUIC does not have to its end begins here.
+    next: usize,
+    /// So many answers begin there or behind.
     count: usize,
-    /// A task waits for room and writes what there will be.
-    blocked: bool,
+    /// So many requests have a place; among them those that are not answered yet.
+    admitted: usize,
+    /// The task that waits for room and writes what there will be.
+    waiting: Option<AbortHandle>,
     /// Nobody wants an answer any more.
     ended: bool,
 }
 
+impl Writing {
+    /// So many more answers have been written to their end.
+    fn passed(&mut self) -> usize {
+        let before = self.count;
+        if self.written == self.out.len() {
+            (self.out, self.written, self.next, self.count) = (Vec::new(), 0, 0, 0);
+            return before;
+        }
+        while let Some(end) = self.out.get(self.next..).and_then(frame::length).map(|length| self.next + length)
+            && end <= self.written
+        {
+            self.next = end;
+            self.count -= 1;
+        }
+        // Seldom, so that whoever takes a byte at a time does not have megabytes moved for each.
+        if self.next > self.out.len() / 2 {
+            self.out.drain(..self.next);
+            self.written -= self.next;
+            self.next = 0;
+        }
+        before - self.count
+    }
+}
+
 impl Answers {
     pub(crate) fn new(send: SendStream, limit: u32, unsent: Arc<AtomicUsize>) -> Arc<Answers> {
-        let writing = Writing { send, out: Vec::new(), count: 0, blocked: false, ended: false };
+        let writing =
+            Writing { send, out: Vec::new(), written: 0, next: 0, count: 0, admitted: 0, waiting: None, ended: false };
         let places = Semaphore::new(limit as usize);
         Arc::new(Answers { writing: Mutex::new(writing), limit, places, unsent, runtime: Handle::current() })
     }
@@ -56,8 +88,12 @@ impl Answers {
     pub(crate) async fn admit(&self) -> bool {
         let Ok(place) = self.places.acquire().await else { return false };
         place.forget();
-        self.unsent.fetch_add(1, Ordering::SeqCst);
-        true
+        let mut writing = self.lock();
+        if !writing.ended {
+            writing.admitted += 1;
+            self.unsent.fetch_add(1, Ordering::SeqCst);
+        }
+        !writing.ended
     }
 
     /// Answers something that no account decides.
@@ -76,32 +112,32 @@ impl Answers {
         writing.out.reserve(64);
         encode(&mut writing.out);
         writing.count += 1;
-        writing.count == 1 && !writing.blocked
+        writing.count == 1 && writing.waiting.is_none()
     }
 
     /// Writes what there is.
     fn poll_write(&self, writing: &mut Writing, context: &mut Context<'_>) -> Poll<()> {
-        if writing.ended {
-            return Poll::Ready(());
-        }
-        while !writing.out.is_empty() {
-            match Pin::new(&mut writing.send).poll_write(context, &writing.out) {
-                Poll::Ready(Ok(written)) if written == writing.out.len() => break,
-                Poll::Ready(Ok(written)) => drop(writing.out.drain(..written)),
+        let mut all = Poll::Ready(());
+        while let Some(rest) = writing.out.get(writing.written..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut writing.send).poll_write(context, rest) {
+                Poll::Ready(Ok(written)) => writing.written += written,
+                // The stream is gone.
                 Poll::Ready(Err(_)) => {
-                    // The stream is gone. A reader that waits for a place is let go; what has one is counted when it ends.
-                    self.places.close();
+                    self.end(writing);
                     return Poll::Ready(());
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    all = Poll::Pending;
+                    break;
+                }
             }
         }
-        writing.out = Vec::new();
-        let written = std::mem::take(&mut writing.count);
         // Only now: a caller that does not read has its places taken, and is no longer read from.
-        self.places.add_permits(written);
-        self.unsent.fetch_sub(written, Ordering::SeqCst);
-        Poll::Ready(())
+        let passed = writing.passed();
+        writing.admitted -= passed;
+        self.places.add_permits(passed);
+        self.unsent.fetch_sub(passed, Ordering::SeqCst);
+        all
     }
 
     /// Waits for room.
@@ -109,7 +145,9 @@ impl Answers {
         let written = poll_fn(|context| {
             let mut writing = self.lock();
             let written = self.poll_write(&mut writing, context);
-            writing.blocked = written.is_pending();
+            if written.is_ready() {
+                writing.waiting = None;
+            }
             written
         });
         written.await;
@@ -133,11 +171,17 @@ impl Answers {
         self.end(&mut writing);
     }
 
+    /// Nothing is answered any more. A reader that waits for a place is let go, and places that are taken are given up.
     fn end(&self, writing: &mut Writing) {
-        writing.ended = true;
+        if std::mem::replace(&mut writing.ended, true) {
+            return;
+        }
+        (writing.out, writing.written) = (Vec::new(), 0);
+        if let Some(waiting) = writing.waiting.take() {
+            waiting.abort();
+        }
         self.places.close();
-        let never_sent = self.limit as usize - self.places.available_permits();
-        self.unsent.fetch_sub(never_sent, Ordering::SeqCst);
+        self.unsent.fetch_sub(writing.admitted, Ordering::SeqCst);
     }
 }
 
@@ -148,14 +192,12 @@ impl AnswerSink for Answers {
 
     fn flush(self: Arc<Answers>) {
         let mut writing = self.lock();
-        if writing.blocked {
+        if writing.ended || writing.waiting.is_some() {
             return;
         }
         if self.poll_write(&mut writing, &mut Context::from_waker(Waker::noop())).is_pending() {
-            writing.blocked = true;
-            drop(writing);
-            let runtime = self.runtime.clone();
-            drop(runtime.spawn(self.drain()));
+            let waiting = self.runtime.spawn(Arc::clone(&self).drain());
+            writing.waiting = Some(waiting.abort_handle());
         }
     }
 }

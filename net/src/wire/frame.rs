@@ -59,14 +59,18 @@ impl FrameError {
     }
 }
 
+/// How long the frame at the front of `bytes` is, header included; nothing if that has not come in whole.
+pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
+    let length = u32::from_le_bytes(*bytes.first_chunk::<4>()?) as usize;
+    Some(length.saturating_add(4))
+}
+
 /// The frame at the front of `bytes` and its length there; nothing if it has not come in whole.
 ///
 /// # Errors
 /// [`FrameError`] as soon as the header shows it; nothing after it can be read.
 pub fn split(bytes: &[u8], limit: usize) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
-    let Some(length) = bytes.first_chunk::<4>() else { return Ok(None) };
-    let length = u32::from_le_bytes(*length) as usize;
-    let whole = length.saturating_add(4);
+    let Some(whole) = length(bytes) else { return Ok(None) };
     if whole > limit {
         return Err(FrameError::TooLarge(whole));
     }

@@ -7,7 +7,8 @@ use frokost_engine::{Amount, Command, Outcome, Query, Role, Sequence};
 use frokost_net::Client;
 use frokost_net::wire::frame::{RESPONSE_LIMIT, split};
 use frokost_net::wire::{Request, Response};
-use quinn::{RecvStream, TransportConfig, VarInt};
+use quinn::{RecvStream, SendStream, TransportConfig, VarInt};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -18,24 +19,34 @@ use crate::world::*;
 const SALES: u64 = 5_000;
 const WINDOW: u32 = 1024;
 
-/// A till that asks for all its sales at once and has read nothing yet.
-async fn greedy(world: &World) -> (quinn::Connection, RecvStream, JoinHandle<()>) {
+/// A till that has room for so many bytes of each stream's answers.
+async fn till(world: &World, window: u32) -> quinn::Connection {
     let mut transport = TransportConfig::default();
-    transport.stream_receive_window(VarInt::from_u32(WINDOW));
-    let connection = raw_with(world, &world.bundle("till-1", Role::Till, 1), transport).await;
+    transport.stream_receive_window(VarInt::from_u32(window));
+    raw_with(world, &world.bundle("till-1", Role::Till, 1), transport).await
+}
+
+/// A till that asks for so many sales at once and has read nothing yet. With all of them it says that it asks for no more.
+async fn greedy(world: &World, sales: u64) -> (quinn::Connection, RecvStream, JoinHandle<Option<SendStream>>) {
+    let connection = till(world, WINDOW).await;
     let (mut send, receive) = connection.open_bi().await.unwrap();
     let mut bytes = Vec::new();
-    for n in 1..=SALES {
+    for n in 1..=sales {
         let command = Command::Purchase { card: card(), amount: Amount::from_ore(1) };
         Request::Command { sequence: Sequence(n), asked: command.into() }.encode(n, &mut bytes);
     }
     let writing = tokio::spawn(async move {
         // It may be gone before everything is written.
-        if send.write_all(&bytes).await.is_ok() {
-            send.finish().unwrap();
+        if send.write_all(&bytes).await.is_ok() && sales < SALES {
+            return Some(send);
         }
+        None
     });
     (connection, receive, writing)
+}
+
+async fn neighbour(world: &World) -> Client {
+    Client::connect(world.server.address(), &world.bundle("till-2", Role::Till, 1)).await.unwrap().0
 }
 
 /// How much was sold when nothing more is sold.
@@ -58,11 +69,9 @@ async fn sold(neighbour: &Client) -> u64 {
 #[tokio::test]
 async fn who_does_not_read_is_no_longer_read_from_and_loses_nothing() {
     let world = World::new().await;
-    let (neighbour, _) = Client::connect(world.server.address(), &world.bundle("till-2", Role::Till, 1)).await.unwrap();
-    let (_connection, mut receive, writing) = greedy(&world).await;
+    let neighbour = neighbour(&world).await;
+    let (_connection, mut receive, writing) = greedy(&world, SALES).await;
     let sold = sold(&neighbour).await;
-    // What has a place, and what the window let out and gave its place back.
-    assert!((256..256 + u64::from(WINDOW) / 16).contains(&sold), "{sold} of {SALES}");
 
     let all = timeout(Duration::from_secs(60), receive.read_to_end(1 << 20)).await.expect("it stands still").unwrap();
     writing.await.unwrap();
@@ -70,24 +79,62 @@ async fn who_does_not_read_is_no_longer_read_from_and_loses_nothing() {
     while let Some((frame, length)) = split(rest, RESPONSE_LIMIT).unwrap() {
         assert!(matches!(Response::decode(&frame).unwrap(), Response::Outcome(Outcome::Approved(_))));
         assert!(tags.insert(frame.tag), "{} was answered twice", frame.tag);
+        if tags.len() == 1 {
+            // What has a place, and what the window took to its end.
+            assert_eq!(sold, 256 + u64::from(WINDOW) / length as u64, "while it read nothing");
+        }
         rest = &rest[length..];
     }
     assert!(tags.into_iter().eq(1..=SALES), "every request is answered once, then the stream ends");
 }
 
-/// What was never written to somebody who has gone is not waited for when the server closes down.
+/// What was never written is not waited for when the server closes down, neither where the caller has gone nor where it has said
+/// that it wants no answers and stays.
 #[tokio::test]
-async fn who_goes_without_reading_keeps_no_server_from_closing() {
+async fn who_reads_nothing_keeps_no_server_from_closing() {
+    // With more sales than places and with fewer: whether it waits for a place or for the next request.
+    for (sales, stays) in [(SALES, false), (SALES, true), (100, false), (100, true)] {
+        let world = World::new().await;
+        let neighbour = neighbour(&world).await;
+        let (connection, mut receive, _writing) = greedy(&world, sales).await;
+        sold(&neighbour).await;
+        if stays {
+            receive.stop(VarInt::from_u32(0)).unwrap();
+        } else {
+            connection.close(VarInt::from_u32(0), b"");
+        }
+        neighbour.close().await;
+        sleep(Duration::from_millis(200)).await;
+        let begin = Instant::now();
+        world.server.shutdown().await;
+        // It would wait for a second.
+        assert!(begin.elapsed() < Duration::from_secs(1), "{sales}, {stays}: {:?}", begin.elapsed());
+    }
+}
+
+/// A stream that is closed for what came over it, while its answers wait for room, leaves no task behind that waits on.
+#[tokio::test]
+async fn a_stream_that_is_reset_while_it_waits_for_room_leaves_nothing() {
     let world = World::new().await;
-    let (neighbour, _) = Client::connect(world.server.address(), &world.bundle("till-2", Role::Till, 1)).await.unwrap();
-    let (connection, _receive, writing) = greedy(&world).await;
-    sold(&neighbour).await;
-    connection.close(VarInt::from_u32(0), b"");
-    writing.await.unwrap();
-    neighbour.close().await;
-    sleep(Duration::from_millis(200)).await;
+    let connection = till(&world, 0).await;
+    let mut bytes = Vec::new();
+    for tag in 0..100 {
+        Request::Hello.encode(tag, &mut bytes);
+    }
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    let before = alive();
+    for _ in 0..20 {
+        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        send.write_all(&bytes).await.unwrap();
+        // Its answers wait by now.
+        sleep(Duration::from_millis(20)).await;
+        send.write_all(&[0xff; 64]).await.unwrap();
+        let ended = receive.read(&mut [0; 64]).await;
+        assert!(matches!(ended, Err(quinn::ReadError::Reset(_))), "{ended:?}");
+    }
     let begin = Instant::now();
-    world.server.shutdown().await;
-    // It would wait for a second.
-    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    while alive() > before {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{before} tasks before, {} behind it", alive());
+        sleep(Duration::from_millis(20)).await;
+    }
 }
