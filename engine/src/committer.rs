@@ -17,7 +17,7 @@ use crate::journal::{AppendError, Claim, Journal};
 use crate::outcome::Outcome;
 use crate::pending::Pending;
 use crate::permits::Permits;
-use crate::releaser::Release;
+use crate::releaser::{Release, silence};
 use crate::text::Text;
 use crate::time::Timestamp;
 use crate::watchdog::Busy;
@@ -172,7 +172,10 @@ impl Committer {
                 self.durable.send_replace(head);
             }
             if !answers.is_empty() {
-                drop(self.releases.send(std::mem::take(answers)));
+                // A releaser that has fallen has said so.
+                if let Err(mpsc::error::SendError(answers)) = self.releases.send(std::mem::take(answers)) {
+                    silence(answers);
+                }
             }
             if !records.is_empty() {
                 self.publish(records);
@@ -219,9 +222,7 @@ impl Committer {
     /// The journal failed: say so once, answer nobody, and swallow what still comes until everyone is gone.
     fn give_up(self, error: AppendError, answers: Release) {
         (self.on_fatal)(Fatal::Journal(error));
-        for (_, _, pending) in answers {
-            pending.silence();
-        }
+        silence(answers);
         while let Ok(item) = self.queue.recv() {
             match item {
                 Item::Commit(_, pending) | Item::CommitBoth(_, pending) | Item::Answer(_, pending) => pending.silence(),

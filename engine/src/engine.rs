@@ -87,8 +87,8 @@ pub enum Fatal {
     /// The journal refused a group.
     #[error("{0}")]
     Journal(AppendError),
-    /// The thread that owns the journal panicked.
-    #[error("the journal's thread panicked")]
+    /// What writes the journal, or what lets its answers go, panicked.
+    #[error("the engine panicked where it writes the journal and answers")]
     Panicked,
     /// The thread that owns the journal does not come back.
     #[error("the journal has not answered for {} seconds", .0.as_secs())]
@@ -120,7 +120,7 @@ pub struct Ports {
     pub room: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// Told once, from the committer's thread, when the journal fails. The program exits in it.
+    /// Told when the journal fails or what is durable cannot be answered, by whoever notices. The program exits in it.
     pub on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
 }
 

@@ -15,6 +15,11 @@ use crate::time::Timestamp;
 /// The answers of a group, in order. Bounded by permits like everything that is in flight.
 pub(crate) type Release = Vec<(Outcome, Timestamp, Pending)>;
 
+/// For answers that are durable and cannot be given any more: nobody is told to ask again, and no key is given back.
+pub(crate) fn silence(answers: impl IntoIterator<Item = (Outcome, Timestamp, Pending)>) {
+    answers.into_iter().for_each(|(_, _, pending)| pending.silence());
+}
+
 /// Lets one group's answers go after the other, for as long as there is a committer.
 pub(crate) async fn release(
     mut groups: mpsc::UnboundedReceiver<Release>,
@@ -27,8 +32,8 @@ pub(crate) async fn release(
         let mut group = group.into_iter();
         let settled = catch_unwind(AssertUnwindSafe(|| {
             for (outcome, at, pending) in group.by_ref() {
-                meter.answer(&outcome);
                 pending.settle(at, outcome, key_memory_ms, &mut fed);
+                meter.answer(&outcome);
             }
             // Each session once, with all that it has in this group.
             for sink in fed.drain(..) {
@@ -36,9 +41,8 @@ pub(crate) async fn release(
             }
         }));
         if settled.is_err() {
-            // They are durable: none is told to ask again, and no key is given back.
-            group.for_each(|(_, _, pending)| pending.silence());
-            return on_fatal(Fatal::Panicked);
+            on_fatal(Fatal::Panicked);
+            return silence(group);
         }
     }
 }

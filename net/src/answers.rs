@@ -117,6 +117,10 @@ impl Answers {
 
     /// Writes what there is.
     fn poll_write(&self, writing: &mut Writing, context: &mut Context<'_>) -> Poll<()> {
+        // A task that waited may come to it in the moment in which its stream was reset.
+        if writing.ended {
+            return Poll::Ready(());
+        }
         let mut all = Poll::Ready(());
         while let Some(rest) = writing.out.get(writing.written..).filter(|rest| !rest.is_empty()) {
             match Pin::new(&mut writing.send).poll_write(context, rest) {
@@ -164,6 +168,11 @@ impl Answers {
         self.end(&mut writing);
     }
 
+    /// Nobody serves the stream any more. Does nothing where it has been finished or reset.
+    pub(crate) fn abandon(&self) {
+        self.end(&mut self.lock());
+    }
+
     /// Ends the stream at once.
     pub(crate) fn reset(&self, code: u32) {
         let mut writing = self.lock();
@@ -176,12 +185,12 @@ impl Answers {
         if std::mem::replace(&mut writing.ended, true) {
             return;
         }
-        (writing.out, writing.written) = (Vec::new(), 0);
+        (writing.out, writing.written, writing.next, writing.count) = (Vec::new(), 0, 0, 0);
         if let Some(waiting) = writing.waiting.take() {
             waiting.abort();
         }
         self.places.close();
-        self.unsent.fetch_sub(writing.admitted, Ordering::SeqCst);
+        self.unsent.fetch_sub(std::mem::take(&mut writing.admitted), Ordering::SeqCst);
     }
 }
 

@@ -112,11 +112,17 @@ impl Server {
         self.address
     }
 
+    /// How many requests have been let in and their answers not written. A stream's are none any more when it has ended.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.unsent.load(Ordering::SeqCst)
+    }
+
     /// Lets what is answered reach the callers, closes every connection and stops listening. To be called when the engine has
     /// shut down, so that there is nothing more to come. A caller that does not read is not waited for.
     pub async fn shutdown(&self) {
         let give_up = tokio::time::Instant::now() + LINGER;
-        while self.unsent.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < give_up {
+        while self.unsent() > 0 && tokio::time::Instant::now() < give_up {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // What was written is on its way within a moment; closing would take it back.

@@ -32,9 +32,19 @@ pub(crate) struct Session {
     pub(crate) unsent: Arc<AtomicUsize>,
 }
 
+/// While a stream is served. However that ends, a panic included, nothing waits for room and nothing counts as unsent behind it.
+struct Served<'a>(&'a Answers);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 /// Serves a stream until either side ends it.
 pub(crate) async fn run(session: Session, send: SendStream, mut receive: RecvStream) {
     let answers = Answers::new(send, IN_FLIGHT, Arc::clone(&session.unsent));
+    let _served = Served(&answers);
     match read(&session, &mut receive, &answers).await {
         Ok(()) => answers.finish().await,
         Err(error) => {

@@ -1,9 +1,9 @@
-//! An account whose actor panics is rebuilt from the journal, and nobody else notices.
+//! An account whose actor panics is rebuilt from the journal, and nobody else notices. What lets answers go is not: the engine ends.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use frokost_engine::{AccountId, Amount, CardNumber, Command, Outcome, Sequence};
+use frokost_engine::{AccountId, Amount, AnswerSink, CardNumber, Command, Lsn, Outcome, Reply, Sequence};
 
 use crate::harness::*;
 
@@ -42,4 +42,36 @@ async fn a_panicking_account_is_rebuilt_while_others_go_on() {
     }
     assert_eq!(approved(outcome), Amount::from_kroner(80), "rebuilt with what was sold before");
     engine.shutdown().await;
+}
+
+#[derive(Debug)]
+struct Falls;
+
+impl AnswerSink for Falls {
+    fn feed(&self, _: u64, _: Outcome) -> bool {
+        panic!("it falls");
+    }
+
+    fn flush(self: Arc<Self>) {}
+}
+
+/// Until the program has ended, no sale that is durable is told to be made again, nor made again where it is asked for again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_answers_cannot_be_let_go_no_sale_is_made_twice() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    till.submit(Sequence(1), buy(10), Reply::Stream { to: Arc::new(Falls), tag: 1 });
+    while world.fatal.lock().unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let before = engine.durable();
+    let (to, answer) = tokio::sync::oneshot::channel();
+    till.submit(Sequence(2), buy(10), Reply::Once(to));
+    assert!(answer.await.is_err(), "it is durable and cannot be answered");
+    assert_eq!(engine.durable(), Lsn(before.0 + 1));
+    for _ in 0..3 {
+        let again = tokio::time::timeout(Duration::from_millis(100), till.ask(Sequence(2), buy(10)));
+        assert!(again.await.is_err(), "whoever asks again waits for what there is");
+    }
+    assert_eq!(engine.durable(), Lsn(before.0 + 1), "it was made twice");
 }
