@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frokost_engine::{AccountId, Amount, AnswerSink, CardNumber, Command, Lsn, Outcome, Reply, Sequence};
+use tokio::sync::oneshot;
 
 use crate::harness::*;
 
@@ -44,6 +45,9 @@ async fn a_panicking_account_is_rebuilt_while_others_go_on() {
     engine.shutdown().await;
 }
 
+/// Long enough for what was asked to be decided.
+const PAUSE: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 struct Falls;
 
@@ -55,23 +59,40 @@ impl AnswerSink for Falls {
     fn flush(self: Arc<Self>) {}
 }
 
-/// Until the program has ended, no sale that is durable is told to be made again, nor made again where it is asked for again.
+/// Until the program has ended, no sale that is durable is told to be made again, nor made again where it is asked for again: neither one of the
+/// group in which it fell nor one of a later group.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_answers_cannot_be_let_go_no_sale_is_made_twice() {
     let world = World::new();
-    let (engine, till) = world.with_pupil(100).await;
-    till.submit(Sequence(1), buy(10), Reply::Stream { to: Arc::new(Falls), tag: 1 });
+    let gate = Gate::default();
+    gate.open(true);
+    let engine = world.start_on(Box::new(Gated { journal: world.journal.clone(), gate: gate.clone() })).await;
+    let till = open_pupil(&engine, 100).await;
+    let before = engine.durable();
+    let ask = |sequence| {
+        let (to, answer) = oneshot::channel();
+        till.submit(Sequence(sequence), buy(10), Reply::Once(to));
+        answer
+    };
+    gate.open(false);
+    let first = ask(1);
+    tokio::time::sleep(PAUSE).await;
+    // While that is written these two queue, and make one group.
+    till.submit(Sequence(2), buy(10), Reply::Stream { to: Arc::new(Falls), tag: 2 });
+    let same_group = ask(3);
+    tokio::time::sleep(PAUSE).await;
+    gate.open(true);
+    approved(first.await.unwrap());
     while world.fatal.lock().unwrap().is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let before = engine.durable();
-    let (to, answer) = tokio::sync::oneshot::channel();
-    till.submit(Sequence(2), buy(10), Reply::Once(to));
-    assert!(answer.await.is_err(), "it is durable and cannot be answered");
-    assert_eq!(engine.durable(), Lsn(before.0 + 1));
-    for _ in 0..3 {
-        let again = tokio::time::timeout(Duration::from_millis(100), till.ask(Sequence(2), buy(10)));
-        assert!(again.await.is_err(), "whoever asks again waits for what there is");
+    let later = ask(4);
+    assert!(same_group.await.is_err() && later.await.is_err(), "they are durable and cannot be answered");
+    // The one at which it fell was remembered before it was answered.
+    approved(till.ask(Sequence(2), buy(10)).await);
+    for sequence in [3, 4] {
+        let again = tokio::time::timeout(Duration::from_millis(100), till.ask(Sequence(sequence), buy(10)));
+        assert!(again.await.is_err(), "whoever asks again for {sequence} waits for what there is");
     }
-    assert_eq!(engine.durable(), Lsn(before.0 + 1), "it was made twice");
+    assert_eq!(engine.durable(), Lsn(before.0 + 4), "one was made twice");
 }
