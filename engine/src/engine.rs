@@ -88,7 +88,7 @@ pub enum Fatal {
     #[error("{0}")]
     Journal(AppendError),
     /// What writes the journal, or what lets its answers go, panicked.
-    #[error("the engine panicked where it writes the journal and answers")]
+    #[error("the engine panicked while it wrote the journal or let answers go")]
     Panicked,
     /// The thread that owns the journal does not come back.
     #[error("the journal has not answered for {} seconds", .0.as_secs())]
