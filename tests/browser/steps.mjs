@@ -67,6 +67,8 @@ async function fits(width) {
 /** What axe finds on the page that is shown: light and dark, wide and on a small phone, where nothing may stick out either. The page's
  * policy allows no scripts of others, so axe is run from outside; without JavaScript it cannot run, and only the width is looked at. */
 export async function accessible() {
+  // A click waits until the next page begins, not until it has anything in it.
+  await page.waitForLoadState("domcontentloaded");
   if (JAVASCRIPT === "off") return fits(WIDTH);
   const size = page.viewportSize();
   await page.evaluate(axe);
