@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { readPdf } from "./pdf.mjs";
 import {
-  CARD, JAVASCRIPT, PORTAL, accessible, atTheTill, browser, linkIn, mailTo, main, page, payWith, picture, saldo, sell, soon, step, walk,
+  CARD, JAVASCRIPT, PORTAL, accessible, arrived, atTheTill, browser, linkIn, mailTo, main, page, payWith, picture, saldo, sell, soon, step, walk,
 } from "./steps.mjs";
 
 const { CPR, CARD_TWO, CPR_TWO, CARD_THREE, CPR_THREE, CARD_NEW, MONEY } = process.env;
@@ -91,6 +91,7 @@ await walk(async () => {
     await field("E-mail", "E-mail").fill("mor@example");
     await field("Kortnummer", "Card number").fill("123");
     await button("Opret", "Sign up").click();
+    await arrived();
     const alerts = await page.getByRole("alert").allInnerTexts();
     assert.equal(alerts.length, 6, alerts.join("\n"));
     assert.ok(alerts.some((alert) => alert.includes(say("Ugyldigt Kortnummer", "Invalid card number"))), alerts.join("\n"));
@@ -303,6 +304,7 @@ await walk(async () => {
     assert.equal(await chosen(), MONEY);
     await into.getByRole("radio").and(page.locator("[value='2']")).check();
     await fillPayIn("199", "mor@example", false);
+    await arrived();
     assert.equal(await page.getByRole("alert").count(), 3);
     assert.equal(await chosen(), "2", "what was chosen is lost");
     await into.getByRole("radio").and(page.locator(`[value='${MONEY}']`)).check();
@@ -359,6 +361,7 @@ await walk(async () => {
     await picture("payment-refused");
     await menu("Indbetal", "Pay in").click();
     await link("Mine betalinger", "My payments").click();
+    await arrived();
     const states = await rows.allInnerTexts();
     assert.match(states[0], english ? /Not carried out/ : /Ikke gennemført/);
     assert.match(states[1], english ? /On the card/ : /På kortet/);
@@ -476,6 +479,7 @@ await walk(async () => {
 
   await step("G. the statement shows it all, as a spreadsheet too, and follows along while it is open", async () => {
     await menu("Kontoudtog", "Statement").click();
+    await arrived();
     const rows = await page.locator("tbody tr").count();
     await accessible();
     const sheet = await page.request.get(new URL(await page.getByRole("link", { name: /CSV/ }).getAttribute("href"), PORTAL).href);
@@ -643,6 +647,7 @@ await walk(async () => {
     await menu("Support", "Support").click();
     await accessible();
     await button("Send", "Send").click();
+    await arrived();
     assert.equal(await page.getByRole("alert").count(), 2);
     await accessible();
     await page.getByLabel(say("Emne", "Subject")).fill("Kortet virker ikke");

@@ -2,7 +2,7 @@
 // and letters alone. Wherever the focus is, it can be seen.
 
 import assert from "node:assert/strict";
-import { CARD, MAIL, PASSWORD, PORTAL, main, page, saldo, step, walk } from "./steps.mjs";
+import { CARD, MAIL, PASSWORD, PORTAL, arrived, main, page, saldo, step, walk } from "./steps.mjs";
 
 /** What has the focus: what it is called, and whether one can see that it has it. */
 const focused = () => page.evaluate(`(() => {
@@ -47,6 +47,7 @@ async function send({ by, fields, ticks = [], button, role, answer, at = /./ }) 
   for (const [field, text] of fields) await type(field, text);
   for (const tick of ticks) await press(tick, "Space");
   await follow(button);
+  await arrived();
   assert.match((await page.locator("main").getByRole(role).allInnerTexts()).join(" "), answer);
   assert.match(page.url(), at);
 }

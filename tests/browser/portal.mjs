@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
-import { CARD, MAIL, PASSWORD, PORTAL, accessible, browser, page, payWith as fillWindow, picture, saldo, sell, step, walk } from "./steps.mjs";
+import { CARD, MAIL, PASSWORD, PORTAL, accessible, arrived, browser, page, payWith as fillWindow, picture, saldo, sell, step, walk } from "./steps.mjs";
 
 async function logIn() {
   await page.goto(`${PORTAL}/log-paa`);
@@ -56,6 +56,7 @@ await walk(async () => {
   await step("a sale at a till is on the statement", async () => {
     assert.match(sell("25,50"), /Godkendt\. Ny saldo 74,50 kr\./);
     await page.getByRole("navigation", { name: "Menu" }).getByRole("link", { name: "Kontoudtog" }).click();
+    await arrived();
     const rows = await page.locator("tbody tr").allInnerTexts();
     assert.equal(rows.length, 2);
     assert.match(rows[0], /Køb, canteen-1, Sct\. Ib\s+-25,50 kr\.\s+74,50 kr\./);
@@ -65,6 +66,7 @@ await walk(async () => {
 
   await step("paying in: mistakes are named and what was typed is kept", async () => {
     await fillPayIn("199", false);
+    await arrived();
     assert.deepEqual(await page.getByRole("alert").allInnerTexts(), [
       "Beløbet er for lille. Det mindste er 200,00 kr.",
       "Sæt kryds ved betalingsbetingelserne for at gå videre."]);

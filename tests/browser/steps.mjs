@@ -59,6 +59,9 @@ export async function picture(name, { colorScheme = "light", ...options } = {}) 
   await page.emulateMedia({ colorScheme: null });
 }
 
+/** A click waits until the next page begins, not until it has anything in it. What looks at a page at once waits here before. */
+export const arrived = () => page.waitForLoadState("domcontentloaded");
+
 async function fits(width) {
   const wide = await page.evaluate("document.documentElement.scrollWidth");
   assert.ok(wide <= width, `${page.url()} is ${wide} px wide on ${width} px`);
@@ -67,8 +70,7 @@ async function fits(width) {
 /** What axe finds on the page that is shown: light and dark, wide and on a small phone, where nothing may stick out either. The page's
  * policy allows no scripts of others, so axe is run from outside; without JavaScript it cannot run, and only the width is looked at. */
 export async function accessible() {
-  // A click waits until the next page begins, not until it has anything in it.
-  await page.waitForLoadState("domcontentloaded");
+  await arrived();
   if (JAVASCRIPT === "off") return fits(WIDTH);
   const size = page.viewportSize();
   await page.evaluate(axe);
