@@ -286,6 +286,33 @@ async fn a_transfer_whose_answer_was_lost_is_asked_about_before_it_is_made_again
     assert_eq!(server.stop(), 0);
 }
 
+/// One form may be on its way several times at once, from a finger that trembles. While the first is in the statement already, the others
+/// must not take it for another transfer that was made a moment ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_that_is_sent_several_times_at_once_is_made_once_and_not_asked_about() {
+    let home = Installation::new();
+    home.import(2, 900);
+    let parents = ["mor@example.dk", "far@example.dk", "farmor@example.dk"];
+    for mail in parents {
+        home.add_parent(mail, "1,2");
+    }
+    let server = home.serve();
+    for mail in parents {
+        let parent = Browser::logged_in(&server, mail, 1).await;
+        // More than 60 forms in a minute are refused.
+        for amount in ["1", "2", "3", "4"] {
+            let form = Browser::hidden(&parent.get("/konto/1/overfoer").await.text().await.unwrap(), "form");
+            let fields = [("form", form.as_str()), ("to", "2"), ("amount", amount)];
+            let copies = (0..14).map(|_| post(&parent, "/konto/1/overfoer", &fields));
+            for (status, page) in futures_util::future::join_all(copies).await {
+                assert_eq!(status, StatusCode::SEE_OTHER, "{page}");
+            }
+        }
+    }
+    assert!(home.must(&["account", "show", "1"]).contains("870,00 kr."));
+    assert_eq!(server.stop(), 0);
+}
+
 /// Who sends a form that is not kept when the session has ended is told so, and comes back to the page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_that_did_not_arrive_is_said_not_to_have() {

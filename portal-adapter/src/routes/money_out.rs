@@ -333,12 +333,10 @@ async fn transferred_lately(
     (from, to, amount): (AccountId, AccountId, Amount),
 ) -> Result<Option<Timestamp>, PortalError> {
     let now = portal.setup.clock.now();
-    let this = once::number_of(portal, parent, form).await?;
     let same = |record: &&Record| {
         record.entry == Entry::TransferredOut { to, amount }
             && record.by == PersonId(parent.login.number)
             && now.0.saturating_sub(record.at.0) < AGAIN_MS
-            && Some(record.key.sequence) != this
     };
     let earliest = Timestamp(now.0.saturating_sub(AGAIN_MS));
     let mut months = vec![now.month(), earliest.month()];
@@ -350,7 +348,10 @@ async fn transferred_lately(
             tracing::warn!("whether the same was transferred a moment ago cannot be looked up");
             return Ok(None);
         };
-        if let Some(before) = postings.iter().rev().find(same) {
+        // A form has its number before anything of it is in a statement: asked for now, the form sent twice at once knows its own.
+        let this = once::number_of(portal, parent, form).await?;
+        let another = |record: &&Record| Some(record.key.sequence) != this;
+        if let Some(before) = postings.iter().rev().filter(same).find(another) {
             return Ok(Some(before.at));
         }
     }
