@@ -20,7 +20,7 @@ use crate::tls::{TlsError, client_config};
 use crate::wire::response::{Found, Progress};
 use crate::wire::{Request, Response, Welcome, code};
 
-const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+const CLOSE_WITHIN: Duration = Duration::from_millis(100);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than anything the server lets a request wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

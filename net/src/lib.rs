@@ -2,6 +2,7 @@
 //!
 //! It carries requests in and answers out. It decides nothing about money and stores nothing but a till's own outbox.
 
+mod ack_delay;
 mod answers;
 mod batch_socket;
 pub mod client;

@@ -11,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
+use crate::ack_delay::{PatientClient, PatientServer};
 use crate::enrol::Bundle;
 use crate::wire::ALPN;
 
@@ -56,7 +57,8 @@ pub(crate) fn server_config(bundle: &Bundle) -> Result<ServerConfig, TlsError> {
     tls.send_tls13_tickets = 0;
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.max_early_data_size = 0;
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(failed)?));
+    let tls = Arc::new(QuicServerConfig::try_from(tls).map_err(failed)?);
+    let mut config = ServerConfig::with_crypto(Arc::new(PatientServer(tls)));
     config.max_incoming(1024);
     let mut transport = TransportConfig::default();
     transport
@@ -80,7 +82,8 @@ pub(crate) fn client_config(bundle: &Bundle) -> Result<ClientConfig, TlsError> {
         .map_err(failed)?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.resumption = rustls::client::Resumption::disabled();
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(failed)?));
+    let tls = Arc::new(QuicClientConfig::try_from(tls).map_err(failed)?);
+    let mut config = ClientConfig::new(Arc::new(PatientClient(tls)));
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))

@@ -9,6 +9,7 @@
     reason = "tests stop where they are wrong"
 )]
 
+mod busy_peers;
 mod certificates;
 mod frames;
 mod slow_readers;
