@@ -20,6 +20,7 @@ use crate::tls::{TlsError, client_config};
 use crate::wire::response::{Found, Progress};
 use crate::wire::{Request, Response, Welcome, code};
 
+/// For the farewell to leave. quinn would wait until nothing of the connection can come any more.
 const CLOSE_WITHIN: Duration = Duration::from_millis(100);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than anything the server lets a request wait.
