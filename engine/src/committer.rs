@@ -4,12 +4,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::amount::Amount;
+use crate::committer_queue::Taker;
 use crate::engine::Fatal;
 use crate::entry::{Entry, Record};
 use crate::id::{AccountId, Lsn, PersonId, RequestKey};
@@ -31,11 +32,13 @@ const ASK_AGAIN: usize = 5;
 const MANY: usize = 8;
 /// Nor while no more than so many requests are in flight: they come back in two halves, one while the other is flushed.
 const FEW: usize = 16;
-/// Nor with so many answers in it: what a flush costs does not matter any more.
-const ENOUGH: usize = 64;
-/// It looks so often whether there are more, and waits so long before each look.
-const NAPS: usize = 6;
-const NAP: Duration = Duration::from_micros(250);
+/// It waits for so much of what is in flight, in hundredths: what comes later is worked on while this is flushed.
+const PART: usize = 40;
+/// Nor for more than so many answers: what a flush costs does not matter any more.
+const ENOUGH: usize = 160;
+/// It waits so long, and again while something comes: what is in flight may be on its way to somewhere else.
+const WAIT: Duration = Duration::from_micros(500);
+const WAITS: usize = 3;
 
 /// A record that has no position yet.
 #[derive(Debug)]
@@ -111,7 +114,7 @@ impl Group {
 pub(crate) struct Committer {
     pub(crate) journal: Box<dyn Journal>,
     pub(crate) claim: Claim,
-    pub(crate) queue: Receiver<Item>,
+    pub(crate) queue: Taker<Item>,
     pub(crate) group_limit: usize,
     /// What is in flight.
     pub(crate) permits: Arc<Permits>,
@@ -139,24 +142,24 @@ impl Committer {
         let mut last_records = 0;
         let mut group = Group::default();
         while !group.stopped {
-            let Ok(first) = self.queue.recv() else { return };
+            let Ok(first) = self.queue.take() else { return };
             group.add(first, head);
-            let (mut naps, mut before) = (0, 0);
+            let (mut waits, mut before) = (0, 0);
             loop {
                 while !group.stopped && group.answers.len() < self.group_limit {
-                    let Ok(item) = self.queue.try_recv() else { break };
+                    let Some(item) = self.queue.try_take() else { break };
                     group.add(item, head);
                 }
-                // What is in flight may be on its way to somewhere else: two looks in vain are enough.
-                let came = group.answers.len() > before;
+                let there = group.answers.len();
                 let in_flight = self.permits.taken();
-                let fuller = in_flight > FEW && group.answers.len() < in_flight.min(ENOUGH);
-                if group.stopped || !fuller || last_records < MANY || naps == NAPS || !came && naps > 1 {
+                let enough = (in_flight * PART / 100).min(ENOUGH);
+                let waits_on = in_flight > FEW && last_records >= MANY && waits < WAITS && there > before;
+                if group.stopped || there >= enough || !waits_on {
                     break;
                 }
-                before = group.answers.len();
-                std::thread::sleep(NAP);
-                naps += 1;
+                before = there;
+                self.queue.wait_for(enough - there, WAIT);
+                waits += 1;
             }
             let Group { records, answers, barriers, truncate, .. } = &mut group;
             last_records = records.len();
@@ -220,10 +223,10 @@ impl Committer {
     }
 
     /// The journal failed: say so once, answer nobody, and swallow what still comes until everyone is gone.
-    fn give_up(self, error: AppendError, answers: Release) {
+    fn give_up(mut self, error: AppendError, answers: Release) {
         (self.on_fatal)(Fatal::Journal(error));
         silence(answers);
-        while let Ok(item) = self.queue.recv() {
+        while let Ok(item) = self.queue.take() {
             match item {
                 Item::Commit(_, pending) | Item::CommitBoth(_, pending) | Item::Answer(_, pending) => pending.silence(),
                 Item::Barrier(_) | Item::Truncate(..) => {}

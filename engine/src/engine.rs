@@ -17,6 +17,7 @@ use crate::actors::supervisor::Supervisor;
 use crate::caller::Caller;
 use crate::command::Command;
 use crate::committer::{Committer, Item};
+use crate::committer_queue::{self, Giver};
 use crate::directory::Directory;
 use crate::door::CallerHandle;
 use crate::entry::Record;
@@ -131,7 +132,7 @@ pub(crate) struct Shared {
     pub(crate) probe: Option<Probe>,
     pub(crate) directory: Directory<Box<Account>, ActorRef<AccountMessage>>,
     pub(crate) reader: Arc<dyn JournalReader>,
-    queue: mpsc::Sender<Item>,
+    queue: Giver<Item>,
     pub(crate) permits: Arc<Permits>,
     permits_per_caller: usize,
     windows: DashMap<CallerId, SharedWindow>,
@@ -155,7 +156,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Gives the committer something to do. After it has stopped, what is given is dropped and so answered `Unavailable`.
     pub(crate) fn commit(&self, item: Item) {
-        drop(self.queue.send(item));
+        self.queue.give(item);
     }
 
     /// Puts a message into an account's mailbox. If its actor has fallen, the message is dropped, which answers it.
@@ -214,7 +215,7 @@ impl Engine {
         let busy = Busy::new(Arc::clone(&clock));
         let kept = Arc::new(AtomicU64::new(projection.durable_watermark().0));
 
-        let (queue, items) = mpsc::channel();
+        let (queue, items) = committer_queue::queue();
         let (releases, released) = tokio::sync::mpsc::unbounded_channel();
         let (groups, projector_queue) = mpsc::sync_channel(1024);
         let (durable, durable_now) = watch::channel(claim.head);

@@ -14,6 +14,7 @@ pub mod card;
 mod cell;
 pub mod command;
 mod committer;
+mod committer_queue;
 pub mod dedup;
 mod directory;
 mod door;

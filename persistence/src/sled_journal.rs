@@ -190,6 +190,7 @@ impl Journal for SledJournal {
         let epoch = tail.epoch + 1;
         tree.insert(keys::CLAIM, claim_bytes(epoch, owner)).map_err(|error| explain(&self.path, error))?;
         self.db.flush(&self.path)?;
+        self.db.flushes_often();
         tail.epoch = epoch;
         Ok(Claim { shard, epoch, head: tail.head })
     }
