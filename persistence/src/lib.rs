@@ -16,6 +16,7 @@ pub mod sealing;
 mod segments;
 pub mod sled_journal;
 pub mod snapshots;
+mod spare_threads;
 mod statement_ends;
 mod statement_log;
 pub mod statements;
