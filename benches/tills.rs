@@ -134,7 +134,7 @@ fn frokost(folder: &std::path::Path, args: &[&str]) -> Command {
     for name in ["TILLS__LISTEN", "PORTAL__LISTEN", "PAYMENT__SANDBOX_LISTEN", "METRICS__LISTEN"] {
         command.env(format!("FROKOST_{name}"), "127.0.0.1:0");
     }
-    command.env("FROKOST_LOG", "warn").stdin(Stdio::null());
+    command.stdin(Stdio::null());
     command
 }
 
@@ -203,6 +203,7 @@ fn main() {
         ("frokost", Vec::new()),
         ("frokost, a socket each", Vec::new()),
     ];
+    let mut costs: [plot::Line<'_>; 2] = [("one socket", Vec::new()), ("a socket each", Vec::new())];
     println!(
         "| tills, one in flight each | echo/s | echo/s, our socket | sales/s | of the echo / on our socket | p50 / p99 | server's processor time a sale \
          | sales/s, a socket each | p50 / p99 | processor time |"
@@ -245,6 +246,10 @@ fn main() {
         for (line, value) in lines.iter_mut().zip([echo, on_ours, shared.rate, own.rate]) {
             line.1.push((tills as f64, value));
         }
+        for (line, value) in costs.iter_mut().zip([shared.cost, own.cost]) {
+            line.1.push((tills as f64, value));
+        }
     }
     plot::draw("tills", "tills, one in flight each", "answers a second", &lines);
+    plot::draw("tills-cost", "tills, one in flight each", "us of server a sale", &costs);
 }

@@ -345,8 +345,11 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) server: Option<SocketAddr>,
     /// A scenario: the name of one that comes with the program (see --list) or a TOML file.
-    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["rate", "in_flight", "seconds", "min", "max"])]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["rate", "in_flight", "min", "max"])]
     pub(crate) scenario: Option<String>,
+    /// Print the scenario instead of running it, as a beginning of one's own.
+    #[arg(long, requires = "scenario")]
+    pub(crate) show: bool,
     /// List the scenarios that come with the program.
     #[arg(long)]
     pub(crate) list: bool,
@@ -365,7 +368,7 @@ pub(crate) struct LoadArgs {
     /// Closed loop: sales in flight on each till [default: 1].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) in_flight: Option<u32>,
-    /// How long to measure, in seconds [default: 10].
+    /// How long to measure, in seconds [default: 10]. A scenario is ended after so long.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) seconds: Option<u64>,
     /// How long to warm up before, in seconds [default: 2, or the scenario's].
@@ -383,7 +386,8 @@ pub(crate) struct LoadArgs {
     /// Makes the choices: the same seed, the same plan [default: 1, or the scenario's].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// A threshold, for instance 'p99<20ms'; may be given several times. If one does not hold the exit code is 3.
+    /// A threshold, for instance 'p99<20ms', 'refused.max<=1s', 'refused<1%', 'unanswered<1', 'rate>=5000', or 'p99<=1.2x' beside a
+    /// baseline; may be given several times, and adds to the scenario's. If one does not hold the exit code is 3.
     #[arg(long, value_name = "THRESHOLD")]
     pub(crate) expect: Vec<Expectation>,
     /// Print the report as JSON.
@@ -395,7 +399,7 @@ pub(crate) struct LoadArgs {
     /// Write the report as one HTML page with pictures.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Hold the run against an earlier one, written with --out.
+    /// Hold the run against an earlier one, written with --out by this version of the program.
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
 }

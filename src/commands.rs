@@ -10,6 +10,7 @@ pub(crate) mod inspect;
 mod live;
 mod live_screen;
 pub(crate) mod load;
+mod out_file;
 pub(crate) mod parent;
 pub(crate) mod payouts;
 pub(crate) mod pupils;

@@ -93,6 +93,17 @@ impl DataFolder {
         Ok(folder)
     }
 
+    /// One that has at least the keys of an installation, which may run elsewhere.
+    pub(crate) fn with_keys(path: &Path) -> anyhow::Result<DataFolder> {
+        let keys = path.join("pki");
+        anyhow::ensure!(
+            keys.is_dir(),
+            "there is no {}; name the installation's data folder with --data, or a folder with a copy of its pki",
+            keys.display()
+        );
+        Ok(DataFolder(path.to_owned()))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

@@ -6,6 +6,7 @@ mod bank_file;
 mod cli;
 mod commands;
 mod data_folder;
+mod log;
 mod lookup;
 mod node;
 mod operator;
@@ -13,13 +14,11 @@ mod outcome_text;
 mod settings;
 mod store;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 use frokost_engine::StartError;
 use frokost_engine::journal::JournalError;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Verb};
 
@@ -43,7 +42,11 @@ pub(crate) mod exit {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(&cli);
+    // Whoever serves wants to read what happens; the other commands print it themselves.
+    if let Err(error) = log::start(if matches!(cli.verb, Verb::Serve(_)) { "info" } else { "error" }) {
+        eprintln!("frokost: {error}");
+        return ExitCode::from(exit::FAILED);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -93,18 +96,5 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Payouts(args) => Box::pin(commands::payouts::run(args)).await,
         Verb::Backup(args) => Box::pin(commands::backup::run(args)).await,
         Verb::Restore(args) => commands::restore::run(&args),
-    }
-}
-
-/// To standard error; JSON where no person reads it. `FROKOST_LOG` sets how much.
-fn start_log(cli: &Cli) {
-    let quiet = !matches!(cli.verb, Verb::Serve(_));
-    let filter = EnvFilter::try_from_env("FROKOST_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(if quiet { "error" } else { "info,quinn=warn,sled=warn" }));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        log.init();
-    } else {
-        log.json().init();
     }
 }

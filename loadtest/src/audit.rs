@@ -23,6 +23,8 @@ pub struct Audit {
     pub unanswered: u64,
     /// How many of those are in the journal.
     pub unanswered_found: u64,
+    /// Accounts that were blocked for the run and may still be: they could not be activated again.
+    pub left_blocked: u64,
     /// The sum of all ledgers in øre.
     pub ledgers_sum_ore: i64,
     /// Everything that is wrong, the first hundred.

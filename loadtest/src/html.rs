@@ -24,14 +24,10 @@ impl Report {
         self.draw_rate(&mut rate).map_err(drawn)?;
         self.draw_time(&mut time).map_err(drawn)?;
         self.draw_spread(&mut spread, before).map_err(drawn)?;
-        let mut text = self.to_string();
-        if let Some(before) = before {
-            text.push_str(&self.against(before));
-        }
         let mut page = String::new();
         let name = escaped(&self.name);
-        let held = self.expectations.values().all(|held| *held) && self.audit.sound();
-        let verdict = if held { "everything that was expected held" } else { "NOT everything that was expected held" };
+        let verdict =
+            if self.passed() { "everything that was expected held" } else { "NOT everything that was expected held" };
         // Writing to a string cannot fail.
         let _ = write!(
             page,
@@ -41,7 +37,7 @@ impl Report {
              <h2>Sales a second</h2>\n{rate}\n<h2>Latency over time</h2>\n{time}\n\
              <h2>How latencies are spread</h2>\n{spread}\n<h2>All of it</h2>\n<pre>{}</pre>\n</body></html>\n",
             self.table(before),
-            escaped(&text)
+            escaped(&self.to_string())
         );
         Ok(page)
     }
@@ -57,13 +53,29 @@ impl Report {
         };
         row("latency", self.latency_us);
         row("from when it was sent", self.raw_latency_us);
+        if !self.refused.is_empty() {
+            row("approved", self.approved_latency_us);
+            row("refused", self.refused_latency_us);
+        }
+        if self.given_up > 0 {
+            row("given up without an answer", self.unanswered_latency_us);
+        }
+        if self.reads > 0 {
+            row("looks at accounts", self.reads_latency_us);
+        }
         if let Some(before) = before {
             row("before", before.latency_us);
         }
+        let planned = self.planned_rate.map_or_else(String::new, |rate| format!(" of {rate:.0} planned"));
         format!(
-            "<p>{} tills, {} model, {:.0} s: {:.0} sales/s.</p>\n<table><thead><tr><th></th><th scope=\"col\">p50</th><th scope=\"col\">p90</th>\
+            "<p>{} tills at {}, {}, {} model, {:.0} s: {:.0} sales/s{planned}.</p>\n<table><thead><tr><th></th><th scope=\"col\">p50</th><th scope=\"col\">p90</th>\
              <th scope=\"col\">p99</th><th scope=\"col\">p99.9</th><th scope=\"col\">longest</th></tr></thead><tbody>\n{rows}</tbody></table>",
-            self.tills, self.model, self.measured_s, self.achieved_rate
+            self.tills,
+            escaped(&self.server),
+            escaped(&self.started_at),
+            self.model,
+            self.measured_s,
+            self.achieved_rate
         )
     }
 
@@ -72,7 +84,9 @@ impl Report {
     }
 
     fn draw_rate(&self, into: &mut String) -> Drawing {
-        let most = self.seconds.iter().map(|second| second.rate).fold(1.0, f64::max) * 1.1;
+        let planned = || self.seconds.iter().filter_map(|second| Some((second.at_s, second.planned_rate?)));
+        let most = self.seconds.iter().map(|second| second.rate).chain(planned().map(|(_, rate)| rate));
+        let most = most.fold(1.0, f64::max) * 1.1;
         let area = SVGBackend::with_string(into, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
@@ -83,8 +97,15 @@ impl Report {
         chart.configure_mesh().x_desc("seconds; shaded: warm-up").y_desc("sales/s").draw()?;
         let warm = self.seconds.iter().filter(|second| second.warming_up).map(|second| second.at_s).fold(0.0, f64::max);
         chart.draw_series([Rectangle::new([(0.0, 0.0), (warm, most)], BLACK.mix(0.06).filled())])?;
-        let line = self.seconds.iter().map(|second| (second.at_s, second.rate));
-        chart.draw_series(LineSeries::new(line, GREEN.stroke_width(2)))?;
+        let answered: Vec<(f64, f64)> = self.seconds.iter().map(|second| (second.at_s, second.rate)).collect();
+        let lines = [("planned", ORANGE, planned().collect()), ("answered", GREEN, answered)];
+        for (name, colour, line) in lines.into_iter().filter(|(_, _, line): &(_, _, Vec<_>)| !line.is_empty()) {
+            chart
+                .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        }
+        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
         area.present()?;
         Ok(())
     }
@@ -186,11 +207,14 @@ mod tests {
         }
         let plan = Plan::new("a <run>", Shape::steady(100.0, Duration::from_secs(2)));
         let mut report = Report::new(&plan, &stats, stats.answered(), Duration::from_secs(2), Audit::default());
-        report.seconds =
-            (1..3).map(|n| Second::of(&stats, Duration::from_secs(n), Duration::from_secs(1), n == 1)).collect();
-        let page = report.html(Some(&report)).unwrap();
+        report.seconds = (1..3)
+            .map(|n| Second::of(&stats, Duration::from_secs(n), Duration::from_secs(1), Some(1_990.0), n == 1))
+            .collect();
+        let before = report.clone();
+        report.judge(&stats, &[], Some(&before));
+        let page = report.html(Some(&before)).unwrap();
         assert_eq!(page.matches("<svg").count(), 3);
-        assert!(page.contains("a &lt;run&gt;") && page.contains("1.00 x"));
+        assert!(page.contains("a &lt;run&gt;") && page.contains("1.00 x") && page.contains("planned"));
         let fetched = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!fetched.contains("http") && !fetched.contains("src="), "it fetches something");
         // Nothing measured is no reason to fall.
@@ -198,7 +222,10 @@ mod tests {
         assert!(empty.html(None).is_ok());
         // And what was written is read again.
         let text = serde_json::to_string(&report).unwrap();
-        let again = serde_json::from_str::<Report>(&text).unwrap();
+        let again = Report::read(&text).unwrap();
         assert!((again.latency_us.p99 - report.latency_us.p99).abs() < 0.001 && again.histogram_us.len() > 1_000);
+        let older = text.replacen("\"schema\":4", "\"schema\":3", 1);
+        assert!(Report::read(&older).unwrap_err().to_string().starts_with("it is of schema 3, and this program"));
+        assert!(Report::read("{}").unwrap_err().to_string().contains("is no report"));
     }
 }

@@ -1,7 +1,9 @@
 //! The load tester: many tills over QUIC that buy according to a plan, what they measured, and an audit afterwards that
 //! every approved sale is in the journal exactly once. A client like any other: it never looks into the server.
 
+pub mod asked;
 pub mod audit;
+pub mod comparison;
 pub mod expect;
 mod html;
 mod own_cost;
@@ -12,6 +14,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod stats;
+mod switch;
 mod till;
 
 pub use expect::Expectation;

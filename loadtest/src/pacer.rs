@@ -1,5 +1,5 @@
 //! The pacer: a thread of its own that says when a sale is due, in the open model. Timers of the async runtime are a millisecond
-//! coarse, which is more than a sale takes; a sleeping thread is late by some tens of microseconds, and how late it was is reported.
+//! coarse, which is more than a sale takes; a sleeping thread is late by some tens of microseconds. How late a till then is, the till counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,18 +14,14 @@ use crate::till::Hours;
 
 /// The longest the pacer sleeps before it looks whether it shall stop.
 const NAP: Duration = Duration::from_millis(50);
-/// Said later than this, a sale was not planned when it should have been.
-const LATE: Duration = Duration::from_millis(50);
 
 /// What became of the plan.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// Sales that were planned within the measured time.
     pub(crate) planned: AtomicU64,
-    /// Those of them that were said too late.
-    pub(crate) late: AtomicU64,
-    /// Was it cut short?
-    pub(crate) cut: AtomicBool,
+    /// Nobody is left who would sell.
+    pub(crate) over: AtomicBool,
 }
 
 /// Starts a pacer: tells the tills in turn when the schedule says so.
@@ -43,8 +39,7 @@ pub(crate) fn start(
                 return;
             }
             loop {
-                if *stop.borrow() {
-                    pace.cut.store(true, Ordering::Relaxed);
+                if *stop.borrow() || pace.over.load(Ordering::Relaxed) {
                     return;
                 }
                 let left = due.saturating_duration_since(Instant::now());
@@ -55,9 +50,8 @@ pub(crate) fn start(
             }
             if due >= hours.measure {
                 pace.planned.fetch_add(1, Ordering::Relaxed);
-                pace.late.fetch_add(u64::from(due.elapsed() > LATE), Ordering::Relaxed);
             }
-            // A till that is gone sells no more; the report counts what was answered.
+            // A till that is gone sells no more; what it does not begin is missing in the report.
             let _ = till.send(due);
         }
     };

@@ -50,9 +50,57 @@ impl Shape {
             Shape::Closed { duration, .. } => *duration,
         }
     }
+
+    /// The same, ended after so long.
+    #[must_use]
+    pub fn cut(self, after: Duration) -> Shape {
+        match self {
+            Shape::Closed { in_flight, duration } => Shape::Closed { in_flight, duration: duration.min(after) },
+            Shape::Open { stages } => {
+                let mut left = after;
+                let mut kept = Vec::new();
+                for stage in stages {
+                    if left.is_zero() {
+                        break;
+                    }
+                    let duration = stage.duration.min(left);
+                    let to = stage.from + (stage.to - stage.from) * duration.div_duration_f64(stage.duration);
+                    kept.push(Stage { duration, to, ..stage });
+                    left -= duration;
+                }
+                Shape::Open { stages: kept }
+            }
+        }
+    }
+
+    /// The stages with the warm-up before them, at the mean rate of the first. None of a closed loop.
+    #[must_use]
+    pub fn with_warm_up(&self, warm_up: Duration) -> Vec<Stage> {
+        let Shape::Open { stages } = self else { return Vec::new() };
+        let warming = stages.first().map(|stage| {
+            let rate = f64::midpoint(stage.from, stage.to);
+            Stage { duration: warm_up, from: rate, to: rate }
+        });
+        warming.into_iter().filter(|stage| !stage.duration.is_zero()).chain(stages.iter().copied()).collect()
+    }
 }
 
-/// When sales are due, from the beginning on: the warm-up at the first stage's rate, then the stages.
+/// How many sales are due within the first so many of stages.
+#[must_use]
+pub fn due_until(stages: &[Stage], until: Duration) -> f64 {
+    let mut left = until;
+    let mut due = 0.0;
+    for stage in stages {
+        let within = stage.duration.min(left);
+        let seconds = within.as_secs_f64();
+        let slope = (stage.to - stage.from) / stage.duration.as_secs_f64().max(f64::MIN_POSITIVE);
+        due += stage.from * seconds + slope * seconds * seconds / 2.0;
+        left -= within;
+    }
+    due
+}
+
+/// When sales are due, from the beginning on.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     stages: std::vec::IntoIter<Stage>,
@@ -64,11 +112,8 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    pub(crate) fn new(stages: &[Stage], warm_up: Duration) -> Schedule {
-        let first = stages.first().map(|stage| Stage { duration: warm_up, from: stage.from, to: stage.from });
-        let all: Vec<Stage> =
-            first.into_iter().filter(|stage| !stage.duration.is_zero()).chain(stages.iter().copied()).collect();
-        let mut stages = all.into_iter();
+    pub(crate) fn new(stages: Vec<Stage>) -> Schedule {
+        let mut stages = stages.into_iter();
         let now = stages.next();
         Schedule { stages, now, begun: 0.0, sales: 0.0 }
     }
@@ -267,7 +312,7 @@ mod tests {
     fn ramps_and_bursts_are_due_when_the_rate_says_so() {
         let stage = |seconds, from, to| Stage { duration: Duration::from_secs(seconds), from, to };
         let stages = [stage(10, 0.0, 100.0), stage(5, 100.0, 100.0), stage(1, 1_000.0, 1_000.0), stage(4, 50.0, 0.0)];
-        let due: Vec<f64> = Schedule::new(&stages, Duration::ZERO).map(|at| at.as_secs_f64()).collect();
+        let due: Vec<f64> = Schedule::new(stages.to_vec()).map(|at| at.as_secs_f64()).collect();
         assert!(due.is_sorted());
         let between = |from: f64, to: f64| due.iter().filter(|at| (from..to).contains(*at)).count();
         // A ramp has half of what its end would have; the second half of it three quarters.
@@ -276,7 +321,28 @@ mod tests {
         assert!((498..=502).contains(&between(10.0, 15.0)));
         assert!((998..=1_002).contains(&between(15.0, 16.0)));
         assert!((98..=102).contains(&between(16.0, 20.1)));
-        let warmed = Schedule::new(&[stage(1, 10.0, 10.0)], Duration::from_secs(2)).count();
-        assert_eq!(warmed, 30);
+        // What is said to be due is.
+        for until in [3_u32, 10, 12, 16, 19] {
+            let said = due_until(&stages, Duration::from_secs(until.into()));
+            assert!((said - between(0.0, f64::from(until)) as f64).abs() < 2.0, "{until} s: {said}");
+        }
+    }
+
+    #[test]
+    fn a_plan_warms_up_at_the_mean_rate_of_its_first_stage_and_can_be_cut() {
+        let stage = |seconds, from, to| Stage { duration: Duration::from_secs(seconds), from, to };
+        let plan = Shape::Open { stages: vec![stage(10, 0.0, 100.0), stage(20, 100.0, 100.0)] };
+        let warm = plan.with_warm_up(Duration::from_secs(2));
+        assert_eq!(warm[0], stage(2, 50.0, 50.0));
+        assert_eq!((warm.len(), plan.with_warm_up(Duration::ZERO).len()), (3, 2));
+        let cut = |seconds| plan.clone().cut(Duration::from_secs(seconds));
+        assert_eq!(cut(4), Shape::Open { stages: vec![stage(4, 0.0, 40.0)] });
+        assert_eq!(cut(15), Shape::Open { stages: vec![stage(10, 0.0, 100.0), stage(5, 100.0, 100.0)] });
+        assert_eq!((cut(30), cut(90)), (plan.clone(), plan.clone()));
+        let closed = |seconds| Shape::Closed { in_flight: 3, duration: Duration::from_secs(seconds) };
+        assert_eq!(
+            (closed(9).cut(Duration::from_secs(2)), closed(1).cut(Duration::from_secs(2))),
+            (closed(2), closed(1))
+        );
     }
 }

@@ -1,13 +1,14 @@
 //! Parents who look at their accounts while tills sell: each asks for a balance and the month's statement now and then, the way the portal
 //! asks the engine for them, over the one connection that a portal has.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, Outcome, Query};
-use frokost_net::Client;
-use tokio::sync::watch;
+use frokost_net::{Bundle, Client, ClientError};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -15,41 +16,83 @@ use crate::plan::Readers;
 use crate::stats::Board;
 use crate::till::Hours;
 
+/// Nobody tries more often than this to have a connection again.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Where parents look.
-#[derive(Clone)]
 pub(crate) struct Desk {
-    pub(crate) portal: Client,
+    pub(crate) portal: Portal,
     pub(crate) accounts: Arc<[AccountId]>,
     pub(crate) month: Month,
     pub(crate) board: Arc<Board>,
     pub(crate) hours: Hours,
 }
 
+/// A portal's connection, made again when it is lost.
+pub(crate) struct Portal {
+    server: SocketAddr,
+    bundle: Bundle,
+    client: Mutex<Client>,
+}
+
+impl Portal {
+    pub(crate) async fn connect(server: SocketAddr, bundle: Bundle) -> Result<Portal, ClientError> {
+        let (client, _) = Client::connect(server, &bundle).await?;
+        Ok(Portal { server, bundle, client: Mutex::new(client) })
+    }
+
+    /// The connection; a new one if the last has ended. Nothing while there is none to be had.
+    async fn client(&self) -> Option<Client> {
+        let mut client = self.client.lock().await;
+        if client.ended().is_some() {
+            match Client::connect(self.server, &self.bundle).await {
+                Ok((again, _)) => *client = again,
+                Err(_) => {
+                    tokio::time::sleep(PAUSE).await;
+                    return None;
+                }
+            }
+        }
+        Some(client.clone())
+    }
+
+    pub(crate) async fn close(&self) {
+        self.client.lock().await.close().await;
+    }
+}
+
 /// Every reader in a task of its own, until the run is over.
-pub(crate) fn start(desk: &Desk, readers: Readers, seed: u64, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+pub(crate) fn start(desk: &Arc<Desk>, readers: Readers, seed: u64, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut reading = JoinSet::new();
     for number in 0..readers.count {
         let random = fastrand::Rng::with_seed(seed.wrapping_mul(999_983).wrapping_add(number.into()));
-        reading.spawn(read(desk.clone(), readers.every, random, stop.clone(), number as usize));
+        reading.spawn(read(Arc::clone(desk), readers.every, random, stop.clone(), number as usize));
     }
     reading
 }
 
-async fn read(desk: Desk, every: Duration, mut random: fastrand::Rng, stop: watch::Receiver<bool>, number: usize) {
-    let mut planned = desk.hours.open + every.mul_f64(random.f64());
-    while planned < desk.hours.close && !*stop.borrow() {
+/// Looks whenever it is due. Who was kept waiting makes up for it, one look after the other: each has waited since it was due.
+async fn read(desk: Arc<Desk>, every: Duration, mut random: fastrand::Rng, stop: watch::Receiver<bool>, number: usize) {
+    let Hours { open, measure, close } = desk.hours;
+    let mut planned = open + every.mul_f64(random.f64());
+    while planned < close && !*stop.borrow() {
         tokio::time::sleep_until(planned).await;
-        let Some(account) = desk.accounts.get(random.usize(..desk.accounts.len().max(1))).copied() else { return };
-        let seen = look(&desk, account).await;
-        desk.board.seat(number).of(planned >= desk.hours.measure).looked(seen, planned.elapsed());
-        // Who was kept waiting looks again when it is due, not once for every time missed.
-        planned = (planned + every).max(Instant::now());
+        let measured = planned >= measure;
+        if Instant::now() < close {
+            let Some(account) = desk.accounts.get(random.usize(..desk.accounts.len().max(1))).copied() else { return };
+            let seen = look(&desk, account).await;
+            desk.board.seat(number).of(measured).looked(seen, planned.elapsed());
+        } else {
+            desk.board.seat(number).of(measured).reads_missed += 1;
+        }
+        planned += every;
     }
 }
 
 /// What a page of the portal asks for; whether it was answered.
 async fn look(desk: &Desk, account: AccountId) -> bool {
-    let balance = desk.portal.query(Query::AccountBalance { account }).await;
-    let statement = desk.portal.statement(account, desk.month).await;
+    let Some(portal) = desk.portal.client().await else { return false };
+    let balance = portal.query(Query::AccountBalance { account }).await;
+    let statement = portal.statement(account, desk.month).await;
     matches!(balance, Ok(Outcome::View(_))) && matches!(statement, Ok(Ok(_)))
 }

@@ -7,15 +7,18 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::asked::Asked;
 use crate::audit::Audit;
+use crate::comparison::Comparison;
+use crate::expect::Expectation;
 use crate::plan::{Plan, Shape};
 use crate::stats::Stats;
 
 /// The version of the JSON.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 /// Less of what was planned than this is a failure, whatever the latencies are.
 const ACHIEVED: f64 = 0.99;
-/// More of the plan than this said too late, and the rate is not claimed.
+/// More of the plan than this begun late or never, and the rate is not claimed.
 const LATE: f64 = 0.01;
 
 /// A run's result.
@@ -23,26 +26,37 @@ const LATE: f64 = 0.01;
 pub struct Report {
     /// The version of this structure.
     pub schema: u32,
+    /// The program that measured.
+    pub version: String,
+    /// When the tester asked the server for the first time, by the server's clock: a date and time with the offset from UTC.
+    pub started_at: String,
+    /// The server's address.
+    pub server: String,
     /// The scenario.
     pub name: String,
+    /// What was to be done.
+    pub plan: Asked,
     /// How many tills sold.
     pub tills: usize,
-    /// How many UDP sockets they shared; `null` in reports of a time when it was always one.
-    #[serde(default)]
-    pub sockets: Option<usize>,
+    /// How many UDP sockets they shared.
+    pub sockets: usize,
     /// How many different cards could buy.
     pub cards: usize,
     /// What made the choices.
     pub seed: u64,
     /// `open` or `closed`.
     pub model: String,
+    /// Somebody stopped it before its end.
+    pub interrupted: bool,
     /// Sales planned per second; only in the open model.
     pub planned_rate: Option<f64>,
     /// Sales answered within the measured time, per second.
     pub achieved_rate: f64,
     /// Sales planned within the measured time; only in the open model.
     pub planned: Option<u64>,
-    /// Of those, how many the tester itself was more than 50 ms late with.
+    /// Of those, how many no till ever began: all that could have were gone.
+    pub missed: u64,
+    /// Of those that were begun, how many the tester itself was more than 50 ms late with.
     pub planned_late: u64,
     /// How long was measured, in seconds.
     pub measured_s: f64,
@@ -64,12 +78,18 @@ pub struct Report {
     pub latency_us: Latency,
     /// From when it was first sent.
     pub raw_latency_us: Latency,
-    /// Of the refused alone.
+    /// Of those answered with a yes.
+    pub approved_latency_us: Latency,
+    /// Of the refused.
     pub refused_latency_us: Latency,
-    /// Looks at accounts, balance and statement together.
+    /// How long it took until those without an answer were given up.
+    pub unanswered_latency_us: Latency,
+    /// Looks at accounts that showed balance and statement.
     pub reads: u64,
-    /// Of those in vain.
+    /// Looks in vain.
     pub reads_failed: u64,
+    /// Looks that were due and never begun.
+    pub reads_missed: u64,
     /// From when a look was planned until both were read, in microseconds.
     pub reads_latency_us: Latency,
     /// Every latency: the upper end of a class in microseconds, and how many.
@@ -80,8 +100,30 @@ pub struct Report {
     pub own_cpu_share: Option<f64>,
     /// The audit after the run.
     pub audit: Audit,
-    /// Thresholds and whether they held.
-    pub expectations: BTreeMap<String, bool>,
+    /// What was expected, and what came of it.
+    pub expectations: BTreeMap<String, Verdict>,
+    /// The run held against an earlier one.
+    pub against: Option<Comparison>,
+}
+
+/// What came of something that was expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Did it hold?
+    pub held: bool,
+    /// What was measured, for people.
+    pub measured: String,
+}
+
+/// Why a text is no report to hold a run against.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAReport {
+    /// Another version.
+    #[error("it is of schema {0}, and this program writes and reads {SCHEMA}: measure it again with this program")]
+    Schema(u64),
+    /// Something else.
+    #[error("it is no report ({0}); write one with --out")]
+    Other(String),
 }
 
 /// One second of a run.
@@ -91,10 +133,16 @@ pub struct Second {
     pub at_s: f64,
     /// Not measured yet?
     pub warming_up: bool,
+    /// Sales planned, per second; only in the open model.
+    pub planned_rate: Option<f64>,
     /// Sales answered, per second.
     pub rate: f64,
-    /// Of them refused.
+    /// How many were approved.
+    pub approved: u64,
+    /// How many were refused.
     pub refused: u64,
+    /// How many were given up.
+    pub given_up: u64,
     /// Sent again.
     pub resent: u64,
     /// Errors of connections.
@@ -105,12 +153,21 @@ pub struct Second {
 
 impl Second {
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    pub(crate) fn of(stats: &Stats, at: Duration, took: Duration, warming_up: bool) -> Second {
+    pub(crate) fn of(
+        stats: &Stats,
+        at: Duration,
+        took: Duration,
+        planned_rate: Option<f64>,
+        warming_up: bool,
+    ) -> Second {
         Second {
             at_s: at.as_secs_f64(),
             warming_up,
+            planned_rate,
             rate: stats.answered() as f64 / took.as_secs_f64().max(0.001),
-            refused: stats.refused.values().sum(),
+            approved: stats.approved,
+            refused: stats.refused_in_all(),
+            given_up: stats.given_up,
             resent: stats.resent,
             errors: stats.errors.values().sum(),
             latency_us: Latency::of(&stats.latency),
@@ -143,7 +200,7 @@ impl Latency {
     }
 }
 
-fn micros(nanos: u64) -> f64 {
+pub(crate) fn micros(nanos: u64) -> f64 {
     Duration::from_nanos(nanos).as_secs_f64() * 1e6
 }
 
@@ -169,16 +226,22 @@ impl Report {
         };
         Report {
             schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: String::new(),
+            server: String::new(),
             name: plan.name.clone(),
+            plan: plan.into(),
             tills: 0,
-            sockets: None,
+            sockets: 0,
             cards: 0,
             seed: plan.seed,
             model: model.to_owned(),
+            interrupted: false,
             planned_rate: None,
             achieved_rate: in_time as f64 / seconds.max(f64::MIN_POSITIVE),
             planned: None,
-            planned_late: 0,
+            missed: 0,
+            planned_late: stats.begun_late,
             measured_s: seconds,
             approved: stats.approved,
             refused: stats.refused.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect(),
@@ -189,9 +252,12 @@ impl Report {
             errors: stats.errors.clone(),
             latency_us: Latency::of(&stats.latency),
             raw_latency_us: Latency::of(&stats.raw),
+            approved_latency_us: Latency::of(&stats.approved_latency()),
             refused_latency_us: Latency::of(&stats.refused_latency),
+            unanswered_latency_us: Latency::of(&stats.unanswered_latency),
             reads: stats.reads.len(),
             reads_failed: stats.reads_failed,
+            reads_missed: stats.reads_missed,
             reads_latency_us: Latency::of(&stats.reads),
             histogram_us: stats
                 .latency
@@ -202,39 +268,80 @@ impl Report {
             own_cpu_share: None,
             audit,
             expectations: BTreeMap::new(),
+            against: None,
         }
     }
 
-    /// What was planned, in the open model, and whether it was done.
+    /// Reads one that was written.
+    ///
+    /// # Errors
+    /// [`NotAReport`], which names the version if that is what is wrong.
+    pub fn read(text: &str) -> Result<Report, NotAReport> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            schema: u64,
+        }
+        let other = |error: serde_json::Error| NotAReport::Other(error.to_string());
+        let Versioned { schema } = serde_json::from_str(text).map_err(other)?;
+        if schema != u64::from(SCHEMA) {
+            return Err(NotAReport::Schema(schema));
+        }
+        serde_json::from_str(text).map_err(other)
+    }
+
+    /// What was planned, in the open model.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    pub(crate) fn plan(&mut self, planned: u64, late: u64, cut: bool) {
+    pub(crate) fn plan(&mut self, planned: u64, begun: u64) {
         self.planned = Some(planned);
-        self.planned_late = late;
-        let rate = planned as f64 / self.measured_s.max(f64::MIN_POSITIVE);
-        self.planned_rate = Some(rate);
-        if !cut {
-            let achieved = self.achieved_rate >= rate * ACHIEVED && planned > 0;
-            self.expectations.insert(format!("achieved>={:.0}%", ACHIEVED * 100.0), achieved);
-        }
-        self.expectations.insert("planned in time".to_owned(), late as f64 <= planned as f64 * LATE);
+        self.missed = planned.saturating_sub(begun);
+        self.planned_rate = Some(planned as f64 / self.measured_s.max(f64::MIN_POSITIVE));
     }
 
-    /// The lines that hold this run against an earlier one.
-    #[must_use]
-    pub fn against(&self, before: &Report) -> String {
-        let mut lines = format!("against   {} of {} s\n", before.name, before.measured_s.round());
-        let rows = [
-            ("sales/s", self.achieved_rate, before.achieved_rate),
-            ("p50", self.latency_us.p50, before.latency_us.p50),
-            ("p99", self.latency_us.p99, before.latency_us.p99),
-            ("p99.9", self.latency_us.p99_9, before.latency_us.p99_9),
-        ];
-        for (what, now, then) in rows {
-            let show = |value: f64| if what == "sales/s" { format!("{value:.0}") } else { readable(value) };
-            let ratio = if then > 0.0 { format!("{:.2} x", now / then) } else { "-".to_owned() };
-            lines.push_str(&format!("          {what:<8} {:>10}  before {:>10}  {ratio}\n", show(now), show(then)));
+    /// Judges what is expected of every run, and what somebody expects of this one.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    pub(crate) fn judge(&mut self, stats: &Stats, expectations: &[Expectation], before: Option<&Report>) {
+        let mut verdicts: BTreeMap<String, Verdict> =
+            expectations.iter().map(|expected| (expected.to_string(), expected.judge(stats, self, before))).collect();
+        let mut expect = |what: &str, held: bool, measured: String| {
+            verdicts.insert(what.to_owned(), Verdict { held, measured });
+        };
+        if stats.answered() == 0 {
+            expect("something is sold", false, "no sale was answered".to_owned());
         }
-        lines
+        if stats.given_up > 0 {
+            expect("every sale is answered", false, format!("{} were not", stats.given_up));
+        }
+        if let (Some(planned), Some(rate)) = (self.planned, self.planned_rate) {
+            if !self.interrupted {
+                let achieved = self.achieved_rate / rate.max(f64::MIN_POSITIVE);
+                let what = format!("achieved>={:.0}%", ACHIEVED * 100.0);
+                expect(&what, planned > 0 && achieved >= ACHIEVED, format!("{:.1} %", achieved * 100.0));
+            }
+            let (late, missed) = (self.planned_late, self.missed);
+            let held = planned > 0 && (late + missed) as f64 <= planned as f64 * LATE;
+            expect("planned in time", held, format!("{late} late, {missed} never begun"));
+        }
+        self.expectations = verdicts;
+        self.against = before.map(|before| Comparison::of(self, before));
+    }
+
+    /// Did everything hold that was expected, and is the audit sound?
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.expectations.values().all(|verdict| verdict.held) && self.audit.sound()
+    }
+
+    /// So many of a hundred sales took no longer than this, in microseconds; nothing if there was none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "2^52 sales are not measured")]
+    pub fn percentile(&self, percentile: f64) -> Option<f64> {
+        let all: u64 = self.histogram_us.iter().map(|(_, count)| count).sum();
+        let mut counted = 0;
+        let within = self.histogram_us.iter().find(|(_, count)| {
+            counted += count;
+            counted as f64 >= all as f64 * percentile / 100.0
+        });
+        within.map(|(micros, _)| *micros)
     }
 }
 
@@ -246,14 +353,22 @@ impl fmt::Display for Report {
             self.name, self.tills, self.cards, self.measured_s, self.model
         )?;
         match self.planned_rate {
-            Some(planned) => writeln!(
+            Some(planned) if planned > 0.0 => writeln!(
                 f,
                 ": {:.0} sales/s planned, {:.0} achieved ({:.1} %)",
                 planned,
                 self.achieved_rate,
                 self.achieved_rate / planned * 100.0
             )?,
+            Some(_) => writeln!(f, ": no sale was planned")?,
             None => writeln!(f, ": {:.0} sales/s", self.achieved_rate)?,
+        }
+        if self.interrupted {
+            writeln!(
+                f,
+                "stopped   before its end: {:.1} of {:.1} s were measured",
+                self.measured_s, self.plan.seconds
+            )?;
         }
         writeln!(f, "approved  {}", self.approved)?;
         for (why, count) in &self.refused {
@@ -289,17 +404,25 @@ impl fmt::Display for Report {
             writeln!(f, "{} (from when it was sent)", line("raw", self.raw_latency_us))?;
         }
         if !self.refused.is_empty() {
+            writeln!(f, "{}", line("approvals", self.approved_latency_us))?;
             writeln!(f, "{}", line("refusals", self.refused_latency_us))?;
         }
-        if self.reads > 0 {
+        if self.given_up > 0 {
+            writeln!(f, "{} (until they were given up)", line("no answer", self.unanswered_latency_us))?;
+        }
+        let (seen, vain, missed) = (self.reads, self.reads_failed, self.reads_missed);
+        if seen + vain + missed > 0 {
             writeln!(f, "{} (balance and statement)", line("looks", self.reads_latency_us))?;
-            writeln!(f, "          {} looks at accounts, {} of them in vain", self.reads, self.reads_failed)?;
+            writeln!(f, "          {seen} looks at accounts, {vain} more in vain, {missed} due and never begun")?;
         }
         if let Some(share) = self.own_cpu_share {
             writeln!(f, "tester    used {:.0} % of this machine's processors", share * 100.0)?;
         }
         if self.planned_late > 0 {
             writeln!(f, "          was more than 50 ms late with {} sales", self.planned_late)?;
+        }
+        if self.missed > 0 {
+            writeln!(f, "missed    {} planned sales were never begun", self.missed)?;
         }
         let audit = &self.audit;
         if audit.records == 0 {
@@ -322,12 +445,65 @@ impl fmt::Display for Report {
                 audit.unanswered, audit.unanswered_found
             )?;
         }
+        if audit.left_blocked > 0 {
+            writeln!(
+                f,
+                "          {} accounts that were blocked for this run are still blocked; `frokost account activate` lets them buy again",
+                audit.left_blocked
+            )?;
+        }
         for finding in &audit.findings {
             writeln!(f, "          WRONG: {finding}")?;
         }
-        for (expectation, held) in &self.expectations {
-            writeln!(f, "expected  {expectation}: {}", if *held { "held" } else { "NOT HELD" })?;
+        for (expectation, Verdict { held, measured }) in &self.expectations {
+            writeln!(f, "expected  {expectation}: {} ({measured})", if *held { "held" } else { "NOT HELD" })?;
+        }
+        if let Some(against) = &self.against {
+            write!(f, "{against}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use frokost_engine::{Amount, Lsn, Outcome, Receipt};
+
+    use super::*;
+
+    #[test]
+    fn nothing_sold_or_never_begun_is_not_passed_over() {
+        let open = Plan::new("open", Shape::steady(100.0, Duration::from_secs(2)));
+        let judged = |stats: &Stats, planned: Option<(u64, u64)>, interrupted: bool| {
+            let audit = Audit { records: 1, ..Audit::default() };
+            let mut report = Report::new(&open, stats, stats.answered(), Duration::from_secs(2), audit);
+            report.interrupted = interrupted;
+            if let Some((planned, begun)) = planned {
+                report.plan(planned, begun);
+            }
+            report.judge(stats, &[], None);
+            (report.passed(), report.to_string())
+        };
+        let yes = Outcome::Approved(Receipt { lsn: Lsn(1), balance: Amount::ZERO });
+        let mut stats = Stats::default();
+        for planned in [None, Some((0, 0)), Some((200, 0))] {
+            let (passed, text) = judged(&stats, planned, true);
+            assert!(!passed && text.contains("something is sold: NOT HELD") && !text.contains("NaN"), "{text}");
+        }
+        (0..200).for_each(|_| stats.decided(&yes, Duration::from_millis(1), Duration::from_millis(1)));
+        assert!(judged(&stats, Some((200, 200)), false).0 && judged(&stats, None, false).0);
+        let (passed, text) = judged(&stats, Some((203, 200)), false);
+        assert!(!passed && text.contains("missed    3 planned sales were never begun"), "{text}");
+        assert!(text.contains("planned in time: NOT HELD (0 late, 3 never begun)"), "{text}");
+        let (passed, text) = judged(&stats, Some((210, 210)), false);
+        assert!(!passed && text.contains("achieved>=99%: NOT HELD (95.2 %)"), "{text}");
+        assert!(judged(&stats, Some((210, 210)), true).0, "who stops a run is not told that it fell short");
+        stats.begun_late = 3;
+        assert!(
+            judged(&stats, Some((200, 200)), false).1.contains("planned in time: NOT HELD (3 late, 0 never begun)")
+        );
+        stats.begun_late = 0;
+        stats.abandoned(Duration::from_secs(1));
+        assert!(judged(&stats, None, false).1.contains("every sale is answered: NOT HELD (1 were not)"));
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use frokost_engine::{AccountId, CardNumber, Command, Lsn, Outcome, Sequence, Timestamp};
+use frokost_engine::{AccountId, CardNumber, Lsn};
 use frokost_net::client::Dialer;
-use frokost_net::wire::{Request, Response};
+use frokost_net::wire::Welcome;
 use frokost_net::{Bundle, Client, ClientError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -17,10 +17,11 @@ use crate::audit::{self, Audit};
 use crate::expect::Expectation;
 use crate::own_cost::OwnCost;
 use crate::pacer::{self, Pace};
-use crate::plan::{Chooser, Plan, Schedule, Shape};
-use crate::readers::{self, Desk};
+use crate::plan::{Chooser, Plan, Readers, Schedule, Shape, Stage, due_until};
+use crate::readers::{self, Desk, Portal};
 use crate::report::{Report, Second};
 use crate::stats::{Board, Stats};
+use crate::switch::Switch;
 use crate::till::{BACK_WITHIN, Brief, Hours, Log, Till, Work};
 
 /// Who takes part.
@@ -45,6 +46,19 @@ pub enum LoadError {
     /// Nobody can buy.
     #[error("there is no card at this server; import pupils first")]
     NoCards,
+    /// Somebody said stop before anything was sold.
+    #[error("stopped before anything was sold; nothing is reported")]
+    Stopped,
+    /// It ended while accounts were being blocked for it, and not all of them could be given back.
+    #[error(
+        "{why}; {left} accounts that were blocked for this run are still blocked, `frokost account activate` lets them buy again"
+    )]
+    LeftBlocked {
+        /// Why there was no run.
+        why: Box<LoadError>,
+        /// How many.
+        left: usize,
+    },
     /// The run ended in a way it cannot end.
     #[error("a till of the load tester failed: {0}")]
     Till(String),
@@ -63,6 +77,10 @@ pub enum Progress<'a> {
         warming_up: bool,
         /// Since the run began.
         elapsed: Duration,
+        /// How long it was: a second, or what was left of one.
+        took: Duration,
+        /// Sales that were planned, a second; only in the open model.
+        planned: Option<f64>,
         /// In this second.
         stats: &'a Stats,
     },
@@ -78,7 +96,7 @@ pub enum Progress<'a> {
 /// Connections that are being made at once.
 const CONNECTING: usize = 32;
 
-/// Runs a plan. `stop` ends it early, and it is reported all the same.
+/// Runs a plan. `stop` ends it early, and it is reported all the same, once somebody has sold. `before` is an earlier run to hold it against.
 ///
 /// # Errors
 /// [`LoadError`] if it could not be run; what went wrong during the run is in the report.
@@ -86,36 +104,28 @@ pub async fn run(
     cast: Cast,
     plan: &Plan,
     expectations: &[Expectation],
+    before: Option<&Report>,
     stop: watch::Receiver<bool>,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Report, LoadError> {
-    let (operator, welcome) = Client::connect(cast.server, &cast.operator).await?;
-    let mut said = Instant::now();
-    let looking = |at: Lsn, of: Lsn| {
-        // Millions of records take a while, a few thousand none.
-        if said.elapsed() > Duration::from_secs(1) {
-            said = Instant::now();
-            progress(Progress::Preparing(format!("looking for cards: {at} of {of} records read")));
-        }
-    };
-    let (accounts, cards): (Vec<AccountId>, Vec<CardNumber>) =
-        audit::cards(&operator, looking).await?.into_iter().unzip();
-    let (accounts, cards): (Arc<[AccountId]>, Arc<[CardNumber]>) = (accounts.into(), cards.into());
-    if cards.is_empty() {
-        return Err(LoadError::NoCards);
-    }
+    let Cast { server, tills, operator: operator_bundle, portal } = cast;
+    let sockets = usize::try_from(plan.sockets).unwrap_or(usize::MAX).clamp(1, tills.len().max(1));
     let board = Arc::new(Board::default());
-    let sockets = usize::try_from(plan.sockets).unwrap_or(usize::MAX).clamp(1, cast.tills.len().max(1));
-    let tills = connect(cast.server, cast.tills, sockets, plan, &cards, &board, &mut progress).await?;
-    let portal = match (plan.readers, &cast.portal) {
-        (Some(readers), Some(bundle)) => Some((readers, Client::connect(cast.server, bundle).await?.0)),
-        (Some(_), None) | (None, _) => None,
+    let mut stopped = stop.clone();
+    // Whoever says stop before anybody sells gets no report: there is nothing to report.
+    let prepared = tokio::select! {
+        biased;
+        () = told(&mut stopped) => return Err(LoadError::Stopped),
+        prepared = prepare(server, tills, &operator_bundle, portal, sockets, plan, &board, &mut progress) => prepared?,
     };
+    let Prepared { operator, welcome, accounts, cards, tills, portal } = prepared;
     // When everybody is there: a run that cannot begin leaves nobody blocked.
     let mut switch = Switch::new(plan, &accounts, welcome.now);
-    if !switch.accounts.is_empty() {
-        progress(Progress::Preparing(format!("blocking {} accounts", switch.accounts.len())));
-        switch.turn(&operator, |account| Command::Block { account }).await?;
+    if !switch.chosen.is_empty() {
+        progress(Progress::Preparing(format!("blocking {} accounts", switch.chosen.len())));
+        if let Err(why) = switch.block(&operator, &stop).await {
+            return Err(switch.give_back(&operator, why).await);
+        }
     }
 
     let open = Instant::now() + Duration::from_millis(50);
@@ -136,129 +146,154 @@ pub async fn run(
         };
         selling.spawn(till.sell(work, hours, stop.clone()));
     }
-    if let Shape::Open { stages } = &plan.shape {
-        let schedule = Schedule::new(stages, plan.warm_up);
-        pacer::start(schedule, hours, due, Arc::clone(&pace), stop.clone())
-            .map_err(|error| LoadError::Till(error.to_string()))?;
-    }
+    let stages = plan.shape.with_warm_up(plan.warm_up);
+    let pacer = match &plan.shape {
+        Shape::Open { .. } => {
+            let schedule = Schedule::new(stages.clone());
+            let pacer = pacer::start(schedule, hours, due, Arc::clone(&pace), stop.clone());
+            Some(pacer.map_err(|error| LoadError::Till(error.to_string()))?)
+        }
+        Shape::Closed { .. } => None,
+    };
 
     let mut reading = JoinSet::new();
-    if let Some((readers, portal)) = &portal {
-        let desk = Desk {
-            portal: portal.clone(),
-            accounts: Arc::clone(&accounts),
-            month: welcome.now.month(),
-            board: Arc::clone(&board),
-            hours,
-        };
-        reading = readers::start(&desk, *readers, plan.seed, &stop);
-    }
+    let desk = portal.map(|(readers, portal)| {
+        let (accounts, board) = (Arc::clone(&accounts), Arc::clone(&board));
+        let desk = Arc::new(Desk { portal, accounts, month: welcome.now.month(), board, hours });
+        reading = readers::start(&desk, readers, plan.seed, &stop);
+        desk
+    });
 
-    let mut seconds = Vec::new();
-    let mut logs = Vec::with_capacity(selling.len());
     let mut watch = Watch {
         open,
         board: &board,
+        stages,
         stop: stop.clone(),
         selling: &mut selling,
-        logs: &mut logs,
-        seconds: &mut seconds,
+        logs: Vec::new(),
+        seconds: Vec::new(),
     };
+    let mut goes_on = true;
     if !plan.warm_up.is_zero() {
-        watch.until(hours.measure, true, &mut progress).await?;
+        goes_on = watch.until(hours.measure, true, &mut progress).await?;
     }
-    watch.until(hours.close, false, &mut progress).await?;
+    if goes_on {
+        watch.until(hours.close, false, &mut progress).await?;
+    }
+    let Watch { mut logs, seconds, .. } = watch;
     // The rate is of what was planned and answered within this time. Answers that come after it have their latency counted, and no more:
     // who gets behind and catches up when it is over has not kept the rate.
     let in_time = board.total().answered();
-    let elapsed =
-        Instant::now().min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
+    let now = Instant::now();
+    let elapsed = now.min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
+    let interrupted = *stop.borrow() && now < hours.close;
     let own_share = own.share();
+    if now < hours.close {
+        // All tills are gone, or somebody said stop: nothing is due any more.
+        pace.over.store(true, Ordering::Relaxed);
+        reading.abort_all();
+    }
+    if let Some(pacer) = pacer {
+        let ended = tokio::task::spawn_blocking(move || pacer.join()).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            return Err(LoadError::Till("the pacer failed".to_owned()));
+        }
+    }
     while let Some(ended) = selling.join_next().await {
         logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
-    }
-    if Instant::now() < hours.close {
-        // All tills are gone, or somebody said stop.
-        reading.abort_all();
     }
     while let Some(ended) = reading.join_next().await {
         if ended.as_ref().is_err_and(|error| !error.is_cancelled()) {
             ended.map_err(|error| LoadError::Till(error.to_string()))?;
         }
     }
-    if let Some((_, portal)) = portal {
-        portal.close().await;
+    if let Some(desk) = desk {
+        desk.portal.close().await;
     }
     let stats = board.total();
     // Over a connection of its own: the server may have been started anew meanwhile. If it cannot be asked, the report says that, and the rest.
     operator.close().await;
-    let audited = async {
-        let operator = come_back(cast.server, &cast.operator, &mut progress).await?;
-        switch.turn(&operator, |account| Command::Activate { account }).await?;
-        let audit = audit::audit(&operator, &logs, |at, of| progress(Progress::Audit { at, of })).await?;
-        operator.close().await;
-        Ok::<_, ClientError>(audit)
+    let audit = match come_back(server, &operator_bundle, &mut progress).await {
+        Ok(operator) => {
+            let left = switch.activate(&operator).await;
+            let mut audit = audited(&operator, &logs, &mut progress).await;
+            audit.left_blocked = left;
+            operator.close().await;
+            audit
+        }
+        Err(error) => Audit { left_blocked: switch.blocked.len() as u64, ..Audit::impossible(&logs, &error) },
     };
-    let audit = audited.await.unwrap_or_else(|error| Audit::impossible(&logs, &error));
 
     let mut report = Report::new(plan, &stats, in_time, elapsed, audit);
+    report.server = server.to_string();
+    report.started_at = welcome.now.local().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
     report.tills = logs.len();
-    report.sockets = Some(sockets);
+    report.sockets = sockets;
     report.cards = cards.len();
     report.seconds = seconds;
     report.own_cpu_share = own_share;
+    report.interrupted = interrupted;
     if let Shape::Open { .. } = plan.shape {
-        let planned = pace.planned.load(Ordering::Relaxed);
-        report.plan(planned, pace.late.load(Ordering::Relaxed), pace.cut.load(Ordering::Relaxed));
+        report.plan(pace.planned.load(Ordering::Relaxed), stats.begun);
     }
-    report.expectations.extend(expectations.iter().map(|e| (e.to_string(), e.holds(&stats))));
+    report.judge(&stats, expectations, before);
     Ok(report)
 }
 
-/// The accounts that are blocked for as long as a run lasts.
-struct Switch {
-    accounts: Vec<AccountId>,
-    /// The number of the operator's next command; above every number that one can have used before.
-    next: u64,
+/// Everybody who takes part, connected.
+struct Prepared {
+    operator: Client,
+    welcome: Welcome,
+    accounts: Arc<[AccountId]>,
+    cards: Arc<[CardNumber]>,
+    tills: Vec<Till>,
+    portal: Option<(Readers, Portal)>,
 }
 
-/// Commands of the operator in flight at once.
-const SWITCHING: usize = 128;
-
-impl Switch {
-    fn new(plan: &Plan, accounts: &[AccountId], now: Timestamp) -> Switch {
-        let mut random = fastrand::Rng::with_seed(plan.seed);
-        let chosen = accounts.iter().copied().filter(|_| random.f64() < plan.blocked);
-        Switch { accounts: if plan.blocked > 0.0 { chosen.collect() } else { Vec::new() }, next: now.0 << 16 }
-    }
-
-    /// Asks for a command for each of them.
-    async fn turn(&mut self, operator: &Client, command: impl Fn(AccountId) -> Command) -> Result<(), ClientError> {
-        for some in self.accounts.chunks(SWITCHING) {
-            let mut asked = Vec::with_capacity(some.len());
-            for account in some {
-                let sequence = Sequence(self.next);
-                self.next += 1;
-                asked.push((sequence, *account, operator.send(&request(sequence, command(*account)))?));
-            }
-            for (sequence, account, answer) in asked {
-                // Who is not let in is asked again; a refusal means that somebody else has blocked or activated it already.
-                let mut answer = answer.await;
-                while let Ok(Response::Outcome(Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable)) = answer {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    answer = operator.send(&request(sequence, command(account)))?.await;
-                }
-                if answer.is_err() {
-                    return Err(operator.ended().unwrap_or(ClientError::Confused));
-                }
-            }
+#[expect(clippy::too_many_arguments, reason = "a cast has many parts")]
+async fn prepare(
+    server: SocketAddr,
+    tills: Vec<Bundle>,
+    operator: &Bundle,
+    portal: Option<Bundle>,
+    sockets: usize,
+    plan: &Plan,
+    board: &Arc<Board>,
+    progress: &mut impl FnMut(Progress<'_>),
+) -> Result<Prepared, LoadError> {
+    let (operator, welcome) = Client::connect(server, operator).await?;
+    let mut said = Instant::now();
+    let looking = |at: Lsn, of: Lsn| {
+        // Millions of records take a while, a few thousand none.
+        if said.elapsed() > Duration::from_secs(1) {
+            said = Instant::now();
+            progress(Progress::Preparing(format!("looking for cards: {at} of {of} records read")));
         }
-        Ok(())
+    };
+    let (accounts, cards): (Vec<AccountId>, Vec<CardNumber>) =
+        audit::cards(&operator, looking).await?.into_iter().unzip();
+    let (accounts, cards): (Arc<[AccountId]>, Arc<[CardNumber]>) = (accounts.into(), cards.into());
+    if cards.is_empty() {
+        return Err(LoadError::NoCards);
     }
+    let tills = connect(server, tills, sockets, plan, &cards, board, progress).await?;
+    let portal = match (plan.readers, portal) {
+        (Some(readers), Some(bundle)) => Some((readers, Portal::connect(server, bundle).await?)),
+        (Some(_), None) | (None, _) => None,
+    };
+    Ok(Prepared { operator, welcome, accounts, cards, tills, portal })
 }
 
-fn request(sequence: Sequence, command: Command) -> Request {
-    Request::Command { sequence, asked: command.into() }
+/// The audit, told of ten times a second.
+async fn audited(operator: &Client, logs: &[Log], progress: &mut impl FnMut(Progress<'_>)) -> Audit {
+    let mut said: Option<Instant> = None;
+    let tell = |at: Lsn, of: Lsn| {
+        if at == of || said.is_none_or(|said| said.elapsed() > Duration::from_millis(100)) {
+            said = Some(Instant::now());
+            progress(Progress::Audit { at, of });
+        }
+    };
+    audit::audit(operator, logs, tell).await.unwrap_or_else(|error| Audit::impossible(logs, &error))
 }
 
 /// Connects every till, many at once.
@@ -292,10 +327,13 @@ async fn connect(
                 Till::connect(&dialer, server, bundle, brief).await
             });
         }
-        let Some(connected) = connecting.join_next().await else { return Ok(tills) };
+        let Some(connected) = connecting.join_next().await else { break };
         tills.push(connected.map_err(|error| LoadError::Till(error.to_string()))??);
         progress(Progress::Connected(tills.len()));
     }
+    // In the order of their numbers, not in that in which they came: sales are dealt in this order, and the same seed makes the same plan.
+    tills.sort_by_key(|till: &Till| till.number);
+    Ok(tills)
 }
 
 /// Connects again, trying for as long as a till does.
@@ -322,24 +360,29 @@ async fn come_back(
 struct Watch<'a> {
     open: Instant,
     board: &'a Board,
+    /// The plan in the open model, from the opening on.
+    stages: Vec<Stage>,
     stop: watch::Receiver<bool>,
     selling: &'a mut JoinSet<Log>,
     /// Of the tills that have ended.
-    logs: &'a mut Vec<Log>,
-    seconds: &'a mut Vec<Second>,
+    logs: Vec<Log>,
+    seconds: Vec<Second>,
 }
 
 impl Watch<'_> {
-    /// Until then, until somebody says stop, or until no till is left.
+    /// Until then, until somebody says stop, or until no till is left. False if it does not go on from there.
     async fn until(
         &mut self,
         until: Instant,
         warming_up: bool,
         progress: &mut impl FnMut(Progress<'_>),
-    ) -> Result<(), LoadError> {
-        let mut last = Instant::now();
+    ) -> Result<bool, LoadError> {
+        // Nobody sells before the opening.
+        let mut last = Instant::now().max(self.open);
         loop {
-            let next = (Instant::now() + Duration::from_secs(1)).min(until);
+            let next = last + Duration::from_secs(1);
+            // What is left then would be too short to be shown by itself.
+            let next = if until.saturating_duration_since(next) < Duration::from_millis(100) { until } else { next };
             let ended = loop {
                 tokio::select! {
                     () = tokio::time::sleep_until(next) => break false,
@@ -354,18 +397,21 @@ impl Watch<'_> {
                 }
             };
             let stats = self.board.look();
-            progress(Progress::Second { warming_up, elapsed: self.open.elapsed(), stats: &stats });
-            self.seconds.push(Second::of(&stats, self.open.elapsed(), last.elapsed(), warming_up));
+            let (elapsed, took) = (self.open.elapsed(), last.elapsed());
+            let due = due_until(&self.stages, elapsed) - due_until(&self.stages, elapsed.saturating_sub(took));
+            let planned = (!self.stages.is_empty()).then(|| due / took.as_secs_f64().max(0.001));
+            progress(Progress::Second { warming_up, elapsed, took, planned, stats: &stats });
+            self.seconds.push(Second::of(&stats, elapsed, took, planned, warming_up));
             last = Instant::now();
             if ended || Instant::now() >= until {
-                return Ok(());
+                return Ok(!ended);
             }
         }
     }
 }
 
 /// Waits until somebody says stop; for ever if nobody is left who could.
-async fn told(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -147,6 +147,9 @@ impl Scenario {
                 Err(NotAScenario(format!("{key} is {value}; it is between {least} and {most}")))
             }
         };
+        if self.in_flight.is_some() && factor.to_bits() != 1.0_f64.to_bits() {
+            return Err(NotAScenario("a closed loop has no rate to be scaled".to_owned()));
+        }
         let seconds =
             |key: &str, value: f64, least: f64| within(key, value, least, 604_800.0).map(Duration::from_secs_f64);
         within("tills", self.tills.into(), 1.0, 10_000.0)?;
@@ -162,10 +165,11 @@ impl Scenario {
             (None, false) if self.seconds.is_none() => {
                 let mut stages = Vec::new();
                 let mut before = 0.0;
-                for stage in &self.stage {
-                    let to = within("rate", stage.rate * factor, 0.0, 10_000_000.0)?;
+                for (number, stage) in (1..).zip(&self.stage) {
+                    let to = within(&format!("the rate of stage {number}"), stage.rate * factor, 0.0, 10_000_000.0)?;
                     let from = if stage.ramp { before } else { to };
-                    stages.push(Stage { duration: seconds("stage.seconds", stage.seconds, 0.1)?, from, to });
+                    let duration = seconds(&format!("the seconds of stage {number}"), stage.seconds, 0.1)?;
+                    stages.push(Stage { duration, from, to });
                     before = to;
                 }
                 Shape::Open { stages }
@@ -236,9 +240,9 @@ mod tests {
             ("tils = 3\n[[stage]]\nseconds = 1\nrate = 1", "tils"),
             ("tills = 0\n[[stage]]\nseconds = 1\nrate = 1", "tills"),
             ("sockets = 0\n[[stage]]\nseconds = 1\nrate = 1", "sockets"),
-            ("[[stage]]\nseconds = 1\nrate = -1", "rate"),
-            ("[[stage]]\nseconds = 0\nrate = 1", "stage.seconds"),
-            ("[[stage]]\nseconds = 1\nrate = nan", "rate"),
+            ("[[stage]]\nseconds = 1\nrate = 1\n[[stage]]\nseconds = 1\nrate = -1", "the rate of stage 2 is -1"),
+            ("[[stage]]\nseconds = 0\nrate = 1", "the seconds of stage 1"),
+            ("[[stage]]\nseconds = 1\nrate = nan", "the rate of stage 1"),
             ("in_flight = 4", "seconds"),
             ("in_flight = 1000\nseconds = 1", "in_flight"),
             ("in_flight = 4\nseconds = 1\n[[stage]]\nseconds = 1\nrate = 1", "exclude"),
@@ -262,5 +266,8 @@ mod tests {
         let Shape::Open { stages } = &plan.shape else { panic!() };
         assert_eq!((stages[0].from, stages[0].to, stages[1].from, stages[1].to), (50.0, 50.0, 50.0, 5.0));
         assert_eq!(plan.shape.duration(), Duration::from_secs(3));
+        let closed = Scenario::read("name = 'x'\nabout = 'y'\nin_flight = 4\nseconds = 1").unwrap();
+        assert!(closed.plan(1.0).is_ok());
+        assert!(closed.plan(2.0).unwrap_err().to_string().contains("no rate to be scaled"));
     }
 }

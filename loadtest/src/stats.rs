@@ -20,14 +20,22 @@ pub struct Stats {
     pub raw: Histogram<u64>,
     /// Latencies of those that were refused.
     pub refused_latency: Histogram<u64>,
+    /// How long it took until those that never had an answer were given up.
+    pub unanswered_latency: Histogram<u64>,
     /// How many sales were answered with a yes.
     pub approved: u64,
     /// How many were refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Latencies of looks at accounts.
+    /// Latencies of looks at accounts that showed something.
     pub reads: Histogram<u64>,
-    /// How many of those were in vain.
+    /// How many looks were in vain.
     pub reads_failed: u64,
+    /// How many were due and never begun, since the one before took so long.
+    pub reads_missed: u64,
+    /// How many sales the tills began.
+    pub begun: u64,
+    /// With how many of them a till began more than 50 ms after they were due, although nothing but the tester itself kept it from it.
+    pub begun_late: u64,
     /// How many were sent again because the answer was `Busy`, `Unavailable` or lost.
     pub resent: u64,
     /// How many connections were lost on purpose.
@@ -47,8 +55,12 @@ impl Default for Stats {
             latency: histogram(),
             raw: histogram(),
             refused_latency: histogram(),
+            unanswered_latency: histogram(),
             reads: histogram(),
             reads_failed: 0,
+            reads_missed: 0,
+            begun: 0,
+            begun_late: 0,
             approved: 0,
             refused: BTreeMap::new(),
             given_up: 0,
@@ -78,13 +90,27 @@ impl Stats {
     /// Counts a sale that was given up. Left out, a server that answers only what it can answer quickly would look good.
     pub fn abandoned(&mut self, after: Duration) {
         self.given_up += 1;
+        self.unanswered_latency.saturating_record(nanos(after));
         self.took(after);
     }
 
-    /// Counts a look at an account, answered or in vain.
+    /// Counts a look at an account. One in vain has no latency: a server that is gone says no at once.
     pub fn looked(&mut self, answered: bool, latency: Duration) {
-        self.reads.saturating_record(nanos(latency));
-        self.reads_failed += u64::from(!answered);
+        if answered {
+            self.reads.saturating_record(nanos(latency));
+        } else {
+            self.reads_failed += 1;
+        }
+    }
+
+    /// Latencies of sales that were answered with a yes.
+    #[must_use]
+    pub fn approved_latency(&self) -> Histogram<u64> {
+        let mut approved = self.latency.clone();
+        for others in [&self.refused_latency, &self.unanswered_latency] {
+            approved.subtract(others).expect("what is subtracted was added");
+        }
+        approved
     }
 
     fn took(&mut self, latency: Duration) {
@@ -97,6 +123,7 @@ impl Stats {
             (&mut self.latency, &other.latency),
             (&mut self.raw, &other.raw),
             (&mut self.refused_latency, &other.refused_latency),
+            (&mut self.unanswered_latency, &other.unanswered_latency),
             (&mut self.reads, &other.reads),
         ] {
             to.add(from).expect("all have the same bounds");
@@ -107,6 +134,9 @@ impl Stats {
         self.broken += other.broken;
         self.given_up += other.given_up;
         self.reads_failed += other.reads_failed;
+        self.reads_missed += other.reads_missed;
+        self.begun += other.begun;
+        self.begun_late += other.begun_late;
         for (why, count) in &other.refused {
             *self.refused.entry(why).or_default() += count;
         }
@@ -118,7 +148,13 @@ impl Stats {
     /// How many sales were decided.
     #[must_use]
     pub fn answered(&self) -> u64 {
-        self.approved + self.refused.values().sum::<u64>()
+        self.approved + self.refused_in_all()
+    }
+
+    /// How many sales were refused, whatever the reason.
+    #[must_use]
+    pub fn refused_in_all(&self) -> u64 {
+        self.refused.values().sum()
     }
 }
 
@@ -203,5 +239,25 @@ mod tests {
         count(7, true, 100);
         assert_eq!(board.total().broken, 110, "also what nobody has looked at yet");
         assert_eq!((board.look().broken, board.look().broken, board.total().broken), (100, 0, 110));
+    }
+
+    #[test]
+    fn latencies_are_told_apart_by_what_came_of_the_sale() {
+        let mut stats = Stats::default();
+        let yes = Outcome::Approved(frokost_engine::Receipt {
+            lsn: frokost_engine::Lsn(1),
+            balance: frokost_engine::Amount::ZERO,
+        });
+        let no = Outcome::Rejected(frokost_engine::Rejection::CardBlocked);
+        let millis = Duration::from_millis;
+        (0..10).for_each(|_| stats.decided(&yes, millis(5), millis(5)));
+        (0..4).for_each(|_| stats.decided(&no, millis(900), millis(900)));
+        stats.abandoned(millis(30_000));
+        stats.looked(true, millis(7));
+        stats.looked(false, millis(0));
+        let approved = stats.approved_latency();
+        assert_eq!((approved.len(), approved.max() / 1_000_000), (10, 5));
+        assert_eq!((stats.refused_latency.len(), stats.unanswered_latency.len(), stats.latency.len()), (4, 1, 15));
+        assert_eq!((stats.reads.len(), stats.reads_failed, stats.reads.max() / 1_000_000), (1, 1, 7));
     }
 }

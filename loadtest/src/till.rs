@@ -28,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// Longer than anything the server lets a request wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Begun later than this after it was due, a sale was not made when it was planned.
+const LATE: Duration = Duration::from_millis(50);
 /// How long a till tries to come back.
 pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(30);
 
@@ -89,6 +91,7 @@ pub(crate) enum Work {
 struct Flight {
     sale: usize,
     planned: Instant,
+    /// The first time it was asked.
     sent: Instant,
     /// The last time it was asked.
     asked: Instant,
@@ -98,7 +101,7 @@ struct Flight {
 }
 
 pub(crate) struct Till {
-    number: usize,
+    pub(crate) number: usize,
     dialer: Dialer,
     server: SocketAddr,
     bundle: Bundle,
@@ -116,6 +119,11 @@ pub(crate) struct Till {
     /// When the connection is next to be lost on purpose.
     breaks: Option<(Duration, Instant)>,
     measure: Instant,
+    /// Sales that were due within the measured time and were begun, and how many of them late.
+    begun: u64,
+    begun_late: u64,
+    /// Until then its server or its connection kept it from beginning anything.
+    kept_until: Instant,
 }
 
 /// What a till is to do.
@@ -162,6 +170,9 @@ impl Till {
             resend: plan.resend,
             breaks: plan.break_every.map(|every| (every, now + every)),
             measure: now,
+            begun: 0,
+            begun_late: 0,
+            kept_until: now,
         })
     }
 
@@ -180,7 +191,7 @@ impl Till {
         tokio::pin!(alarm);
         loop {
             if self.log.gone {
-                return self.log;
+                return self.go_home();
             }
             if let Work::Loops(most) = work {
                 no_more = Instant::now() >= hours.close || *stop.borrow();
@@ -190,11 +201,16 @@ impl Till {
             }
             if no_more && self.flights.is_empty() {
                 self.asker.close();
-                return self.log;
+                return self.go_home();
             }
-            if self.asker.send().await.is_err() {
-                self.come_back(None).await;
+            let sends = Instant::now();
+            if let Err(error) = self.asker.send().await {
+                self.come_back(Some(error)).await;
                 continue;
+            }
+            if sends.elapsed() > LATE {
+                // The server takes no more for now.
+                self.kept_until = Instant::now();
             }
             if self.again.first().is_some_and(|(at, _)| *at < alarm.deadline()) {
                 alarm.as_mut().reset(self.next_wake());
@@ -218,9 +234,28 @@ impl Till {
         }
     }
 
+    /// Counts what is counted once, and gives back what it was told.
+    fn go_home(self) -> Log {
+        let mut seat = self.board.seat(self.number);
+        seat.of(true).begun += self.begun;
+        seat.of(true).begun_late += self.begun_late;
+        drop(seat);
+        self.log
+    }
+
+    /// Does what happens now belong to the measured time?
+    fn measures(&self) -> bool {
+        Instant::now() >= self.measure
+    }
+
     /// Begins a sale; false if nobody can buy.
     fn begin(&mut self, planned: Instant) -> bool {
         let Some((card, amount)) = self.chooser.next(&self.cards) else { return false };
+        if planned >= self.measure {
+            self.begun += 1;
+            // Whose connection was away is late through no fault of the tester's; the sale's latency has it.
+            self.begun_late += u64::from(planned.max(self.kept_until).elapsed() > LATE);
+        }
         self.log.sales.push(Sale { card, amount, told: Told::Nothing });
         let sale = self.log.sales.len() - 1;
         let twice = self.resend > 0.0 && self.chooser.random() < self.resend;
@@ -302,7 +337,7 @@ impl Till {
         {
             *next = now + *every;
             self.asker.close();
-            self.board.seat(self.number).of(true).broken += 1;
+            self.board.seat(self.number).of(now >= self.measure).broken += 1;
             return self.come_back(None).await;
         }
         while let Some((at, tag)) = self.again.first().copied()
@@ -327,7 +362,7 @@ impl Till {
         loop {
             if let Some(error) = error.take() {
                 let mut seat = self.board.seat(self.number);
-                *seat.of(true).errors.entry(error.to_string()).or_default() += 1;
+                *seat.of(self.measures()).errors.entry(error.to_string()).or_default() += 1;
             }
             match self.dialer.converse(self.server, &self.bundle).await {
                 Ok((asker, listener, _)) => {
@@ -340,7 +375,7 @@ impl Till {
                         seat.of(flight.planned >= self.measure).abandoned(flight.planned.elapsed());
                     }
                     let what = format!("a till tried for {BACK_WITHIN:?} to come back and sells no more");
-                    *seat.of(true).errors.entry(what).or_default() += 1;
+                    *seat.of(self.measures()).errors.entry(what).or_default() += 1;
                     self.log.gone = true;
                     return;
                 }
@@ -348,14 +383,17 @@ impl Till {
             }
             tokio::time::sleep(PAUSE).await;
         }
+        self.kept_until = Instant::now();
         self.again.clear();
-        let open: Vec<(u64, usize)> = self.flights.iter().map(|(tag, flight)| (*tag, flight.sale)).collect();
-        self.board.seat(self.number).of(true).resent += open.len() as u64;
+        let mut open = Vec::with_capacity(self.flights.len());
+        let mut seat = self.board.seat(self.number);
+        for (tag, flight) in &mut self.flights {
+            flight.asked = self.kept_until;
+            seat.of(flight.planned >= self.measure).resent += 1;
+            open.push((*tag, flight.sale));
+        }
+        drop(seat);
         for (tag, sale) in open {
-            if let Some(flight) = self.flights.get_mut(&tag) {
-                flight.sent = Instant::now();
-                flight.asked = flight.sent;
-            }
             self.ask(tag, sale);
         }
     }

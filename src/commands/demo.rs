@@ -57,7 +57,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     if report.is_some() && !args.once {
         stop.come().await;
     }
-    stop.again_ends_at_once();
+    stop.again_ends_at_once("what was answered is durable");
     let engine = node.core.engine.clone();
     node.shutdown().await;
     println!("\nstopped: everyone was answered; {} records are durable in {}", engine.durable(), args.data.display());
@@ -239,10 +239,10 @@ async fn lunch_rush(node: &Node, args: &DemoArgs) -> anyhow::Result<Report> {
         ..Plan::new("lunch", shape)
     };
     println!("lunch: {} tills, {} sales/s planned, {} s", args.tills, args.rate, args.seconds);
-    let mut live = Live::Lines(cast.tills.len());
+    let mut live = Live::lines(cast.tills.len());
     // The sender stays alive until the run is over; the demo's own Ctrl-C drops the run as a whole.
     let (_stop, stopped) = watch::channel(false);
-    let report = frokost_loadtest::run(cast, &plan, &[], stopped, |progress| live.show(&progress)).await;
+    let report = frokost_loadtest::run(cast, &plan, &[], None, stopped, |progress| live.show(&progress)).await;
     Ok(report?)
 }
 

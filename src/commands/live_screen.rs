@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Stderr};
 use std::time::Duration;
 
+use frokost_loadtest::Plan;
 use frokost_loadtest::report::{Latency, readable};
 use frokost_loadtest::run::Progress;
 use frokost_loadtest::stats::Stats;
-use frokost_loadtest::{Plan, Shape};
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::execute;
@@ -112,14 +112,11 @@ fn line<'a>(name: &'static str, colour: Color, points: &'a [(f64, f64)]) -> Data
 impl Run {
     fn new(plan: &Plan, tills: usize, server: String) -> Run {
         let mut planned = Vec::new();
-        let mut at = plan.warm_up.as_secs_f64();
-        if let Shape::Open { stages } = &plan.shape {
-            planned.extend(stages.first().map(|first| (0.0, first.from)));
-            for stage in stages {
-                planned.push((at, stage.from));
-                at += stage.duration.as_secs_f64();
-                planned.push((at, stage.to));
-            }
+        let mut at = 0.0;
+        for stage in plan.shape.with_warm_up(plan.warm_up) {
+            planned.push((at, stage.from));
+            at += stage.duration.as_secs_f64();
+            planned.push((at, stage.to));
         }
         Run {
             title: format!("{}: {tills} tills buy at {server}, seed {}", plan.name, plan.seed),
@@ -148,14 +145,9 @@ impl Run {
                 self.phase = Phase::Connecting(count);
                 count % 16 == 0 || count == self.tills
             }
-            Progress::Second { warming_up, elapsed, stats } => {
-                let before = match self.phase {
-                    Phase::Selling { elapsed, .. } => elapsed,
-                    Phase::Preparing(_) | Phase::Connecting(_) | Phase::Auditing { .. } => Duration::ZERO,
-                };
-                let took = elapsed.saturating_sub(before).as_secs_f64().max(0.001);
+            Progress::Second { warming_up, elapsed, took, stats, planned: _ } => {
                 let at = elapsed.as_secs_f64();
-                self.last_rate = stats.answered() as f64 / took;
+                self.last_rate = stats.answered() as f64 / took.as_secs_f64().max(0.001);
                 self.rate.push((at, self.last_rate));
                 if !stats.latency.is_empty() {
                     let latency = Latency::of(&stats.latency);
@@ -164,7 +156,7 @@ impl Run {
                 }
                 if !warming_up {
                     self.all.add(stats);
-                    self.measured += elapsed.saturating_sub(before);
+                    self.measured += took;
                 }
                 self.last = stats.clone();
                 self.phase = Phase::Selling { warming_up, elapsed };
@@ -288,7 +280,7 @@ impl Run {
             ("sent again", self.all.resent),
             ("asked for twice on purpose", self.all.repeated),
             ("connections lost on purpose", self.all.broken),
-            ("looks at accounts in vain", self.all.reads_failed),
+            ("looks at accounts in vain", self.all.reads_failed + self.all.reads_missed),
             ("NO ANSWER", self.all.given_up),
         ]);
         let rare = rare.into_iter().filter(|(_, count)| *count > 0);
@@ -301,7 +293,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use frokost_engine::{Amount, Lsn, Outcome, Receipt, Rejection};
-    use frokost_loadtest::Stage;
+    use frokost_loadtest::{Shape, Stage};
     use ratatui::backend::TestBackend;
 
     use super::*;
@@ -335,8 +327,8 @@ mod tests {
         assert!(!run.take(&Progress::Connected(3)) && run.take(&Progress::Connected(64)));
         assert!(seen(&run, 100, 30).contains("64 of 64 tills connected"));
         for n in 1..=12 {
-            let (elapsed, stats) = (Duration::from_secs(n), second(199));
-            run.take(&Progress::Second { warming_up: n <= 5, elapsed, stats: &stats });
+            let (elapsed, took, stats) = (Duration::from_secs(n), Duration::from_secs(1), second(199));
+            run.take(&Progress::Second { warming_up: n <= 5, elapsed, took, planned: Some(200.0), stats: &stats });
         }
         let screen = seen(&run, 100, 30);
         for part in [
@@ -361,7 +353,7 @@ mod tests {
     fn a_small_terminal_and_nothing_measured_are_no_trouble() {
         let mut run = Run::new(&plan(), 1, String::new());
         let (elapsed, stats) = (Duration::ZERO, Stats::default());
-        run.take(&Progress::Second { warming_up: false, elapsed, stats: &stats });
+        run.take(&Progress::Second { warming_up: false, elapsed, took: elapsed, planned: None, stats: &stats });
         for (width, height) in [(80, 24), (40, 10), (3, 2), (1, 1)] {
             seen(&run, width, height);
         }

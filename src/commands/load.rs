@@ -1,5 +1,6 @@
 //! `frokost load`: many tills against a running server, then the audit.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::cli::LoadArgs;
 use crate::commands::live::Live;
+use crate::commands::out_file::OutFile;
 use crate::commands::serve::StopSignals;
 use crate::data_folder::DataFolder;
 use crate::exit;
@@ -33,14 +35,27 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if args.show {
+        let name = args.scenario.as_deref().context("--show needs --scenario")?;
+        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name).with_context(|| not_built_in(name))?;
+        print!("{text}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let settings = Settings::read(&args.settings, &[])?;
     let (plan, tills, expectations) = plan(&args)?;
     // Before anything is measured: a file that cannot be read or written is said now.
     let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
-    for file in args.html.iter().chain(&args.out) {
-        std::fs::write(file, "").with_context(|| format!("{} cannot be written", file.display()))?;
+    if let (Some(relative), None) = (expectations.iter().find(|expected| expected.is_relative()), &baseline) {
+        anyhow::bail!("the threshold '{relative}' is beside an earlier run; name its report with --baseline");
     }
-    let folder = DataFolder::existing(&settings.data)?;
+    anyhow::ensure!(args.out.is_none() || args.out != args.html, "--out and --html name the same file");
+    let out = args.out.as_deref().map(OutFile::prepare).transpose()?;
+    let html = args.html.as_deref().map(OutFile::prepare).transpose()?;
+    // A server elsewhere has its data there; its keys are enough.
+    let folder = match args.server {
+        Some(_) => DataFolder::with_keys(&settings.data),
+        None => DataFolder::existing(&settings.data),
+    }?;
     let authority = folder.authority()?;
     let portal = plan.readers.map(|_| folder.own_bundle(&authority, "load-portal", Role::Portal)).transpose()?;
     let cast = Cast {
@@ -49,37 +64,43 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         operator: folder.own_bundle(&authority, "operator", Role::Operator)?,
         portal,
     };
-    // Ctrl-C ends the run early; it is audited and reported all the same.
+    // Ctrl-C ends the run early; it is audited and reported all the same. Whoever asks a second time does not want to wait for that.
     let (stop, stopped) = watch::channel(false);
     let mut signals = StopSignals::listen()?;
-    tokio::spawn(async move {
+    let twice = async move {
         signals.come().await;
         stop.send_replace(true);
-    });
+        signals.come().await;
+    };
     let mut live = Live::new(&plan, cast.tills.len(), cast.server.to_string());
-    let report = frokost_loadtest::run(cast, &plan, &expectations, stopped, |progress| live.show(&progress)).await;
+    let run =
+        frokost_loadtest::run(cast, &plan, &expectations, baseline.as_ref(), stopped, |progress| live.show(&progress));
+    let report = tokio::select! {
+        report = run => Some(report),
+        () = twice => None,
+    };
     drop(live);
-    let report = report?;
-    let json = serde_json::to_string_pretty(&report)?;
-    if args.json {
-        println!("{json}");
+    let report = report.context(if plan.blocked > 0.0 {
+        "stopped at once: nothing is audited or reported, and accounts that were blocked for the run stay blocked"
     } else {
-        print!("{report}");
-        if let Some(before) = &baseline {
-            print!("{}", report.against(before));
-        }
+        "stopped at once: nothing is audited or reported"
+    })??;
+    // Files first: whoever reads what is printed may have gone.
+    let json = serde_json::to_string_pretty(&report)?;
+    if let Some(out) = out {
+        out.write(&json)?;
     }
-    if let Some(file) = &args.out {
-        std::fs::write(file, json).with_context(|| format!("{} cannot be written", file.display()))?;
-    }
-    if let Some(file) = &args.html {
+    if let Some(html) = html {
         let page =
             report.html(baseline.as_ref()).map_err(|why| anyhow::anyhow!("the report cannot be drawn: {why}"))?;
-        std::fs::write(file, page).with_context(|| format!("{} cannot be written", file.display()))?;
+        html.write(&page)?;
     }
+    let printed = if args.json { format!("{json}\n") } else { report.to_string() };
+    // Nobody listens: no reason to say that the run failed.
+    let _ = std::io::stdout().write_all(printed.as_bytes());
     Ok(if !report.audit.sound() {
         ExitCode::from(exit::UNSOUND)
-    } else if report.expectations.values().any(|held| !held) {
+    } else if !report.passed() {
         ExitCode::from(exit::EXPECTATION)
     } else {
         ExitCode::SUCCESS
@@ -87,10 +108,8 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn read_baseline(file: &Path) -> anyhow::Result<Report> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("the baseline {}", file.display()))?;
-    let report: Report = serde_json::from_str(&text)
-        .with_context(|| format!("{} is no report of this version; write one with --out", file.display()))?;
-    Ok(report)
+    let said = || format!("the baseline {}", file.display());
+    Report::read(&std::fs::read_to_string(file).with_context(said)?).with_context(said)
 }
 
 /// What is to be done, by how many tills, and what is expected of it.
@@ -98,7 +117,10 @@ fn plan(args: &LoadArgs) -> anyhow::Result<(Plan, u32, Vec<Expectation>)> {
     let (mut plan, tills, mut expectations) = match &args.scenario {
         Some(name) => {
             let scenario = scenario(name)?;
-            let plan = scenario.plan(args.scale.unwrap_or(1.0)).with_context(|| format!("the scenario {name}"))?;
+            let mut plan = scenario.plan(args.scale.unwrap_or(1.0)).with_context(|| format!("the scenario {name}"))?;
+            if let Some(seconds) = args.seconds {
+                plan.shape = plan.shape.cut(Duration::from_secs(seconds));
+            }
             (plan, scenario.tills, scenario.expectations()?)
         }
         None => (flags(args)?, TILLS, Vec::new()),
@@ -125,11 +147,13 @@ fn scenario(name: &str) -> anyhow::Result<Scenario> {
     if let Some(scenario) = Scenario::built_in(name) {
         return Ok(scenario);
     }
-    let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-    let text = std::fs::read_to_string(name).with_context(|| {
-        format!("'{name}' is neither a file nor one of the scenarios {}; see `frokost load --list`", known.join(", "))
-    })?;
+    let text = std::fs::read_to_string(name).with_context(|| not_built_in(name))?;
     Scenario::read(&text).with_context(|| format!("the scenario {name}"))
+}
+
+fn not_built_in(name: &str) -> String {
+    let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    format!("'{name}' is neither a file nor one of the scenarios {}; see `frokost load --list`", known.join(", "))
 }
 
 fn flags(args: &LoadArgs) -> anyhow::Result<Plan> {

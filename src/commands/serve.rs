@@ -27,7 +27,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         node.core.engine.durable()
     );
     stop.come().await;
-    stop.again_ends_at_once();
+    stop.again_ends_at_once("what was answered is durable, start again to recover");
     let engine = node.core.engine.clone();
     node.shutdown().await;
     println!("stopped: everyone was answered, everything is durable up to LSN {}", engine.durable());
@@ -53,11 +53,11 @@ impl StopSignals {
         }
     }
 
-    /// Whoever asks a second time means it.
-    pub(crate) fn again_ends_at_once(mut self) {
+    /// Whoever asks a second time means it, and is told what that leaves.
+    pub(crate) fn again_ends_at_once(mut self, leaves: &'static str) {
         tokio::spawn(async move {
             self.come().await;
-            eprintln!("frokost: stopped at once; what was answered is durable, start again to recover");
+            eprintln!("frokost: stopped at once; {leaves}");
             std::process::exit(exit::FAILED.into());
         });
     }

@@ -17,6 +17,7 @@ mod crash;
 mod faults;
 mod installation;
 mod load;
+mod load_ends;
 mod loop_disk;
 mod mail;
 mod mail_server;

@@ -1,0 +1,107 @@
+//! A run held against an earlier one: what is not the same about them, and how their figures stand to each other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Report, readable};
+
+/// Two runs beside each other.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The earlier run.
+    pub name: String,
+    /// When it began.
+    pub started_at: String,
+    /// How long it was measured, in seconds.
+    pub measured_s: f64,
+    /// What the runs do not have in common, each in words: then the figures say little.
+    pub unlike: Vec<String>,
+    /// The figures.
+    pub rows: Vec<Row>,
+}
+
+/// One figure of both.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Row {
+    /// Which.
+    pub what: String,
+    /// `us`, `1/s`, `%` or `sales`.
+    pub unit: String,
+    /// Of this run.
+    pub now: f64,
+    /// Of the earlier one.
+    pub before: f64,
+}
+
+impl Comparison {
+    /// What `now` is beside `before`.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "2^52 sales are not measured")]
+    pub fn of(now: &Report, before: &Report) -> Comparison {
+        let mut unlike = Vec::new();
+        let mut told = |what: &str, now: String, before: String| {
+            if now != before {
+                unlike.push(format!("{what}: {now}, before {before}"));
+            }
+        };
+        told("scenario", now.name.clone(), before.name.clone());
+        told("tills", now.tills.to_string(), before.tills.to_string());
+        told("sockets", format!("{:?}", now.sockets), format!("{:?}", before.sockets));
+        told("cards that could buy", now.cards.to_string(), before.cards.to_string());
+        told("seed", now.seed.to_string(), before.seed.to_string());
+        told("stopped early", now.interrupted.to_string(), before.interrupted.to_string());
+        // Field by field, so that what differs is named.
+        let fields = |report: &Report| match serde_json::to_value(&report.plan) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            Ok(_) | Err(_) => serde_json::Map::new(),
+        };
+        let then = fields(before);
+        for (key, value) in fields(now) {
+            told(&key, value.to_string(), then.get(&key).map_or_else(String::new, ToString::to_string));
+        }
+        let refused = |report: &Report| {
+            let refused: u64 = report.refused.values().sum();
+            refused as f64 / (report.approved + refused).max(1) as f64 * 100.0
+        };
+        let cost = |report: &Report| report.own_cpu_share.unwrap_or_default() * 100.0;
+        let row = |what: &str, unit: &str, of: &dyn Fn(&Report) -> f64| Row {
+            what: what.to_owned(),
+            unit: unit.to_owned(),
+            now: of(now),
+            before: of(before),
+        };
+        let rows = vec![
+            row("sales/s", "1/s", &|report| report.achieved_rate),
+            row("p50", "us", &|report| report.latency_us.p50),
+            row("p90", "us", &|report| report.latency_us.p90),
+            row("p99", "us", &|report| report.latency_us.p99),
+            row("p99.9", "us", &|report| report.latency_us.p99_9),
+            row("longest", "us", &|report| report.latency_us.max),
+            row("refused", "%", &refused),
+            row("no answer", "sales", &|report| report.given_up as f64),
+            row("tester", "%", &cost),
+        ];
+        let (name, started_at) = (before.name.clone(), before.started_at.clone());
+        Comparison { name, started_at, measured_s: before.measured_s, unlike, rows }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "against   {} of {}, {:.0} s", self.name, self.started_at, self.measured_s)?;
+        for what in &self.unlike {
+            writeln!(f, "          NOT ALIKE: {what}")?;
+        }
+        for Row { what, unit, now, before } in &self.rows {
+            let show = |value: f64| match unit.as_str() {
+                "us" => readable(value),
+                "%" => format!("{value:.2} %"),
+                _ => format!("{value:.0}"),
+            };
+            let ratio = if *before > 0.0 { format!("{:.2} x", now / before) } else { "-".to_owned() };
+            writeln!(f, "          {what:<9} {:>10}  before {:>10}  {ratio}", show(*now), show(*before))?;
+        }
+        Ok(())
+    }
+}

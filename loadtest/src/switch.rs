@@ -1,0 +1,117 @@
+//! The accounts that are blocked for as long as a run lasts: those that were not blocked before, so that afterwards everything is as it was.
+
+use std::time::Duration;
+
+use frokost_engine::{AccountId, Command, Outcome, Query, Sequence, Timestamp};
+use frokost_net::wire::{Request, Response};
+use frokost_net::{Client, ClientError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::plan::Plan;
+use crate::run::LoadError;
+use crate::till::BACK_WITHIN;
+
+/// Requests of the operator in flight at once.
+const SWITCHING: usize = 128;
+/// Who is not let in asks again so much later.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(crate) struct Switch {
+    /// Those that are to be blocked.
+    pub(crate) chosen: Vec<AccountId>,
+    /// Those that this run has blocked.
+    pub(crate) blocked: Vec<AccountId>,
+    /// The number of the operator's next command; above every number that one can have used before.
+    next: u64,
+}
+
+impl Switch {
+    pub(crate) fn new(plan: &Plan, accounts: &[AccountId], now: Timestamp) -> Switch {
+        let mut random = fastrand::Rng::with_seed(plan.seed);
+        let chosen = accounts.iter().copied().filter(|_| random.f64() < plan.blocked);
+        let chosen = if plan.blocked > 0.0 { chosen.collect() } else { Vec::new() };
+        Switch { chosen, blocked: Vec::new(), next: now.0 << 16 }
+    }
+
+    /// Blocks the chosen ones, but for those that are blocked already.
+    pub(crate) async fn block(&mut self, operator: &Client, stop: &watch::Receiver<bool>) -> Result<(), LoadError> {
+        let chosen = std::mem::take(&mut self.chosen);
+        for some in chosen.chunks(SWITCHING) {
+            if *stop.borrow() {
+                return Err(LoadError::Stopped);
+            }
+            let looks: Vec<Request> =
+                some.iter().map(|account| Request::Query(Query::AccountBalance { account: *account })).collect();
+            let seen = ask_all(operator, &looks).await?;
+            let free = some.iter().zip(seen).filter(|(_, seen)| matches!(seen, Outcome::View(view) if !view.blocked));
+            let free: Vec<AccountId> = free.map(|(account, _)| *account).collect();
+            // Noted before: what is asked for may be done although its answer is lost.
+            self.blocked.extend(&free);
+            let commands = self.commands(&free, |account| Command::Block { account });
+            ask_all(operator, &commands).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the blocked ones buy again; how many of them may still be blocked.
+    pub(crate) async fn activate(&mut self, operator: &Client) -> u64 {
+        let blocked = std::mem::take(&mut self.blocked);
+        let mut left = blocked.len();
+        for some in blocked.chunks(SWITCHING) {
+            let commands = self.commands(some, |account| Command::Activate { account });
+            if ask_all(operator, &commands).await.is_err() {
+                break;
+            }
+            left -= some.len();
+        }
+        left as u64
+    }
+
+    /// There is no run after all: lets the blocked ones buy again. What to say then.
+    pub(crate) async fn give_back(&mut self, operator: &Client, why: LoadError) -> LoadError {
+        match self.activate(operator).await {
+            0 => why,
+            left => LoadError::LeftBlocked { why: Box::new(why), left: usize::try_from(left).unwrap_or(usize::MAX) },
+        }
+    }
+
+    fn commands(&mut self, accounts: &[AccountId], command: impl Fn(AccountId) -> Command) -> Vec<Request> {
+        let first = self.next;
+        self.next += accounts.len() as u64;
+        let numbered = (first..).zip(accounts);
+        numbered
+            .map(|(number, account)| Request::Command { sequence: Sequence(number), asked: command(*account).into() })
+            .collect()
+    }
+}
+
+/// Asks for all of it at once, and for what is not let in again until it is or half a minute has passed.
+async fn ask_all(operator: &Client, requests: &[Request]) -> Result<Vec<Outcome>, ClientError> {
+    let begin = Instant::now();
+    let lost = || operator.ended().unwrap_or(ClientError::Confused);
+    let asked = requests.iter().map(|request| operator.send(request)).collect::<Result<Vec<_>, _>>()?;
+    let mut outcomes = Vec::with_capacity(requests.len());
+    for (request, mut answer) in requests.iter().zip(asked) {
+        loop {
+            match answer.await.map_err(|_| lost())? {
+                Response::Outcome(Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable) => {
+                    if begin.elapsed() > BACK_WITHIN {
+                        return Err(ClientError::TimedOut);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                    answer = operator.send(request)?;
+                }
+                Response::Outcome(outcome) => break outcomes.push(outcome),
+                Response::Welcome(_)
+                | Response::Statement { .. }
+                | Response::Wishes(_)
+                | Response::Picture(_)
+                | Response::Found(_)
+                | Response::Backup(_)
+                | Response::Records { .. } => return Err(ClientError::Confused),
+            }
+        }
+    }
+    Ok(outcomes)
+}

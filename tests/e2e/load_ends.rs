@@ -1,0 +1,176 @@
+//! How a load run ends other than by its plan: stopped by somebody, refused by everybody, without a server; and that it leaves everything as
+//! it was, whatever happens.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::installation::*;
+
+/// A run that says on standard error what it does.
+fn begin(home: &Installation, args: &[&str]) -> Child {
+    let args = [&["load"], args].concat();
+    home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Reads what it says until a line has that in it; goes on reading behind it, or it would stop at a full pipe.
+fn wait_for(run: &mut Child, what: &str) {
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.by_ref().any(|line| line.contains(what)), "it never said '{what}'");
+    std::thread::spawn(move || lines.for_each(drop));
+}
+
+fn interrupt(run: &Child) {
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+}
+
+fn report(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn who_stops_a_run_gets_its_report_all_the_same() {
+    let home = Installation::new();
+    home.import(20, 5_000);
+    let _server = home.serve();
+    let args = ["--tills", "2", "--rate", "100", "--seconds", "600", "--warm-up", "0"];
+    let mut run = begin(&home, &[&args[..], &["--out", "cut.json", "--html", "cut.html"]].concat());
+    wait_for(&mut run, "sales/s");
+    interrupt(&run);
+    let ran = Ran::from(run.wait_with_output().unwrap());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("stopped   before its end") && !ran.out.contains("achieved>="), "{}", ran.out);
+    let cut = report(&std::fs::read_to_string(home.path("cut.json")).unwrap());
+    assert_eq!((&cut["interrupted"], &cut["missed"]), (&true.into(), &0.into()), "{ran:?}");
+    assert_eq!(cut["audit"]["found"], cut["audit"]["approved"]);
+    assert!(cut["audit"]["approved"].as_u64() > Some(20), "{cut}");
+    assert!(std::fs::read_to_string(home.path("cut.html")).unwrap().contains("<svg"));
+}
+
+#[test]
+fn a_run_stopped_before_anything_is_measured_claims_nothing() {
+    let home = Installation::new();
+    home.import(20, 5_000);
+    let _server = home.serve();
+    let args = ["--tills", "2", "--rate", "100", "--seconds", "5", "--warm-up", "600", "--json"];
+    let mut run = begin(&home, &args);
+    wait_for(&mut run, "sales/s");
+    interrupt(&run);
+    let ran = Ran::from(run.wait_with_output().unwrap());
+    let report = report(&ran.out);
+    assert_eq!((ran.code, &report["expectations"]["something is sold"]["held"]), (3, &false.into()), "{ran:?}");
+    let seconds = report["seconds"].as_array().unwrap();
+    assert!(seconds.iter().all(|second| second["warming_up"] == true), "{seconds:?}");
+}
+
+/// A server that does not answer any more: whoever does not want to wait for what is open asks a second time.
+#[test]
+fn who_asks_twice_does_not_wait() {
+    let home = Installation::new();
+    home.import(20, 5_000);
+    let server = home.serve();
+    home.write("yesterday.json", "yesterday's");
+    let mut run = begin(&home, &["--tills", "2", "--rate", "100", "--seconds", "600", "--out", "yesterday.json"]);
+    wait_for(&mut run, "sales/s");
+    server.freeze(true);
+    interrupt(&run);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(run.try_wait().unwrap().is_none(), "it did not wait for what is open");
+    interrupt(&run);
+    let ended = run.wait().unwrap();
+    server.freeze(false);
+    assert_eq!(ended.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(home.path("yesterday.json")).unwrap(), "yesterday's");
+    let left = std::fs::read_dir(home.path("")).unwrap().flatten();
+    assert!(left.into_iter().all(|file| !file.file_name().to_string_lossy().ends_with(".part")));
+}
+
+#[test]
+fn a_run_without_a_server_leaves_the_reports_of_others() {
+    let home = Installation::new();
+    home.import(5, 5_000);
+    home.write("a.json", "yesterday's");
+    home.write("a.html", "yesterday's");
+    let ran = home.run(&["load", "--tills", "1", "--seconds", "1", "--out", "a.json", "--html", "a.html"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for file in ["a.json", "a.html"] {
+        assert_eq!(std::fs::read_to_string(home.path(file)).unwrap(), "yesterday's");
+    }
+}
+
+/// From a machine that has nothing of the installation but its keys.
+#[test]
+fn who_has_the_keys_can_sell_from_elsewhere() {
+    let home = Installation::new();
+    home.import(5, 5_000);
+    let server = home.serve();
+    let elsewhere = home.path("elsewhere");
+    let tills = server.tills.to_string();
+    let args =
+        ["load", "--data", lossy(&elsewhere), "--server", &tills, "--tills", "2", "--seconds", "1", "--warm-up", "0"];
+    let ran = home.run(&args);
+    assert!(ran.code == 1 && ran.err.contains("a folder with a copy of its pki"), "{ran:?}");
+    std::fs::create_dir(&elsewhere).unwrap();
+    assert!(Command::new("cp").arg("-r").arg(home.data().join("pki")).arg(&elsewhere).status().unwrap().success());
+    let ran = home.run(&args);
+    assert!(ran.code == 0 && ran.out.contains("are in the journal, once each"), "{ran:?}");
+}
+
+/// Whoever blocks half of the pupils for a run activates those again, and nobody else.
+#[test]
+fn accounts_that_were_blocked_before_stay_blocked() {
+    let home = Installation::new();
+    home.import(6, 5_000);
+    let _server = home.serve();
+    for account in 1..=3 {
+        home.must(&["account", "block", &account.to_string()]);
+    }
+    let plan = "name = 'x'\nabout = 'x'\ntills = 2\nblocked = 1.0\n[[stage]]\nseconds = 60\nrate = 100\n";
+    let plan = home.write("all-blocked.toml", plan);
+    let args = ["load", "--scenario", lossy(&plan), "--seconds", "1", "--expect", "refused<50%", "--json"];
+    let ran = home.run(&args);
+    let report = report(&ran.out);
+    // Everybody was blocked, so nobody bought; that alone is no failure, but where it is bounded it is.
+    assert_eq!((ran.code, &report["approved"]), (3, &0.into()), "{ran:?}");
+    assert_eq!(report["expectations"]["refused<50%"], serde_json::json!({ "held": false, "measured": "100.00 %" }));
+    assert!((0.9..1.5).contains(&report["measured_s"].as_f64().unwrap()), "it was not ended after a second: {ran:?}");
+    let blocked: Vec<bool> =
+        (1..=6).map(|n| home.must(&["account", "show", &n.to_string()]).contains("blocked")).collect();
+    assert_eq!(blocked, [[true; 3], [false; 3]].concat());
+}
+
+/// The same seed deals the same cards and prices to the same tills, in whatever order they connect.
+#[test]
+fn the_same_seed_sells_the_same() {
+    let home = Installation::new();
+    home.import(50, 5_000);
+    let server = home.serve();
+    let sell = |seed| {
+        // Every till has a sale, and the first half of them another.
+        let args = ["load", "--tills", "200", "--rate", "300", "--seconds", "1", "--warm-up", "0", "--seed", seed];
+        home.run(&args).out
+    };
+    let runs = [sell("7"), sell("7"), sell("8")];
+    assert!(runs.iter().all(|run| run.contains("approved")), "{runs:?}");
+    assert_eq!(server.stop(), 0);
+    // Which till sold what to whom, in its order. Every run numbers a till's sales from the time of day on.
+    let mut sold: Vec<(u64, u64, String)> = Vec::new();
+    for line in home.must(&["inspect"]).lines().filter(|line| line.contains(" purchase ")) {
+        let word = |name: &str| line.split(name).nth(1).unwrap().split(' ').next().unwrap();
+        let (till, number) = word("key=").split_once('-').unwrap();
+        let what = format!("{} {}", word("account="), word("amount="));
+        sold.push((till.parse().unwrap(), number.parse().unwrap(), what));
+    }
+    sold.sort();
+    let mut of_run: [Vec<(u64, String)>; 3] = Default::default();
+    let mut run = 0;
+    for (before, (till, number, what)) in std::iter::once(None).chain(sold.iter().map(Some)).zip(&sold) {
+        let same = before.is_some_and(|(old, last, _)| old == till && last + 1 == *number);
+        run = if before.is_some_and(|(old, ..)| old == till) { run + usize::from(!same) } else { 0 };
+        of_run[run].push((*till, what.clone()));
+    }
+    let [first, again, other] = of_run;
+    assert_eq!(first.len(), 300, "the last of a run are due a moment before its end");
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+}
