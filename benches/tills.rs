@@ -1,7 +1,8 @@
 //! How much of what QUIC can do is left when every answer is durable: `frokost serve` beside an echo over quinn with the same settings, the same
 //! sizes (48 bytes in, 33 out, one stream a till, one in flight) and the client on the same cores, in turn. The echo once on quinn's own socket
 //! and once on ours, which sends many packets at once; the tills once with one socket together and once with a socket each.
-//! `cargo bench --bench tills -- 64 256` takes other numbers of tills; `PICTURES=docs/benchmarks` draws how it grows.
+//! `cargo bench --bench tills -- 64 256` takes other numbers of tills, `-- echo 64 256` the echo alone; `PICTURES=docs/benchmarks` draws how it
+//! grows.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops where it is wrong")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -197,6 +198,15 @@ fn main() {
     }
     let numbers: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
     let numbers = if numbers.is_empty() { vec![1, 16, 64, 256, 1_000, 5_000] } else { numbers };
+    if args.iter().any(|arg| arg == "echo") {
+        println!("| clients, one in flight each | echo/s | echo/s, our socket |\n|---|---|---|");
+        for clients in numbers {
+            let [quinns, ours] =
+                [false, true].map(|ours| median((0..ROUNDS).map(|_| measure_echo(clients, ours)).collect()));
+            println!("| {clients} | {quinns:.0} | {ours:.0} |");
+        }
+        return;
+    }
     let mut lines: [plot::Line<'_>; 4] = [
         ("echo, quinn's socket", Vec::new()),
         ("echo, our socket", Vec::new()),

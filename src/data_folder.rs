@@ -97,8 +97,8 @@ impl DataFolder {
     pub(crate) fn with_keys(path: &Path) -> anyhow::Result<DataFolder> {
         let keys = path.join("pki");
         anyhow::ensure!(
-            keys.is_dir(),
-            "there is no {}; name the installation's data folder with --data, or a folder with a copy of its pki",
+            keys.join("ca.pem").is_file() && keys.join("ca.key").is_file(),
+            "there are no keys in {}; name the installation's data folder with --data, or a folder with a copy of its pki",
             keys.display()
         );
         Ok(DataFolder(path.to_owned()))
@@ -108,7 +108,8 @@ impl DataFolder {
         &self.0
     }
 
-    fn is_begun(&self) -> bool {
+    /// Is there an installation, or only its keys?
+    pub(crate) fn is_begun(&self) -> bool {
         self.0.join("journal/db").exists() || self.0.join("journal.files").exists()
     }
 

@@ -2,19 +2,22 @@
 
 use std::io::IsTerminal;
 
+use anyhow::Context;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 
 /// What libraries tell of each task and packet is for those who work on them: ractor marks every message an account handles, which costs time
 /// (docs/settings.md) even where nothing is written. Whoever wants it names the library: `FROKOST_LOG=info,ractor=info`.
 const LIBRARIES: &str = "quinn=warn,ractor=warn,sled=warn";
 
+const LEVELS: &str = "off, error, warn, info, debug or trace";
+
 /// Starts it, as `FROKOST_LOG` says or with `level`.
 pub(crate) fn start(level: &str) -> anyhow::Result<()> {
     let wanted = std::env::var("FROKOST_LOG").unwrap_or_default();
     let wanted = if wanted.trim().is_empty() { level } else { &wanted };
-    let filter = filter(wanted).map_err(|error| {
-        anyhow::anyhow!("FROKOST_LOG={wanted} says nothing: {error}; write a level, as info, or some for parts, as warn,frokost_net=debug")
+    let filter = filter(wanted).with_context(|| {
+        format!("FROKOST_LOG={wanted} cannot be read; write a level, as info, or levels for parts, as warn,frokost_net=debug")
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
@@ -25,22 +28,39 @@ pub(crate) fn start(level: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn filter(wanted: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(format!("{LIBRARIES},{wanted}"))
+fn filter(wanted: &str) -> anyhow::Result<EnvFilter> {
+    let parts: Vec<&str> = wanted.split(',').map(str::trim).collect();
+    let mut all = String::new();
+    for part in &parts {
+        if part.contains(['=', '[']) {
+            continue;
+        }
+        // By itself a word would be taken for the name of a part, of which everything is to be logged; mostly it is a level with a slip in it.
+        let known = part.eq_ignore_ascii_case("off") || part.parse::<Level>().is_ok();
+        anyhow::ensure!(known, "'{part}' is no level: {LEVELS}");
+        if part.parse::<Level>().is_ok_and(|level| level > Level::WARN) {
+            all.push_str(LIBRARIES);
+            all.push(',');
+        }
+    }
+    all.push_str(&parts.join(","));
+    let filter = EnvFilter::builder().parse(&all).ok();
+    filter.with_context(|| format!("a part has no level that there is: {LEVELS}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use tracing::{Level, span};
+    use tracing::span;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
-    /// Is a span of ractor's, one of ours, and one of ours for those who debug let through?
-    fn lets_through(wanted: &str) -> [bool; 3] {
+    /// Is a warning of quinn's let through, a span of ractor's, one of ours, and one of ours for those who debug?
+    fn lets_through(wanted: &str) -> [bool; 4] {
         let log = tracing_subscriber::registry().with(filter(wanted).unwrap());
         tracing::subscriber::with_default(log, || {
             [
+                !span!(target: "quinn_proto::connection", Level::WARN, "lost").is_disabled(),
                 !span!(target: "ractor::actor", Level::INFO, "Actor").is_disabled(),
                 !span!(target: "frokost_net", Level::INFO, "ours").is_disabled(),
                 !span!(target: "frokost_net", Level::DEBUG, "ours").is_disabled(),
@@ -50,15 +70,22 @@ mod tests {
 
     #[test]
     fn libraries_tell_of_each_task_only_where_they_are_named() {
-        assert_eq!(lets_through("info"), [false, true, false]);
-        assert_eq!(lets_through("debug"), [false, true, true]);
-        assert_eq!(lets_through("warn,frokost_net=debug"), [false, true, true]);
-        assert_eq!(lets_through("info,ractor=info"), [true, true, false]);
+        assert_eq!(lets_through("info"), [true, false, true, false]);
+        assert_eq!(lets_through(" DEBUG "), [true, false, true, true]);
+        assert_eq!(lets_through("warn, frokost_net=debug"), [true, false, true, true]);
+        assert_eq!(lets_through("info,ractor=info"), [true, true, true, false]);
+    }
+
+    #[test]
+    fn they_are_not_louder_than_everything() {
+        assert_eq!(lets_through("error"), [false; 4]);
+        assert_eq!(lets_through("off"), [false; 4]);
     }
 
     #[test]
     fn what_cannot_be_read_is_said() {
-        assert!(filter("loud,,=").is_err());
-        assert!(filter("frokost_net=noisy").is_err());
+        for text in ["loud", "inof", "info,frokost_net", "frokost_net=noisy", "info,"] {
+            assert!(filter(text).is_err(), "{text}");
+        }
     }
 }

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Whoever serves wants to read what happens; the other commands print it themselves.
     if let Err(error) = log::start(if matches!(cli.verb, Verb::Serve(_)) { "info" } else { "error" }) {
-        eprintln!("frokost: {error}");
+        eprintln!("frokost: {error:#}");
         return ExitCode::from(exit::FAILED);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

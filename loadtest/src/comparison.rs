@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::asked::Asked;
 use crate::report::{Report, readable};
 
 /// Two runs beside each other.
@@ -47,14 +48,18 @@ impl Comparison {
         };
         told("scenario", now.name.clone(), before.name.clone());
         told("tills", now.tills.to_string(), before.tills.to_string());
-        told("sockets", format!("{:?}", now.sockets), format!("{:?}", before.sockets));
+        told("sockets", now.sockets.to_string(), before.sockets.to_string());
         told("cards that could buy", now.cards.to_string(), before.cards.to_string());
         told("seed", now.seed.to_string(), before.seed.to_string());
-        told("stopped early", now.interrupted.to_string(), before.interrupted.to_string());
-        // Field by field, so that what differs is named.
-        let fields = |report: &Report| match serde_json::to_value(&report.plan) {
-            Ok(serde_json::Value::Object(fields)) => fields,
-            Ok(_) | Err(_) => serde_json::Map::new(),
+        told("ended early", format!("{:?}", now.ended_early), format!("{:?}", before.ended_early));
+        // Field by field, so that what differs is named; both as they are read, which may be a last digit beside what was written.
+        let fields = |report: &Report| {
+            let text = serde_json::to_string(&report.plan).unwrap_or_default();
+            let read = serde_json::from_str::<Asked>(&text).ok().and_then(|plan| serde_json::to_value(plan).ok());
+            match read {
+                Some(serde_json::Value::Object(fields)) => fields,
+                Some(_) | None => serde_json::Map::new(),
+            }
         };
         let then = fields(before);
         for (key, value) in fields(now) {

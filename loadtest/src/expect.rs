@@ -117,6 +117,11 @@ impl Expectation {
         matches!(self.bound, Bound::Times(_))
     }
 
+    /// Does it say how many sales may be without an answer?
+    pub(crate) fn bounds_unanswered(&self) -> bool {
+        self.what == What::Count(Counted::Unanswered)
+    }
+
     /// Did it hold? Nothing measured means no, and so does a sale without an answer where latencies are bounded.
     pub(crate) fn judge(&self, stats: &Stats, report: &Report, before: Option<&Report>) -> Verdict {
         let Some(measured) = self.measured(stats, report) else {
@@ -135,7 +140,8 @@ impl Expectation {
             }
         };
         let value = times.unwrap_or(measured);
-        let unanswered = matches!(self.what, What::Latency(..)) && stats.given_up > 0;
+        let of_sales = matches!(self.what, What::Latency(Of::All | Of::Raw | Of::Approved | Of::Refused, _));
+        let unanswered = of_sales && stats.given_up > 0;
         let within = match self.comparison {
             Comparison::Less => value < bound,
             Comparison::AtMost => value <= bound,
@@ -181,7 +187,7 @@ impl Expectation {
                     Counted::Refused => (stats.refused_in_all(), sales),
                     Counted::Unanswered => (stats.given_up, sales),
                     Counted::Resent => (stats.resent, sales),
-                    Counted::Missed => (report.missed, report.planned.unwrap_or(sales)),
+                    Counted::Missed => (report.missed, report.planned?),
                     Counted::Errors => (stats.errors.values().sum(), sales),
                     Counted::LooksFailed => (stats.reads_failed + stats.reads_missed, looks),
                 };
@@ -303,6 +309,7 @@ mod tests {
             assert!(!verdict(text, &Stats::default(), None).held, "{text}");
         }
         assert!(!verdict("looks.p50<1s", &measured(), None).held, "nobody looked");
+        assert!(!verdict("missed<1", &measured(), None).held, "nothing was planned");
         let mut stats = measured();
         stats.abandoned(Duration::from_millis(1));
         let verdict = |text| verdict(text, &stats, None);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use plotters::prelude::*;
 
-use crate::report::{Latency, Report, readable};
+use crate::report::{Latency, Report, Verdict, readable};
 
 type Drawing = Result<(), Box<dyn std::error::Error>>;
 
@@ -33,13 +33,27 @@ impl Report {
             page,
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}</title>\
              <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\n\
-             <h1>{name}: {verdict}</h1>\n{}\n\
+             <h1>{name}: {verdict}</h1>\n{}{}\n\
              <h2>Sales a second</h2>\n{rate}\n<h2>Latency over time</h2>\n{time}\n\
              <h2>How latencies are spread</h2>\n{spread}\n<h2>All of it</h2>\n<pre>{}</pre>\n</body></html>\n",
+            self.verdicts(),
             self.table(before),
             escaped(&self.to_string())
         );
         Ok(page)
+    }
+
+    /// What was expected, and what came of it.
+    fn verdicts(&self) -> String {
+        let mut list = String::new();
+        for (what, Verdict { held, measured }) in &self.expectations {
+            let said = if *held { "held" } else { "<strong>NOT HELD</strong>" };
+            let _ = writeln!(list, "<li>{}: {said} ({})</li>", escaped(what), escaped(measured));
+        }
+        if !self.audit.sound() {
+            list.push_str("<li>the audit is <strong>NOT SOUND</strong>, see below</li>\n");
+        }
+        if list.is_empty() { list } else { format!("<ul>\n{list}</ul>\n") }
     }
 
     fn table(&self, before: Option<&Report>) -> String {
@@ -94,7 +108,10 @@ impl Report {
             .x_label_area_size(30)
             .y_label_area_size(70)
             .build_cartesian_2d(0.0..self.end(), 0.0..most)?;
-        chart.configure_mesh().x_desc("seconds; shaded: warm-up").y_desc("sales/s").draw()?;
+        let whole = |value: &f64| format!("{value:.0}");
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc("seconds; shaded: warm-up").y_desc("sales/s").light_line_style(TRANSPARENT);
+        mesh.x_label_formatter(&whole).y_label_formatter(&whole).draw()?;
         let warm = self.seconds.iter().filter(|second| second.warming_up).map(|second| second.at_s).fold(0.0, f64::max);
         chart.draw_series([Rectangle::new([(0.0, 0.0), (warm, most)], BLACK.mix(0.06).filled())])?;
         let answered: Vec<(f64, f64)> = self.seconds.iter().map(|second| (second.at_s, second.rate)).collect();
@@ -105,7 +122,9 @@ impl Report {
                 .label(name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
         }
-        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+        let mut legend = chart.configure_series_labels();
+        legend.position(SeriesLabelPosition::LowerRight);
+        legend.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
         area.present()?;
         Ok(())
     }
@@ -120,7 +139,9 @@ impl Report {
             .x_label_area_size(30)
             .y_label_area_size(70)
             .build_cartesian_2d(0.0..self.end(), (0.05..most).log_scale())?;
-        chart.configure_mesh().x_desc("seconds").y_desc("ms").draw()?;
+        let whole = |value: &f64| format!("{value:.0}");
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc("seconds").y_desc("ms").light_line_style(TRANSPARENT).x_label_formatter(&whole).draw()?;
         for (name, colour, pick) in [
             ("p50", GREEN, (|latency| latency.p50) as fn(&Latency) -> f64),
             ("p99", ORANGE, |latency| latency.p99),
@@ -133,7 +154,9 @@ impl Report {
                 .label(name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
         }
-        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+        let mut legend = chart.configure_series_labels();
+        legend.position(SeriesLabelPosition::UpperLeft);
+        legend.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
         area.present()?;
         Ok(())
     }
@@ -150,14 +173,16 @@ impl Report {
             .x_label_area_size(30)
             .y_label_area_size(70)
             .build_cartesian_2d((0.05..most).log_scale(), (0.001..100.0_f64).log_scale())?;
-        chart.configure_mesh().x_desc("ms").y_desc("% took longer").draw()?;
+        chart.configure_mesh().x_desc("ms").y_desc("% took longer").light_line_style(TRANSPARENT).draw()?;
         for (name, colour, run) in runs {
             chart
                 .draw_series(LineSeries::new(run.longer_than(), colour.stroke_width(2)))?
                 .label(name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
         }
-        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+        let mut legend = chart.configure_series_labels();
+        legend.position(SeriesLabelPosition::LowerLeft);
+        legend.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
         area.present()?;
         Ok(())
     }
@@ -185,7 +210,7 @@ fn escaped(text: &str) -> String {
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2320}\
 svg{max-width:100%;height:auto}table{border-collapse:collapse}th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid #d5d9d3}\
-pre{background:#f4f5f2;padding:1rem;overflow:auto}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}";
+strong{color:#9b1c1c}pre{background:#f4f5f2;padding:1rem;overflow:auto}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}";
 
 #[cfg(test)]
 mod tests {

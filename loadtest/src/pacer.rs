@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::plan::Schedule;
@@ -20,7 +20,7 @@ const NAP: Duration = Duration::from_millis(50);
 pub(crate) struct Pace {
     /// Sales that were planned within the measured time.
     pub(crate) planned: AtomicU64,
-    /// Nobody is left who would sell.
+    /// Nobody sells any more.
     pub(crate) over: AtomicBool,
 }
 
@@ -30,7 +30,6 @@ pub(crate) fn start(
     hours: Hours,
     tills: Vec<mpsc::UnboundedSender<Instant>>,
     pace: Arc<Pace>,
-    stop: watch::Receiver<bool>,
 ) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         for (after, till) in schedule.zip(tills.iter().cycle()) {
@@ -39,7 +38,7 @@ pub(crate) fn start(
                 return;
             }
             loop {
-                if *stop.borrow() || pace.over.load(Ordering::Relaxed) {
+                if pace.over.load(Ordering::Relaxed) {
                     return;
                 }
                 let left = due.saturating_duration_since(Instant::now());

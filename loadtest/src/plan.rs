@@ -59,7 +59,7 @@ impl Shape {
             Shape::Open { stages } => {
                 let mut left = after;
                 let mut kept = Vec::new();
-                for stage in stages {
+                for stage in stages.into_iter().filter(|stage| !stage.duration.is_zero()) {
                     if left.is_zero() {
                         break;
                     }
@@ -144,7 +144,8 @@ impl Stage {
     fn due(&self, n: f64) -> f64 {
         let slope = (self.to - self.from) / self.duration.as_secs_f64();
         if slope.abs() < 1e-9 {
-            return n / self.from;
+            // Next to nothing is due, and that at the end.
+            return if self.from > 0.0 { n / self.from } else { self.duration.as_secs_f64() };
         }
         (-self.from + (self.from * self.from + 2.0 * slope * n).max(0.0).sqrt()) / slope
     }
@@ -321,6 +322,8 @@ mod tests {
         assert!((498..=502).contains(&between(10.0, 15.0)));
         assert!((998..=1_002).contains(&between(15.0, 16.0)));
         assert!((98..=102).contains(&between(16.0, 20.1)));
+        let hardly = Schedule::new(vec![stage(3_600, 0.0, 1e-6)]).collect::<Vec<_>>();
+        assert_eq!(hardly, [Duration::from_secs(3_600)]);
         // What is said to be due is.
         for until in [3_u32, 10, 12, 16, 19] {
             let said = due_until(&stages, Duration::from_secs(until.into()));

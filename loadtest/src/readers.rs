@@ -2,13 +2,13 @@
 //! asks the engine for them, over the one connection that a portal has.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, Outcome, Query};
 use frokost_net::{Bundle, Client, ClientError};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -16,8 +16,8 @@ use crate::plan::Readers;
 use crate::stats::Board;
 use crate::till::Hours;
 
-/// Nobody tries more often than this to have a connection again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Nobody tries more often than this to have a connection again; whoever looks meanwhile looks in vain.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where parents look.
 pub(crate) struct Desk {
@@ -32,33 +32,46 @@ pub(crate) struct Desk {
 pub(crate) struct Portal {
     server: SocketAddr,
     bundle: Bundle,
-    client: Mutex<Client>,
+    line: Mutex<Line>,
+}
+
+struct Line {
+    client: Client,
+    /// When a connection was last asked for.
+    tried: Instant,
 }
 
 impl Portal {
     pub(crate) async fn connect(server: SocketAddr, bundle: Bundle) -> Result<Portal, ClientError> {
         let (client, _) = Client::connect(server, &bundle).await?;
-        Ok(Portal { server, bundle, client: Mutex::new(client) })
+        Ok(Portal { server, bundle, line: Mutex::new(Line { client, tried: Instant::now() }) })
     }
 
-    /// The connection; a new one if the last has ended. Nothing while there is none to be had.
+    /// The connection; a new one if the last has ended. Nothing while there is none to be had, and at once: many look.
     async fn client(&self) -> Option<Client> {
-        let mut client = self.client.lock().await;
-        if client.ended().is_some() {
-            match Client::connect(self.server, &self.bundle).await {
-                Ok((again, _)) => *client = again,
-                Err(_) => {
-                    tokio::time::sleep(PAUSE).await;
-                    return None;
-                }
+        {
+            let mut line = lock(&self.line);
+            if line.client.ended().is_none() {
+                return Some(line.client.clone());
             }
+            if line.tried.elapsed() < PAUSE {
+                return None;
+            }
+            line.tried = Instant::now();
         }
-        Some(client.clone())
+        let (again, _) = Client::connect(self.server, &self.bundle).await.ok()?;
+        lock(&self.line).client = again.clone();
+        Some(again)
     }
 
     pub(crate) async fn close(&self) {
-        self.client.lock().await.close().await;
+        let client = lock(&self.line).client.clone();
+        client.close().await;
     }
+}
+
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Every reader in a task of its own, until the run is over.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use frokost_engine::time::Month;
 use frokost_engine::{AccountId, CardNumber, Lsn};
 use frokost_net::client::Dialer;
 use frokost_net::wire::Welcome;
@@ -19,7 +20,7 @@ use crate::own_cost::OwnCost;
 use crate::pacer::{self, Pace};
 use crate::plan::{Chooser, Plan, Readers, Schedule, Shape, Stage, due_until};
 use crate::readers::{self, Desk, Portal};
-use crate::report::{Report, Second};
+use crate::report::{EndedEarly, Report, Second};
 use crate::stats::{Board, Stats};
 use crate::switch::Switch;
 use crate::till::{BACK_WITHIN, Brief, Hours, Log, Till, Work};
@@ -51,7 +52,7 @@ pub enum LoadError {
     Stopped,
     /// It ended while accounts were being blocked for it, and not all of them could be given back.
     #[error(
-        "{why}; {left} accounts that were blocked for this run are still blocked, `frokost account activate` lets them buy again"
+        "{why}; {left} accounts that were blocked for this run may still be, `frokost account activate` lets them buy again"
     )]
     LeftBlocked {
         /// Why there was no run.
@@ -95,6 +96,8 @@ pub enum Progress<'a> {
 
 /// Connections that are being made at once.
 const CONNECTING: usize = 32;
+/// How long after the last till has ended a reader may still wait for an answer.
+const READERS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs a plan. `stop` ends it early, and it is reported all the same, once somebody has sold. `before` is an earlier run to hold it against.
 ///
@@ -123,11 +126,91 @@ pub async fn run(
     let mut switch = Switch::new(plan, &accounts, welcome.now);
     if !switch.chosen.is_empty() {
         progress(Progress::Preparing(format!("blocking {} accounts", switch.chosen.len())));
-        if let Err(why) = switch.block(&operator, &stop).await {
-            return Err(switch.give_back(&operator, why).await);
-        }
     }
+    let blocked = tokio::select! {
+        biased;
+        () = told(&mut stopped) => Err(LoadError::Stopped),
+        blocked = switch.block(&operator) => blocked.map_err(LoadError::from),
+    };
+    let crew = Crew { tills, portal, accounts, month: welcome.now.month() };
+    let sold = match blocked {
+        Ok(()) => sell(crew, plan, &board, &stop, &mut progress).await,
+        Err(why) => Err(why),
+    };
+    // Over a connection of its own: the server may have been started anew meanwhile. If it cannot be asked, the report says that, and the rest.
+    operator.close().await;
+    let sold = match sold {
+        Ok(sold) => sold,
+        Err(why) if switch.blocked.is_empty() => return Err(why),
+        Err(why) => {
+            let left = match come_back(server, &operator_bundle, &mut progress).await {
+                Ok((operator, welcome)) => switch.activate(&operator, welcome.now).await,
+                Err(_) => switch.blocked.len(),
+            };
+            return Err(if left == 0 { why } else { LoadError::LeftBlocked { why: Box::new(why), left } });
+        }
+    };
+    let stats = board.total();
+    let audit = match come_back(server, &operator_bundle, &mut progress).await {
+        Ok((operator, welcome)) => {
+            let left = switch.activate(&operator, welcome.now).await;
+            let audit = audited(&operator, &sold.logs, &mut progress).await;
+            operator.close().await;
+            Audit { left_blocked: left as u64, ..audit }
+        }
+        Err(error) => Audit { left_blocked: switch.blocked.len() as u64, ..Audit::impossible(&sold.logs, &error) },
+    };
 
+    // Answers that come after the end have their latency counted, and no more: who gets behind and catches up when it is over has not kept the rate.
+    let in_time = sold.cut_at.unwrap_or(stats.in_time);
+    let mut report = Report::new(plan, &stats, in_time, sold.elapsed, audit);
+    report.server = server.to_string();
+    report.started_at = welcome.now.local().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+    report.tills = sold.logs.len();
+    report.sockets = sockets;
+    report.cards = cards.len();
+    report.seconds = sold.seconds;
+    report.own_cpu_share = sold.own_share;
+    report.ended_early = sold.ended_early;
+    if let Some(planned) = sold.planned {
+        // What was due and let be because somebody said stop was not missed.
+        let stopped = sold.ended_early == Some(EndedEarly::Stopped);
+        report.plan(if stopped { planned.min(stats.begun) } else { planned }, stats.begun);
+    }
+    report.judge(&stats, expectations, before);
+    Ok(report)
+}
+
+/// Who sells and who looks on.
+struct Crew {
+    tills: Vec<Till>,
+    portal: Option<(Readers, Portal)>,
+    accounts: Arc<[AccountId]>,
+    month: Month,
+}
+
+/// What came of the selling, beside what is on the board.
+struct Sold {
+    logs: Vec<Log>,
+    seconds: Vec<Second>,
+    elapsed: Duration,
+    ended_early: Option<EndedEarly>,
+    /// How many sales were decided when it was ended early.
+    cut_at: Option<u64>,
+    own_share: Option<f64>,
+    /// How many were planned, in the open model.
+    planned: Option<u64>,
+}
+
+/// Has the tills sell until the end, or until somebody says stop or nobody is left.
+async fn sell(
+    crew: Crew,
+    plan: &Plan,
+    board: &Arc<Board>,
+    stop: &watch::Receiver<bool>,
+    progress: &mut impl FnMut(Progress<'_>),
+) -> Result<Sold, LoadError> {
+    let Crew { tills, portal, accounts, month } = crew;
     let open = Instant::now() + Duration::from_millis(50);
     let measure = open + plan.warm_up;
     let hours = Hours { open, measure, close: measure + plan.shape.duration() };
@@ -149,95 +232,62 @@ pub async fn run(
     let stages = plan.shape.with_warm_up(plan.warm_up);
     let pacer = match &plan.shape {
         Shape::Open { .. } => {
-            let schedule = Schedule::new(stages.clone());
-            let pacer = pacer::start(schedule, hours, due, Arc::clone(&pace), stop.clone());
+            let pacer = pacer::start(Schedule::new(stages.clone()), hours, due, Arc::clone(&pace));
             Some(pacer.map_err(|error| LoadError::Till(error.to_string()))?)
         }
         Shape::Closed { .. } => None,
     };
-
     let mut reading = JoinSet::new();
     let desk = portal.map(|(readers, portal)| {
-        let (accounts, board) = (Arc::clone(&accounts), Arc::clone(&board));
-        let desk = Arc::new(Desk { portal, accounts, month: welcome.now.month(), board, hours });
-        reading = readers::start(&desk, readers, plan.seed, &stop);
+        let desk = Arc::new(Desk { portal, accounts, month, board: Arc::clone(board), hours });
+        reading = readers::start(&desk, readers, plan.seed, stop);
         desk
     });
 
-    let mut watch = Watch {
-        open,
-        board: &board,
-        stages,
-        stop: stop.clone(),
-        selling: &mut selling,
-        logs: Vec::new(),
-        seconds: Vec::new(),
-    };
+    let (logs, seconds) = (Vec::new(), Vec::new());
+    let mut watch = Watch { open, board, stages, stop: stop.clone(), selling: &mut selling, logs, seconds };
     let mut goes_on = true;
     if !plan.warm_up.is_zero() {
-        goes_on = watch.until(hours.measure, true, &mut progress).await?;
+        goes_on = watch.until(hours.measure, true, progress).await?;
     }
     if goes_on {
-        watch.until(hours.close, false, &mut progress).await?;
+        watch.until(hours.close, false, progress).await?;
     }
     let Watch { mut logs, seconds, .. } = watch;
-    // The rate is of what was planned and answered within this time. Answers that come after it have their latency counted, and no more:
-    // who gets behind and catches up when it is over has not kept the rate.
-    let in_time = board.total().answered();
     let now = Instant::now();
-    let elapsed = now.min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
-    let interrupted = *stop.borrow() && now < hours.close;
+    let early = now < hours.close;
+    let cut_at = early.then(|| board.total().answered());
+    let ended_early = early.then(|| if *stop.borrow() { EndedEarly::Stopped } else { EndedEarly::NoTillLeft });
     let own_share = own.share();
-    if now < hours.close {
-        // All tills are gone, or somebody said stop: nothing is due any more.
+    if early {
+        // Nothing is due any more.
         pace.over.store(true, Ordering::Relaxed);
         reading.abort_all();
     }
-    if let Some(pacer) = pacer {
-        let ended = tokio::task::spawn_blocking(move || pacer.join()).await;
-        if !matches!(ended, Ok(Ok(()))) {
-            return Err(LoadError::Till("the pacer failed".to_owned()));
-        }
-    }
+    let planned = match pacer {
+        Some(pacer) => match tokio::task::spawn_blocking(move || pacer.join()).await {
+            Ok(Ok(())) => Some(pace.planned.load(Ordering::Relaxed)),
+            Ok(Err(_)) | Err(_) => return Err(LoadError::Till("the pacer failed".to_owned())),
+        },
+        None => None,
+    };
     while let Some(ended) = selling.join_next().await {
         logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
     }
-    while let Some(ended) = reading.join_next().await {
-        if ended.as_ref().is_err_and(|error| !error.is_cancelled()) {
-            ended.map_err(|error| LoadError::Till(error.to_string()))?;
-        }
+    if tokio::time::timeout(READERS_END_WITHIN, all_ended(&mut reading)).await.is_err() {
+        // They look at a server that does not answer.
+        board.seat(0).of(true).reads_failed += reading.len() as u64;
+        reading.shutdown().await;
     }
     if let Some(desk) = desk {
         desk.portal.close().await;
     }
-    let stats = board.total();
-    // Over a connection of its own: the server may have been started anew meanwhile. If it cannot be asked, the report says that, and the rest.
-    operator.close().await;
-    let audit = match come_back(server, &operator_bundle, &mut progress).await {
-        Ok(operator) => {
-            let left = switch.activate(&operator).await;
-            let mut audit = audited(&operator, &logs, &mut progress).await;
-            audit.left_blocked = left;
-            operator.close().await;
-            audit
-        }
-        Err(error) => Audit { left_blocked: switch.blocked.len() as u64, ..Audit::impossible(&logs, &error) },
-    };
+    let elapsed = now.min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
+    Ok(Sold { logs, seconds, elapsed, ended_early, cut_at, own_share, planned })
+}
 
-    let mut report = Report::new(plan, &stats, in_time, elapsed, audit);
-    report.server = server.to_string();
-    report.started_at = welcome.now.local().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-    report.tills = logs.len();
-    report.sockets = sockets;
-    report.cards = cards.len();
-    report.seconds = seconds;
-    report.own_cpu_share = own_share;
-    report.interrupted = interrupted;
-    if let Shape::Open { .. } = plan.shape {
-        report.plan(pace.planned.load(Ordering::Relaxed), stats.begun);
-    }
-    report.judge(&stats, expectations, before);
-    Ok(report)
+async fn all_ended(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
 }
 
 /// Everybody who takes part, connected.
@@ -341,14 +391,14 @@ async fn come_back(
     server: SocketAddr,
     operator: &Bundle,
     progress: &mut impl FnMut(Progress<'_>),
-) -> Result<Client, ClientError> {
+) -> Result<(Client, Welcome), ClientError> {
     let begin = Instant::now();
     let mut said = false;
     loop {
         match Client::connect(server, operator).await {
-            Ok((client, _)) => return Ok(client),
+            Ok(connected) => return Ok(connected),
             Err(error) if begin.elapsed() > BACK_WITHIN => return Err(error),
-            Err(error) if !said => progress(Progress::Preparing(format!("the audit waits for the server: {error}"))),
+            Err(error) if !said => progress(Progress::Preparing(format!("waiting for the server: {error}"))),
             Err(_) => {}
         }
         said = true;
@@ -397,12 +447,13 @@ impl Watch<'_> {
                 }
             };
             let stats = self.board.look();
-            let (elapsed, took) = (self.open.elapsed(), last.elapsed());
+            let now = Instant::now();
+            let (elapsed, took) = (now.saturating_duration_since(self.open), now.saturating_duration_since(last));
+            last = now;
             let due = due_until(&self.stages, elapsed) - due_until(&self.stages, elapsed.saturating_sub(took));
             let planned = (!self.stages.is_empty()).then(|| due / took.as_secs_f64().max(0.001));
             progress(Progress::Second { warming_up, elapsed, took, planned, stats: &stats });
             self.seconds.push(Second::of(&stats, elapsed, took, planned, warming_up));
-            last = Instant::now();
             if ended || Instant::now() >= until {
                 return Ok(!ended);
             }

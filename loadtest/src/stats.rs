@@ -32,6 +32,8 @@ pub struct Stats {
     pub reads_failed: u64,
     /// How many were due and never begun, since the one before took so long.
     pub reads_missed: u64,
+    /// How many sales were decided before the run's end: what comes later was not kept up with.
+    pub in_time: u64,
     /// How many sales the tills began.
     pub begun: u64,
     /// With how many of them a till began more than 50 ms after they were due, although nothing but the tester itself kept it from it.
@@ -59,6 +61,7 @@ impl Default for Stats {
             reads: histogram(),
             reads_failed: 0,
             reads_missed: 0,
+            in_time: 0,
             begun: 0,
             begun_late: 0,
             approved: 0,
@@ -135,6 +138,7 @@ impl Stats {
         self.given_up += other.given_up;
         self.reads_failed += other.reads_failed;
         self.reads_missed += other.reads_missed;
+        self.in_time += other.in_time;
         self.begun += other.begun;
         self.begun_late += other.begun_late;
         for (why, count) in &other.refused {

@@ -5,11 +5,9 @@ use std::time::Duration;
 use frokost_engine::{AccountId, Command, Outcome, Query, Sequence, Timestamp};
 use frokost_net::wire::{Request, Response};
 use frokost_net::{Client, ClientError};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::plan::Plan;
-use crate::run::LoadError;
 use crate::till::BACK_WITHIN;
 
 /// Requests of the operator in flight at once.
@@ -34,46 +32,39 @@ impl Switch {
         Switch { chosen, blocked: Vec::new(), next: now.0 << 16 }
     }
 
-    /// Blocks the chosen ones, but for those that are blocked already.
-    pub(crate) async fn block(&mut self, operator: &Client, stop: &watch::Receiver<bool>) -> Result<(), LoadError> {
+    /// Blocks the chosen ones, but for those that are blocked already. Where it is given up in the middle, those that may be blocked are noted.
+    pub(crate) async fn block(&mut self, operator: &Client) -> Result<(), ClientError> {
         let chosen = std::mem::take(&mut self.chosen);
         for some in chosen.chunks(SWITCHING) {
-            if *stop.borrow() {
-                return Err(LoadError::Stopped);
-            }
             let looks: Vec<Request> =
                 some.iter().map(|account| Request::Query(Query::AccountBalance { account: *account })).collect();
             let seen = ask_all(operator, &looks).await?;
             let free = some.iter().zip(seen).filter(|(_, seen)| matches!(seen, Outcome::View(view) if !view.blocked));
             let free: Vec<AccountId> = free.map(|(account, _)| *account).collect();
-            // Noted before: what is asked for may be done although its answer is lost.
+            let noted = self.blocked.len();
             self.blocked.extend(&free);
             let commands = self.commands(&free, |account| Command::Block { account });
-            ask_all(operator, &commands).await?;
+            let done = ask_all(operator, &commands).await?;
+            let done = free.iter().zip(done).filter(|(_, outcome)| matches!(outcome, Outcome::Approved(_)));
+            self.blocked.truncate(noted);
+            self.blocked.extend(done.map(|(account, _)| *account));
         }
         Ok(())
     }
 
-    /// Lets the blocked ones buy again; how many of them may still be blocked.
-    pub(crate) async fn activate(&mut self, operator: &Client) -> u64 {
+    /// Lets the blocked ones buy again, asked by an operator who came when it was `now`; how many of them may still be blocked.
+    pub(crate) async fn activate(&mut self, operator: &Client, now: Timestamp) -> usize {
+        // A run may last for days, and a number of a day ago is refused.
+        self.next = self.next.max(now.0 << 16);
         let blocked = std::mem::take(&mut self.blocked);
         let mut left = blocked.len();
         for some in blocked.chunks(SWITCHING) {
             let commands = self.commands(some, |account| Command::Activate { account });
-            if ask_all(operator, &commands).await.is_err() {
-                break;
+            if let Ok(done) = ask_all(operator, &commands).await {
+                left -= done.iter().filter(|outcome| matches!(outcome, Outcome::Approved(_))).count();
             }
-            left -= some.len();
         }
-        left as u64
-    }
-
-    /// There is no run after all: lets the blocked ones buy again. What to say then.
-    pub(crate) async fn give_back(&mut self, operator: &Client, why: LoadError) -> LoadError {
-        match self.activate(operator).await {
-            0 => why,
-            left => LoadError::LeftBlocked { why: Box::new(why), left: usize::try_from(left).unwrap_or(usize::MAX) },
-        }
+        left
     }
 
     fn commands(&mut self, accounts: &[AccountId], command: impl Fn(AccountId) -> Command) -> Vec<Request> {

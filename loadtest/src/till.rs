@@ -1,7 +1,7 @@
 //! One till in one task: sells according to plan, asks again when it has no answer, comes back when its connection breaks, and remembers
 //! what it was told for the audit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Begun later than this after it was due, a sale was not made when it was planned.
 const LATE: Duration = Duration::from_millis(50);
+/// Who could not send for so long was kept by the server.
+const NOTICED: Duration = Duration::from_millis(1);
 /// How long a till tries to come back.
 pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(30);
 
@@ -118,12 +120,12 @@ pub(crate) struct Till {
     resend: f64,
     /// When the connection is next to be lost on purpose.
     breaks: Option<(Duration, Instant)>,
-    measure: Instant,
+    hours: Hours,
     /// Sales that were due within the measured time and were begun, and how many of them late.
     begun: u64,
     begun_late: u64,
-    /// Until then its server or its connection kept it from beginning anything.
-    kept_until: Instant,
+    /// When its server or its connection kept it from beginning anything, in order.
+    kept: VecDeque<(Instant, Instant)>,
 }
 
 /// What a till is to do.
@@ -169,16 +171,16 @@ impl Till {
             again: BTreeSet::new(),
             resend: plan.resend,
             breaks: plan.break_every.map(|every| (every, now + every)),
-            measure: now,
+            hours: Hours { open: now, measure: now, close: now },
             begun: 0,
             begun_late: 0,
-            kept_until: now,
+            kept: VecDeque::new(),
         })
     }
 
     /// Sells until there is no more work and everything is answered or given up, or nobody is there who would sell.
     pub(crate) async fn sell(mut self, mut work: Work, hours: Hours, stop: watch::Receiver<bool>) -> Log {
-        self.measure = hours.measure;
+        self.hours = hours;
         if let Some((every, next)) = &mut self.breaks {
             // Not all of them in the same moment.
             *next = hours.open + every.mul_f64(self.chooser.random());
@@ -208,9 +210,9 @@ impl Till {
                 self.come_back(Some(error)).await;
                 continue;
             }
-            if sends.elapsed() > LATE {
+            if sends.elapsed() > NOTICED {
                 // The server takes no more for now.
-                self.kept_until = Instant::now();
+                self.kept.push_back((sends, Instant::now()));
             }
             if self.again.first().is_some_and(|(at, _)| *at < alarm.deadline()) {
                 alarm.as_mut().reset(self.next_wake());
@@ -221,7 +223,10 @@ impl Till {
                     Err(error) => self.come_back(Some(error)).await,
                 },
                 many = next_due(&mut work, &mut due), if !no_more => {
-                    no_more = many == 0;
+                    no_more = many == 0 || *stop.borrow();
+                    if no_more {
+                        due.clear();
+                    }
                     for planned in due.drain(..) {
                         no_more |= !self.begin(planned);
                     }
@@ -245,16 +250,17 @@ impl Till {
 
     /// Does what happens now belong to the measured time?
     fn measures(&self) -> bool {
-        Instant::now() >= self.measure
+        Instant::now() >= self.hours.measure
     }
 
     /// Begins a sale; false if nobody can buy.
     fn begin(&mut self, planned: Instant) -> bool {
         let Some((card, amount)) = self.chooser.next(&self.cards) else { return false };
-        if planned >= self.measure {
+        if planned >= self.hours.measure {
             self.begun += 1;
             // Whose connection was away is late through no fault of the tester's; the sale's latency has it.
-            self.begun_late += u64::from(planned.max(self.kept_until).elapsed() > LATE);
+            let kept = kept_since(planned, &mut self.kept);
+            self.begun_late += u64::from(planned.elapsed().saturating_sub(kept) > LATE);
         }
         self.log.sales.push(Sale { card, amount, told: Told::Nothing });
         let sale = self.log.sales.len() - 1;
@@ -277,7 +283,7 @@ impl Till {
 
     fn take(&mut self, answers: &mut Vec<(u64, Response)>) {
         let now = Instant::now();
-        let measure = self.measure;
+        let Hours { measure, close, .. } = self.hours;
         let mut seat = self.board.seat(self.number);
         for (tag, response) in answers.drain(..) {
             let Response::Outcome(outcome) = response else { continue };
@@ -301,16 +307,21 @@ impl Till {
                         seat.of(flight.planned >= measure).repeated += 1;
                     } else {
                         let (latency, raw) = (now - flight.planned, now - flight.sent);
-                        seat.of(flight.planned >= measure).decided(&outcome, latency, raw);
+                        let stats = seat.of(flight.planned >= measure);
+                        stats.decided(&outcome, latency, raw);
+                        stats.in_time += u64::from(now < close);
                     }
                 }
                 Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => {
                     let Some(flight) = self.flights.get_mut(&tag) else { continue };
                     flight.tries += 1;
-                    let (planned, tries) = (flight.planned, flight.tries);
+                    let Flight { planned, tries, repeat, .. } = *flight;
                     if tries > TRIES {
                         self.flights.remove(&tag);
-                        seat.of(planned >= measure).abandoned(now - planned);
+                        // The second of two is no sale of its own.
+                        if !repeat {
+                            seat.of(planned >= measure).abandoned(now - planned);
+                        }
                     } else {
                         seat.of(planned >= measure).resent += 1;
                         // Waited for from then on.
@@ -337,7 +348,7 @@ impl Till {
         {
             *next = now + *every;
             self.asker.close();
-            self.board.seat(self.number).of(now >= self.measure).broken += 1;
+            self.board.seat(self.number).of(now >= self.hours.measure).broken += 1;
             return self.come_back(None).await;
         }
         while let Some((at, tag)) = self.again.first().copied()
@@ -371,8 +382,8 @@ impl Till {
                 }
                 Err(_) if begin.elapsed() > BACK_WITHIN => {
                     let mut seat = self.board.seat(self.number);
-                    for (_, flight) in self.flights.drain() {
-                        seat.of(flight.planned >= self.measure).abandoned(flight.planned.elapsed());
+                    for (_, flight) in self.flights.drain().filter(|(_, flight)| !flight.repeat) {
+                        seat.of(flight.planned >= self.hours.measure).abandoned(flight.planned.elapsed());
                     }
                     let what = format!("a till tried for {BACK_WITHIN:?} to come back and sells no more");
                     *seat.of(self.measures()).errors.entry(what).or_default() += 1;
@@ -383,13 +394,14 @@ impl Till {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        self.kept_until = Instant::now();
+        let back = Instant::now();
+        self.kept.push_back((begin, back));
         self.again.clear();
         let mut open = Vec::with_capacity(self.flights.len());
         let mut seat = self.board.seat(self.number);
         for (tag, flight) in &mut self.flights {
-            flight.asked = self.kept_until;
-            seat.of(flight.planned >= self.measure).resent += 1;
+            flight.asked = back;
+            seat.of(flight.planned >= self.hours.measure).resent += 1;
             open.push((*tag, flight.sale));
         }
         drop(seat);
@@ -397,6 +409,12 @@ impl Till {
             self.ask(tag, sale);
         }
     }
+}
+
+/// How much of the time since then a till was kept from beginning anything. Asked for later and later moments; what was over before is forgotten.
+fn kept_since(planned: Instant, kept: &mut VecDeque<(Instant, Instant)>) -> Duration {
+    while kept.pop_front_if(|(_, until)| *until <= planned).is_some() {}
+    kept.iter().map(|(from, until)| until.saturating_duration_since(planned.max(*from))).sum()
 }
 
 /// How long to wait before asking for the `tries`th time again: longer each time, and not the same for all, so that those who were turned away
@@ -417,6 +435,17 @@ async fn next_due(work: &mut Work, due: &mut Vec<Instant>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_till_is_not_late_with_what_it_was_kept_from() {
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut kept = VecDeque::from([(at(0), at(100)), (at(150), at(180))]);
+        for (planned, since) in [(0, 130), (50, 80), (120, 30), (160, 20), (180, 0), (200, 0)] {
+            assert_eq!(kept_since(at(planned), &mut kept), Duration::from_millis(since), "{planned} ms");
+        }
+        assert!(kept.is_empty());
+    }
 
     #[test]
     fn who_is_turned_away_comes_back_later_each_time() {

@@ -1,6 +1,6 @@
 //! What a load run shows while it goes on: a screen on a terminal, a line a second elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use frokost_loadtest::Plan;
@@ -42,7 +42,8 @@ impl Live {
             Live::Screen(screen) => screen.show(progress),
             Live::Lines(lines) => {
                 if let Some(line) = lines.take(progress) {
-                    eprintln!("{line}");
+                    // Who does not listen any more is no reason to end a run.
+                    let _ = writeln!(std::io::stderr(), "{line}");
                 }
             }
         }
@@ -108,8 +109,7 @@ fn second(stats: &Stats, took: Duration, planned: Option<f64>) -> String {
     for (what, count) in rare.into_iter().filter(|(_, count)| *count > 0) {
         line.push_str(&format!("  {what} {count}"));
     }
-    // The last one says what is the matter now.
-    if let Some(error) = stats.errors.keys().last() {
+    if let Some((error, _)) = stats.errors.iter().max_by_key(|(_, count)| **count) {
         line.push_str(&format!(" ({error})"));
     }
     line

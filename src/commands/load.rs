@@ -48,14 +48,19 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     if let (Some(relative), None) = (expectations.iter().find(|expected| expected.is_relative()), &baseline) {
         anyhow::bail!("the threshold '{relative}' is beside an earlier run; name its report with --baseline");
     }
-    anyhow::ensure!(args.out.is_none() || args.out != args.html, "--out and --html name the same file");
+    let mut signals = StopSignals::listen()?;
     let out = args.out.as_deref().map(OutFile::prepare).transpose()?;
     let html = args.html.as_deref().map(OutFile::prepare).transpose()?;
+    let both = out.as_ref().map(OutFile::path).zip(html.as_ref().map(OutFile::path));
+    anyhow::ensure!(both.is_none_or(|(out, html)| out != html), "--out and --html name the same file");
     // A server elsewhere has its data there; its keys are enough.
     let folder = match args.server {
         Some(_) => DataFolder::with_keys(&settings.data),
         None => DataFolder::existing(&settings.data),
     }?;
+    if !folder.is_begun() {
+        only_enrolled(&folder, tills, plan.readers.is_some())?;
+    }
     let authority = folder.authority()?;
     let portal = plan.readers.map(|_| folder.own_bundle(&authority, "load-portal", Role::Portal)).transpose()?;
     let cast = Cast {
@@ -66,7 +71,6 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     };
     // Ctrl-C ends the run early; it is audited and reported all the same. Whoever asks a second time does not want to wait for that.
     let (stop, stopped) = watch::channel(false);
-    let mut signals = StopSignals::listen()?;
     let twice = async move {
         signals.come().await;
         stop.send_replace(true);
@@ -85,19 +89,19 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     } else {
         "stopped at once: nothing is audited or reported"
     })??;
-    // Files first: whoever reads what is printed may have gone.
+    // Files first: whoever reads what is printed may have gone. A file that fails takes nothing else with it.
     let json = serde_json::to_string_pretty(&report)?;
-    if let Some(out) = out {
-        out.write(&json)?;
-    }
-    if let Some(html) = html {
+    let written = out.map(|out| out.write(&json)).transpose();
+    let drawn = html.map(|html| {
         let page =
             report.html(baseline.as_ref()).map_err(|why| anyhow::anyhow!("the report cannot be drawn: {why}"))?;
-        html.write(&page)?;
-    }
+        html.write(&page)
+    });
+    let drawn = drawn.transpose();
     let printed = if args.json { format!("{json}\n") } else { report.to_string() };
     // Nobody listens: no reason to say that the run failed.
     let _ = std::io::stdout().write_all(printed.as_bytes());
+    written.and(drawn)?;
     Ok(if !report.audit.sound() {
         ExitCode::from(exit::UNSOUND)
     } else if !report.passed() {
@@ -105,6 +109,20 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// A copy of the keys: whoever is enrolled there is unknown to the installation, and its number is given to somebody else.
+fn only_enrolled(folder: &DataFolder, tills: u32, with_portal: bool) -> anyhow::Result<()> {
+    let names: Vec<String> = folder.authority()?.enrolled()?.into_iter().map(|enrolled| enrolled.name).collect();
+    let portal = with_portal.then(|| "load-portal".to_owned());
+    let mut wanted = (1..=tills).map(|number| format!("load-{number}")).chain(portal);
+    match wanted.find(|name| !names.contains(name)) {
+        None => Ok(()),
+        Some(name) => anyhow::bail!(
+            "{name} is not enrolled in {}, and a copy can enrol nobody: run the same once where the installation is, with --seconds 1, and copy its pki then",
+            folder.path().display()
+        ),
+    }
 }
 
 fn read_baseline(file: &Path) -> anyhow::Result<Report> {

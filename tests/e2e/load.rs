@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::installation::*;
 
 /// It ran, and nothing was wrong but, on a machine with other things to do, the time at which the tester got round to it.
-fn ran_well(ran: &Ran) {
+pub fn ran_well(ran: &Ran) {
     let missed: Vec<String> = match serde_json::from_str::<serde_json::Value>(&ran.out) {
         Ok(report) => {
             let verdicts = report["expectations"].as_object().unwrap();
@@ -42,7 +42,7 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     assert!(report["audit"]["approved"].as_u64() >= report["approved"].as_u64(), "the warm-up is audited, too");
     assert_eq!(report["expectations"]["p50<10s"]["held"], true);
     assert!(report["started_at"].as_str().unwrap().starts_with("20"), "{report}");
-    assert_eq!((&report["plan"]["stages"][0]["to"], &report["interrupted"]), (&300.0.into(), &false.into()));
+    assert_eq!((&report["plan"]["stages"][0]["to"], &report["ended_early"]), (&300.0.into(), &serde_json::Value::Null));
 
     let missed = home.run(&[
         "load",
@@ -93,7 +93,7 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
     assert!(seconds.len() >= 4);
     // A ramp to 200 in two seconds: 50 in its first, 150 in its second, as planned.
     let planned_in: Vec<f64> = seconds.iter().map(|second| second["planned_rate"].as_f64().unwrap()).collect();
-    assert!((40.0..60.0).contains(&planned_in[0]) && (180.0..220.0).contains(&planned_in[2]), "{planned_in:?}");
+    assert!((30.0..90.0).contains(&planned_in[0]) && (150.0..220.0).contains(&planned_in[2]), "{planned_in:?}");
     let counted: u64 = report["histogram_us"].as_array().unwrap().iter().map(|class| class[1].as_u64().unwrap()).sum();
     assert_eq!(counted, planned, "every planned sale is in the histogram");
     let page = std::fs::read_to_string(home.path("first.html")).unwrap();
