@@ -63,6 +63,9 @@ pub enum LoadError {
     /// The run ended in a way it cannot end.
     #[error("a till of the load tester failed: {0}")]
     Till(String),
+    /// The same of one who looks at accounts.
+    #[error("a reader of the load tester failed: {0}")]
+    Reader(String),
 }
 
 /// What a run tells while it goes on.
@@ -274,10 +277,13 @@ async fn sell(
     while let Some(ended) = selling.join_next().await {
         logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
     }
-    if tokio::time::timeout(READERS_END_WITHIN, all_ended(&mut reading)).await.is_err() {
-        // They look at a server that does not answer.
-        board.seat(0).of(true).reads_failed += reading.len() as u64;
-        reading.shutdown().await;
+    match tokio::time::timeout(READERS_END_WITHIN, all_ended(&mut reading)).await {
+        Ok(ended) => ended?,
+        Err(_) => {
+            // They look at a server that does not answer.
+            board.seat(0).of(true).reads_failed += reading.len() as u64;
+            reading.shutdown().await;
+        }
     }
     if let Some(desk) = desk {
         desk.portal.close().await;
@@ -286,8 +292,15 @@ async fn sell(
     Ok(Sold { logs, seconds, elapsed, ended_early, cut_at, own_share, planned })
 }
 
-async fn all_ended(tasks: &mut JoinSet<()>) {
-    while tasks.join_next().await.is_some() {}
+/// Waits until the readers have ended, by themselves or because they were told to.
+async fn all_ended(reading: &mut JoinSet<()>) -> Result<(), LoadError> {
+    while let Some(ended) = reading.join_next().await {
+        match ended {
+            Err(error) if error.is_panic() => return Err(LoadError::Reader(error.to_string())),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Everybody who takes part, connected.
