@@ -155,7 +155,7 @@ impl Report {
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
         }
         let mut legend = chart.configure_series_labels();
-        legend.position(SeriesLabelPosition::UpperLeft);
+        legend.position(SeriesLabelPosition::LowerLeft);
         legend.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
         area.present()?;
         Ok(())

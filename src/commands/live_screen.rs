@@ -186,7 +186,7 @@ impl Run {
         let [table, answers] = Layout::horizontal([Constraint::Length(46), Constraint::Fill(1)]).areas(figures);
         self.draw_figures(frame, table);
         self.draw_answers(frame, answers);
-        let text = "Ctrl-C ends it now; what was sold is audited and reported all the same";
+        let text = "Ctrl-C ends it now: what was sold is audited and reported; once more ends it at once";
         frame.render_widget(Line::from(text).dim(), hint);
     }
 
