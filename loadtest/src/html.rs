@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
 use crate::report::{Latency, Report, Verdict, readable};
@@ -116,15 +117,7 @@ impl Report {
         chart.draw_series([Rectangle::new([(0.0, 0.0), (warm, most)], BLACK.mix(0.06).filled())])?;
         let answered: Vec<(f64, f64)> = self.seconds.iter().map(|second| (second.at_s, second.rate)).collect();
         let lines = [("planned", ORANGE, planned().collect()), ("answered", GREEN, answered)];
-        for (name, colour, line) in lines.into_iter().filter(|(_, _, line): &(_, _, Vec<_>)| !line.is_empty()) {
-            chart
-                .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-        }
-        let mut legend = chart.configure_series_labels();
-        legend.position(SeriesLabelPosition::LowerRight);
-        legend.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+        draw_lines(&mut chart, lines, SeriesLabelPosition::LowerRight)?;
         area.present()?;
         Ok(())
     }
@@ -142,28 +135,23 @@ impl Report {
         let whole = |value: &f64| format!("{value:.0}");
         let mut mesh = chart.configure_mesh();
         mesh.x_desc("seconds").y_desc("ms").light_line_style(TRANSPARENT).x_label_formatter(&whole).draw()?;
-        for (name, colour, pick) in [
+        let picks = [
             ("p50", GREEN, (|latency| latency.p50) as fn(&Latency) -> f64),
             ("p99", ORANGE, |latency| latency.p99),
             ("longest", RED, |latency| latency.max),
-        ] {
+        ];
+        let lines = picks.map(|(name, colour, pick)| {
             let points = self.seconds.iter().filter(|second| second.rate > 0.0);
-            let points = points.map(|second| (second.at_s, millis(pick(&second.latency_us))));
-            chart
-                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-        }
-        let mut legend = chart.configure_series_labels();
-        legend.position(SeriesLabelPosition::LowerLeft);
-        legend.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+            (name, colour, points.map(|second| (second.at_s, millis(pick(&second.latency_us)))).collect())
+        });
+        draw_lines(&mut chart, lines, SeriesLabelPosition::LowerLeft)?;
         area.present()?;
         Ok(())
     }
 
     /// How many of a hundred sales took longer than so long: both axes by tens.
     fn draw_spread(&self, into: &mut String, before: Option<&Report>) -> Drawing {
-        let runs: Vec<(&str, RGBColor, &Report)> =
+        let runs: Vec<(&'static str, RGBColor, &Report)> =
             before.map(|before| ("before", ORANGE, before)).into_iter().chain([("this run", GREEN, self)]).collect();
         let most = runs.iter().map(|(_, _, run)| run.latency_us.max / 1e3).fold(1.0, f64::max) * 1.5;
         let area = SVGBackend::with_string(into, SIZE).into_drawing_area();
@@ -174,15 +162,8 @@ impl Report {
             .y_label_area_size(70)
             .build_cartesian_2d((0.05..most).log_scale(), (0.001..100.0_f64).log_scale())?;
         chart.configure_mesh().x_desc("ms").y_desc("% took longer").light_line_style(TRANSPARENT).draw()?;
-        for (name, colour, run) in runs {
-            chart
-                .draw_series(LineSeries::new(run.longer_than(), colour.stroke_width(2)))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-        }
-        let mut legend = chart.configure_series_labels();
-        legend.position(SeriesLabelPosition::LowerLeft);
-        legend.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+        let lines = runs.into_iter().map(|(name, colour, run)| (name, colour, run.longer_than()));
+        draw_lines(&mut chart, lines, SeriesLabelPosition::LowerLeft)?;
         area.present()?;
         Ok(())
     }
@@ -202,6 +183,27 @@ impl Report {
         }
         points
     }
+}
+
+/// Draws lines with their names, and the names where the lines mostly are not. One without points is left out.
+fn draw_lines<'a, X, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    lines: impl IntoIterator<Item = (&'static str, RGBColor, Vec<(f64, f64)>)>,
+    names_at: SeriesLabelPosition,
+) -> Drawing
+where
+    X: Ranged<ValueType = f64> + 'a,
+    Y: Ranged<ValueType = f64> + 'a,
+{
+    for (name, colour, points) in lines.into_iter().filter(|(_, _, points)| !points.is_empty()) {
+        chart
+            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+    }
+    let mut names = chart.configure_series_labels();
+    names.position(names_at).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+    Ok(())
 }
 
 fn escaped(text: &str) -> String {

@@ -143,26 +143,26 @@ pub async fn run(
     // Over a connection of its own: the server may have been started anew meanwhile. If it cannot be asked, the report says that, and the rest.
     operator.close().await;
     let sold = match sold {
-        Ok(sold) => sold,
         Err(why) if switch.blocked.is_empty() => return Err(why),
-        Err(why) => {
-            let left = match come_back(server, &operator_bundle, &mut progress).await {
-                Ok((operator, welcome)) => switch.activate(&operator, welcome.now).await,
-                Err(_) => switch.blocked.len(),
-            };
-            return Err(if left == 0 { why } else { LoadError::LeftBlocked { why: Box::new(why), left } });
-        }
+        sold => sold,
     };
+    let back = come_back(server, &operator_bundle, &mut progress).await;
+    let left = match &back {
+        Ok((operator, welcome)) => switch.activate(operator, welcome.now).await,
+        Err(_) => switch.blocked.len(),
+    };
+    let audited = match (sold, &back) {
+        (Ok(sold), Ok((operator, _))) => Ok((audited(operator, &sold.logs, &mut progress).await, sold)),
+        (Ok(sold), Err(error)) => Ok((Audit::impossible(&sold.logs, error), sold)),
+        (Err(why), _) if left > 0 => Err(LoadError::LeftBlocked { why: Box::new(why), left }),
+        (Err(why), _) => Err(why),
+    };
+    if let Ok((operator, _)) = back {
+        operator.close().await;
+    }
+    let (audit, sold) = audited?;
+    let audit = Audit { left_blocked: left as u64, ..audit };
     let stats = board.total();
-    let audit = match come_back(server, &operator_bundle, &mut progress).await {
-        Ok((operator, welcome)) => {
-            let left = switch.activate(&operator, welcome.now).await;
-            let audit = audited(&operator, &sold.logs, &mut progress).await;
-            operator.close().await;
-            Audit { left_blocked: left as u64, ..audit }
-        }
-        Err(error) => Audit { left_blocked: switch.blocked.len() as u64, ..Audit::impossible(&sold.logs, &error) },
-    };
 
     // Answers that come after the end have their latency counted, and no more: who gets behind and catches up when it is over has not kept the rate.
     let in_time = sold.cut_at.unwrap_or(stats.in_time);
@@ -475,7 +475,7 @@ impl Watch<'_> {
 }
 
 /// Waits until somebody says stop; for ever if nobody is left who could.
-pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
+async fn told(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -1,5 +1,6 @@
 //! `frokost load`: many tills against a running server, then the audit.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -58,10 +59,10 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         Some(_) => DataFolder::with_keys(&settings.data),
         None => DataFolder::existing(&settings.data),
     }?;
-    if !folder.is_begun() {
-        only_enrolled(&folder, tills, plan.readers.is_some())?;
-    }
     let authority = folder.authority()?;
+    if !folder.is_begun() {
+        only_enrolled(&authority, &folder, tills, plan.readers.is_some())?;
+    }
     let portal = plan.readers.map(|_| folder.own_bundle(&authority, "load-portal", Role::Portal)).transpose()?;
     let cast = Cast {
         server: args.server.or(folder.serving_at()).unwrap_or(loopback_of(settings.tills.listen)),
@@ -112,8 +113,8 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// A copy of the keys: whoever is enrolled there is unknown to the installation, and its number is given to somebody else.
-fn only_enrolled(folder: &DataFolder, tills: u32, with_portal: bool) -> anyhow::Result<()> {
-    let names: Vec<String> = folder.authority()?.enrolled()?.into_iter().map(|enrolled| enrolled.name).collect();
+fn only_enrolled(authority: &Authority, folder: &DataFolder, tills: u32, with_portal: bool) -> anyhow::Result<()> {
+    let names: HashSet<String> = authority.enrolled()?.into_iter().map(|enrolled| enrolled.name).collect();
     let portal = with_portal.then(|| "load-portal".to_owned());
     let mut wanted = (1..=tills).map(|number| format!("load-{number}")).chain(portal);
     match wanted.find(|name| !names.contains(name)) {

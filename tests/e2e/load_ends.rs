@@ -149,6 +149,30 @@ fn accounts_that_were_blocked_before_stay_blocked() {
     assert_eq!(blocked, [[true; 3], [false; 3]].concat());
 }
 
+/// Stopped while it blocks accounts, or a moment later: whoever was blocked is let buy again.
+#[test]
+fn a_run_stopped_while_it_prepares_leaves_nobody_blocked() {
+    let home = Installation::new();
+    home.import(1_000, 100);
+    let server = home.serve();
+    let plan = "name = 'x'\nabout = 'x'\ntills = 1\nblocked = 1.0\n[[stage]]\nseconds = 600\nrate = 10\n";
+    let plan = home.write("all-blocked.toml", plan);
+    // In the middle of it, and, where the machine is slow, when it has surely begun.
+    for pause in [20, 500] {
+        let mut run = begin(&home, &["--scenario", lossy(&plan)]);
+        wait_for(&mut run, "blocking 1000 accounts");
+        std::thread::sleep(Duration::from_millis(pause));
+        interrupt(&run);
+        let ended = run.wait().unwrap();
+        assert!(ended.code().is_some(), "{ended:?}");
+    }
+    assert_eq!(server.stop(), 0);
+    let journal = home.must(&["inspect"]);
+    let count = |what: &str| journal.lines().filter(|line| line.contains(what)).count();
+    assert!(count(" blocked ") > 0, "it was stopped too soon: this shows nothing");
+    assert_eq!(count(" blocked "), count(" activated "));
+}
+
 /// The same seed deals the same cards and prices to the same tills, in whatever order they connect.
 #[test]
 fn the_same_seed_sells_the_same() {
