@@ -35,7 +35,7 @@ fn suite() -> Arc<rustls::crypto::CryptoProvider> {
 fn endpoint(ours: bool, config: Option<ServerConfig>) -> Endpoint {
     let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
     if ours {
-        return frokost_net::socket::endpoint(anywhere, config).unwrap();
+        return frokost_net::socket::endpoint(anywhere, frokost_net::socket::names(), config).unwrap();
     }
     let socket = frokost_net::socket::bind(anywhere, false).unwrap();
     Endpoint::new(frokost_net::socket::names(), config, socket, Arc::new(TokioRuntime)).unwrap()

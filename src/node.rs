@@ -79,7 +79,7 @@ impl Core {
         };
         let engine = Engine::start(ports, config).await.context("the engine does not start")?;
         let desks = desks(&engine);
-        let server = Server::start(listen, &authority.server()?, engine.clone(), clock, desks)?;
+        let server = Server::start(listen, &authority, engine.clone(), clock, desks)?;
         Ok(Core { engine, server, authority, operator })
     }
 

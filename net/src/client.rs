@@ -50,6 +50,9 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the connection to the server was lost: {0}")]
     Lost(String),
+    /// The server that answers there is not the one that was connected to.
+    #[error("the server was started again")]
+    StartedAgain,
     /// No answer in time.
     #[error("the server has not answered for {} seconds", ANSWER_WITHIN.as_secs())]
     TimedOut,
@@ -107,7 +110,8 @@ impl Dialer {
     pub fn towards(server: SocketAddr) -> Result<Dialer, ClientError> {
         let from: SocketAddr =
             if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-        let endpoint = socket::endpoint(from, None).map_err(|error| ClientError::Lost(error.to_string()))?;
+        let endpoint =
+            socket::endpoint(from, socket::names(), None).map_err(|error| ClientError::Lost(error.to_string()))?;
         Ok(Dialer { endpoint })
     }
 
@@ -382,9 +386,9 @@ pub(crate) fn explain(address: SocketAddr, error: &ConnectionError) -> ClientErr
         ConnectionError::ApplicationClosed(close) => {
             ClientError::Closed(String::from_utf8_lossy(&close.reason).into_owned())
         }
-        ConnectionError::VersionMismatch
-        | ConnectionError::Reset
-        | ConnectionError::LocallyClosed
-        | ConnectionError::CidsExhausted => ClientError::Lost(error.to_string()),
+        ConnectionError::Reset => ClientError::StartedAgain,
+        ConnectionError::VersionMismatch | ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => {
+            ClientError::Lost(error.to_string())
+        }
     }
 }

@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::identity::Identity;
+use crate::reset_key::ResetKey;
 
 /// The name every server certificate bears, whatever address it is reached at.
 pub const SERVER_NAME: &str = "frokost.internal";
@@ -63,6 +64,7 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     issuer: Issuer<'static, KeyPair>,
+    reset_key: ResetKey,
 }
 
 impl std::fmt::Debug for Authority {
@@ -122,8 +124,9 @@ impl Authority {
             .map_err(|error| content(&certificate_path, &error))?;
         let key_pem = fs::read_to_string(&key_path).map_err(file_error(&key_path))?;
         let key = KeyPair::from_pem(&key_pem).map_err(|error| content(&key_path, &error))?;
+        let reset_key = ResetKey::of(&key.serialize_der());
         let issuer = Issuer::new(authority_params()?, key);
-        Ok(Authority { folder: folder.to_owned(), certificate, certificate_pem, issuer })
+        Ok(Authority { folder: folder.to_owned(), certificate, certificate_pem, issuer, reset_key })
     }
 
     /// Everyone enrolled so far.
@@ -195,7 +198,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`EnrolError::Certificate`].
-    pub fn server(&self) -> Result<Bundle, EnrolError> {
+    pub(crate) fn server(&self) -> Result<Bundle, EnrolError> {
         let mut params = params(SERVER_LIVES);
         params.subject_alt_names = vec![SanType::DnsName(Ia5String::try_from(SERVER_NAME)?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -204,6 +207,11 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
         Ok(Bundle { certificate: certificate.der().clone(), key, authority: self.certificate.clone() })
+    }
+
+    /// With which a server of this installation tells those whom it does not know that they were connected to one before it.
+    pub(crate) fn reset_key(&self) -> ResetKey {
+        self.reset_key.clone()
     }
 
     fn list(&self) -> PathBuf {

@@ -11,6 +11,7 @@ pub mod enrol;
 mod frames;
 pub mod identity;
 pub mod outbox;
+mod reset_key;
 pub mod server;
 mod session;
 pub mod socket;

@@ -11,8 +11,9 @@ use quinn::{Connection, Endpoint, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 
-use crate::enrol::Bundle;
+use crate::enrol::{Authority, EnrolError};
 use crate::identity::Identity;
+use crate::reset_key::RESET_EVERY;
 use crate::session::{self, Session};
 use crate::socket;
 use crate::tls::{TlsError, server_config};
@@ -34,6 +35,9 @@ pub enum ServerError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There is no certificate for it.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
     /// The address cannot be listened on.
     #[error("cannot listen for tills on {address} (UDP): {source}")]
     Listen {
@@ -83,20 +87,22 @@ struct Reception {
 }
 
 impl Server {
-    /// Listens on `address`, as `bundle` (see [`crate::Authority::server`]).
+    /// Listens on `address`, with a certificate of `authority`'s.
     ///
     /// # Errors
     /// [`ServerError`].
     pub fn start(
         address: SocketAddr,
-        bundle: &Bundle,
+        authority: &Authority,
         engine: Engine,
         clock: Arc<dyn Clock>,
         desks: Desks,
     ) -> Result<Server, ServerError> {
-        let config = server_config(bundle)?;
+        let config = server_config(&authority.server()?)?;
+        let mut names = socket::names();
+        names.reset_key(Arc::new(authority.reset_key())).min_reset_interval(RESET_EVERY);
         let listen = |source| ServerError::Listen { address, source };
-        let endpoint = socket::endpoint(address, Some(config)).map_err(listen)?;
+        let endpoint = socket::endpoint(address, names, Some(config)).map_err(listen)?;
         let address = endpoint.local_addr().map_err(listen)?;
         let unsent = Arc::new(AtomicUsize::new(0));
         let looking_up = Arc::new(Semaphore::new(1));

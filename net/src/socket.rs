@@ -15,18 +15,18 @@ const BUFFER: usize = 4 << 20;
 /// With less than this a rush of a few hundred tills loses packets.
 const LITTLE: usize = 1 << 20;
 
-/// An endpoint on `address`; a server's with a configuration.
+/// An endpoint on `address`, with [`names`]; a server's with a configuration.
 ///
 /// # Errors
 /// If the address is taken, or no runtime runs.
-pub fn endpoint(address: SocketAddr, config: Option<ServerConfig>) -> io::Result<Endpoint> {
+pub fn endpoint(address: SocketAddr, names: EndpointConfig, config: Option<ServerConfig>) -> io::Result<Endpoint> {
     let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("there is no runtime"))?;
     let socket = bind(address, config.is_some())?;
     let socket = BatchSocket::new(runtime.wrap_udp_socket(socket)?);
-    Endpoint::new_with_abstract_socket(names(), config, socket, runtime)
+    Endpoint::new_with_abstract_socket(names, config, socket, runtime)
 }
 
-/// An endpoint whose connections have names of their own.
+/// For an endpoint whose connections have names of their own.
 #[must_use]
 pub fn names() -> EndpointConfig {
     let mut names = EndpointConfig::default();

@@ -137,14 +137,17 @@ fn a_rate_that_is_not_achieved_fails_the_run() {
     assert!(ran.out.contains("approved sales are in the journal, once each"), "{}", ran.out);
 }
 
-/// The server falls in the middle of a run and comes back: the tills come back, too, and the audit asks the new one.
+/// The server falls in the middle of a run and comes back: tills and readers come back, too, and the audit asks the new one.
 #[test]
 fn a_run_outlives_its_server_and_is_audited() {
     let home = Installation::new();
     home.import(50, 9_000);
     let mut server = home.serve();
     let tills = server.tills.to_string();
-    let args = ["load", "--tills", "4", "--rate", "200", "--seconds", "4", "--warm-up", "0", "--json"];
+    let plan =
+        "name = 'x'\nabout = 'x'\ntills = 4\n[readers]\ncount = 5\nevery_s = 0.1\n[[stage]]\nseconds = 8\nrate = 200\n";
+    let plan = home.write("outlives.toml", plan);
+    let args = ["load", "--scenario", lossy(&plan), "--warm-up", "0", "--json"];
     let loading = home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(2));
     server.kill();
@@ -159,6 +162,9 @@ fn a_run_outlives_its_server_and_is_audited() {
     assert_eq!((&audit["findings"], &audit["found"]), (&serde_json::json!([]), &audit["approved"]), "{ran:?}");
     assert!(audit["approved"].as_u64().unwrap() > 100, "{audit}");
     assert!(report["resent"].as_u64().unwrap() > 0, "it fell when nobody asked: {ran:?}");
+    // Fifty looks a second: two seconds before it fell, and more than one when it had been there again for longer than a reader waits to ask for it.
+    let looks = ["reads", "reads_failed", "reads_missed"].map(|name| report[name].as_u64().unwrap());
+    assert!(looks[0] > 150 && looks[1] > 0 && looks[2] == 0, "{looks:?}: {ran:?}");
 }
 
 /// The last sale is due some time before the end: that is no reason to measure less.

@@ -72,7 +72,7 @@ impl World {
                 Some(Found { more: false, pupils: vec![pupil] })
             }),
         };
-        let server = Server::start(listen, &authority.server().unwrap(), engine, clock, desks).unwrap();
+        let server = Server::start(listen, &authority, engine, clock, desks).unwrap();
         World { folder, authority, server }
     }
 
