@@ -19,7 +19,8 @@ pub(crate) fn start(level: &str) -> anyhow::Result<()> {
     let filter = filter(wanted).with_context(|| {
         format!("FROKOST_LOG={wanted} cannot be read; write a level, as info, or levels for parts, as warn,frokost_net=debug")
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that nobody takes any more is no reason to stop: told of it, the library would panic in whatever task or thread had something to say.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if std::io::stderr().is_terminal() {
         log.init();
     } else {

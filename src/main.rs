@@ -1,6 +1,8 @@
 //! The program `frokost`: reads what it is asked, wires the parts together, and says in one line what went wrong. It holds
 //! no rules of its own.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic where nobody listens; `say` does not")]
+
 mod backup;
 mod bank_file;
 mod cli;
@@ -11,6 +13,7 @@ mod lookup;
 mod node;
 mod operator;
 mod outcome_text;
+mod say;
 mod settings;
 mod store;
 
@@ -21,6 +24,7 @@ use frokost_engine::StartError;
 use frokost_engine::journal::JournalError;
 
 use crate::cli::{Cli, Verb};
+use crate::say::complain;
 
 /// Memory that is asked for by one thread and given back by another is what an engine of actors does all day.
 #[global_allocator]
@@ -44,25 +48,31 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Whoever serves wants to read what happens; the other commands print it themselves.
     if let Err(error) = log::start(if matches!(cli.verb, Verb::Serve(_)) { "info" } else { "error" }) {
-        eprintln!("frokost: {error:#}");
+        complain!("frokost: {error:#}");
         return ExitCode::from(exit::FAILED);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("frokost: no threads to run on: {error}");
+            complain!("frokost: no threads to run on: {error}");
             return ExitCode::from(exit::FAILED);
         }
     };
     match runtime.block_on(run(cli)) {
-        Ok(code) => code,
+        Ok(code) => match say::failed() {
+            Some(error) if code == ExitCode::SUCCESS => {
+                complain!("frokost: what was asked for is done, but standard output cannot be written: {error}");
+                ExitCode::from(exit::FAILED)
+            }
+            Some(_) | None => code,
+        },
         Err(error) => {
             // Some libraries draw pictures over several lines; what went wrong is one line here.
             let mut text = format!("{error:#}");
             if is_damage(&error) {
                 text.push_str("; keep a copy of the data folder, then `frokost restore` makes the journal anew from its mirror or a backup");
             }
-            eprintln!("frokost: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            complain!("frokost: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(exit::FAILED)
         }
     }

@@ -12,6 +12,7 @@ use crate::cli::{AccountArgs, AccountVerb, Lang, ReasonArg};
 use crate::node::SystemClock;
 use crate::operator::Operator;
 use crate::outcome_text::explain;
+use crate::say::say;
 use crate::settings::Settings;
 
 pub(crate) async fn run(args: AccountArgs) -> anyhow::Result<ExitCode> {
@@ -29,12 +30,12 @@ async fn act(operator: &Operator, verb: AccountVerb) -> anyhow::Result<()> {
         AccountVerb::Block { account } => {
             let account = operator.account(&account).await?.account;
             operator.must(Command::Block { account }).await?;
-            println!("account {account} is blocked; every till refuses it from now on");
+            say!("account {account} is blocked; every till refuses it from now on");
         }
         AccountVerb::Activate { account } => {
             let account = operator.account(&account).await?.account;
             operator.must(Command::Activate { account }).await?;
-            println!("account {account} is active");
+            say!("account {account} is active");
         }
         AccountVerb::Limit { account, limit } => {
             let account = operator.account(&account).await?.account;
@@ -44,27 +45,27 @@ async fn act(operator: &Operator, verb: AccountVerb) -> anyhow::Result<()> {
             };
             operator.must(Command::SetDailyLimit { account, limit }).await?;
             match limit {
-                Some(limit) => println!("account {account} may spend {limit} a day"),
-                None => println!("account {account} has no daily limit"),
+                Some(limit) => say!("account {account} may spend {limit} a day"),
+                None => say!("account {account} has no daily limit"),
             }
         }
         AccountVerb::TopUp { account, amount, reference } => {
             let account = operator.account(&account).await?.account;
             let order = OrderNumber(by_hand(reference)?);
             let receipt = operator.must(Command::TopUp { account, order, amount, source: Source::Counter }).await?;
-            println!("{amount} paid in to account {account}; balance {}", receipt.balance);
+            say!("{amount} paid in to account {account}; balance {}", receipt.balance);
         }
         AccountVerb::Credit { account, limit } => {
             let account = operator.account(&account).await?.account;
             operator.must(Command::SetCreditLimit { account, limit }).await?;
-            println!("account {account} may go {limit} below zero");
+            say!("account {account} may go {limit} below zero");
         }
         AccountVerb::Transfer { from, to, amount, text } => {
             let from = operator.account(&from).await?.account;
             let to = operator.account(&to).await?.account;
             let details = Details { text, ..Details::default() };
             let receipt = operator.must(Asked { command: Command::Transfer { from, to, amount }, details }).await?;
-            println!("{amount} moved from account {from} to account {to}; {} left", receipt.balance);
+            say!("{amount} moved from account {from} to account {to}; {} left", receipt.balance);
         }
         AccountVerb::Correct { account, amount, reason, text } => {
             let account = operator.account(&account).await?.account;
@@ -75,12 +76,12 @@ async fn act(operator: &Operator, verb: AccountVerb) -> anyhow::Result<()> {
             let details = Details { text, ..Details::default() };
             let command = Command::Correct { account, amount, reason: reason.into() };
             let receipt = operator.must(Asked { command, details }).await?;
-            println!("account {account} is corrected by {amount}; balance {}", receipt.balance);
+            say!("account {account} is corrected by {amount}; balance {}", receipt.balance);
         }
         AccountVerb::Close { account } => {
             let account = operator.account(&account).await?.account;
             operator.must(Command::Close { account }).await?;
-            println!("account {account} is closed");
+            say!("account {account} is closed");
         }
         AccountVerb::Statement { account, month } => {
             let view = operator.account(&account).await?;
@@ -116,21 +117,21 @@ fn by_hand(reference: u64) -> anyhow::Result<u64> {
 }
 
 pub(crate) fn show(view: &AccountView) {
-    println!("account       {}", view.account);
-    println!("school        {}", view.school);
-    println!("balance       {}", view.balance);
-    println!("card          {}", view.card.map_or("none".to_owned(), |card| card.to_string()));
+    say!("account       {}", view.account);
+    say!("school        {}", view.school);
+    say!("balance       {}", view.balance);
+    say!("card          {}", view.card.map_or("none".to_owned(), |card| card.to_string()));
     let status = match (view.closed, view.blocked) {
         (true, _) => "closed",
         (false, true) => "blocked",
         (false, false) => "active",
     };
-    println!("status        {status}");
-    println!("daily limit   {}", view.daily_limit.map_or("none".to_owned(), |limit| limit.to_string()));
-    println!("spent today   {}", view.spent_today);
-    println!("credit limit  {}", view.credit_limit);
+    say!("status        {status}");
+    say!("daily limit   {}", view.daily_limit.map_or("none".to_owned(), |limit| limit.to_string()));
+    say!("spent today   {}", view.spent_today);
+    say!("credit limit  {}", view.credit_limit);
     if let Some(amount) = view.auto_top_up {
-        println!("auto top-up   {amount}{}", if view.charging { ", being charged" } else { "" });
+        say!("auto top-up   {amount}{}", if view.charging { ", being charged" } else { "" });
     }
 }
 
@@ -140,7 +141,7 @@ async fn statement(operator: &Operator, view: &AccountView, month: Month) -> any
         Err(outcome) => bail!("{}", explain(&outcome, Lang::En)),
     };
     let numbers: Vec<String> = months.iter().map(|month| month.number().to_string()).collect();
-    println!("account {}, {}; balance {}; months: {}", view.account, month.number(), view.balance, numbers.join(" "));
+    say!("account {}, {}; balance {}; months: {}", view.account, month.number(), view.balance, numbers.join(" "));
     for posting in postings {
         let at = posting.at.local().strftime("%d-%m-%Y %H.%M").to_string();
         let line = format!(
@@ -151,7 +152,7 @@ async fn statement(operator: &Operator, view: &AccountView, month: Month) -> any
             posting.balance.to_string(),
             posting.text
         );
-        println!("{}", line.trim_end());
+        say!("{}", line.trim_end());
     }
     Ok(())
 }
@@ -181,10 +182,10 @@ async fn find(operator: &Operator, wanted: &str) -> anyhow::Result<()> {
             "no account".to_owned()
         };
         let logins = if pupil.logins.is_empty() { "no login" } else { &pupil.logins };
-        println!("{:>8}  {}  {card}  school {}  {logins}", pupil.account, pupil.name, pupil.school);
+        say!("{:>8}  {}  {card}  school {}  {logins}", pupil.account, pupil.name, pupil.school);
     }
     if found.more {
-        println!("and more; say more of the name");
+        say!("and more; say more of the name");
     }
     Ok(())
 }

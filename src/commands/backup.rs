@@ -13,6 +13,7 @@ use crate::backup;
 use crate::cli::FolderArgs;
 use crate::data_folder::DataFolder;
 use crate::node::loopback_of;
+use crate::say::say;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -36,8 +37,8 @@ pub(crate) async fn run(args: FolderArgs) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let path = folder.path().join("backups").join(&name);
     let head = backup::check(&path)?.head;
-    println!("{}: everything up to LSN {head}, checked", path.display());
-    println!(
+    say!("{}: everything up to LSN {head}, checked", path.display());
+    say!(
         "keep {} apart from it: without that key nobody can read CPR numbers, and it is not in the backup",
         settings.key_file().display()
     );

@@ -10,6 +10,7 @@ use frokost_engine::{Amount, Lsn, SchoolId};
 use crate::cli::BooksArgs;
 use crate::data_folder::DataFolder;
 use crate::exit;
+use crate::say::{complain, say};
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &BooksArgs) -> anyhow::Result<ExitCode> {
     let crooked: Vec<_> =
         books.pages().filter(|((on, school), page)| wanted(*on, *school) && page.sum() != 0).collect();
     for ((day, school), page) in &crooked {
-        eprintln!(
+        complain!(
             "frokost: school {school} on {}: all ledgers together come to {} øre, not to zero",
             day.0,
             page.sum()
@@ -61,22 +62,22 @@ fn name(line: &Line) -> String {
 fn print_table(lines: &[Line]) {
     let mut school = None;
     let mut sum = Amount::ZERO;
-    println!("{:>8}  {:<22} {:>18}", "school", "ledger", "moved");
+    say!("{:>8}  {:<22} {:>18}", "school", "ledger", "moved");
     for line in lines {
         if school.is_some_and(|school| school != line.school) {
-            println!();
+            say!("");
         }
         school = Some(line.school);
         sum = sum.checked_add(line.amount).unwrap_or(sum);
-        println!("{:>8}  {:<22} {:>18}", line.school.to_string(), name(line), line.amount.to_string());
+        say!("{:>8}  {:<22} {:>18}", line.school.to_string(), name(line), line.amount.to_string());
     }
-    println!("{:>8}  {:<22} {:>18}", "", "sum", sum.to_string());
+    say!("{:>8}  {:<22} {:>18}", "", "sum", sum.to_string());
 }
 
 fn print_csv(lines: &[Line]) {
-    println!("school;ledger;till;amount");
+    say!("school;ledger;till;amount");
     for line in lines {
         let amount = line.amount.kroner().to_string().replace('.', ",");
-        println!("{};{};{};{amount}", line.school, line.ledger, line.till);
+        say!("{};{};{};{amount}", line.school, line.ledger, line.till);
     }
 }

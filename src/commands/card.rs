@@ -7,6 +7,7 @@ use frokost_engine::Command;
 use crate::cli::{CardArgs, CardVerb};
 use crate::commands::account::show;
 use crate::operator::Operator;
+use crate::say::say;
 use crate::settings::Settings;
 
 pub(crate) async fn run(args: CardArgs) -> anyhow::Result<ExitCode> {
@@ -27,7 +28,7 @@ async fn act(operator: &Operator, verb: CardVerb, card_length: usize) -> anyhow:
             );
             let account = operator.account(&account).await?.account;
             operator.must(Command::BindCard { account, card }).await?;
-            println!("card {card} belongs to account {account}; an earlier card is dead from the next scan on");
+            say!("card {card} belongs to account {account}; an earlier card is dead from the next scan on");
         }
         CardVerb::Show { card } => show(&operator.account_of(card).await?),
     }

@@ -23,6 +23,7 @@ use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
 use crate::node::Node;
 use crate::operator::Operator;
+use crate::say::say;
 use crate::settings::Settings;
 
 const SCHOOL: SchoolId = SchoolId(1);
@@ -60,7 +61,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     stop.again_ends_at_once("what was answered is durable");
     let engine = node.core.engine.clone();
     node.shutdown().await;
-    println!("\nstopped: everyone was answered; {} records are durable in {}", engine.durable(), args.data.display());
+    say!("\nstopped: everyone was answered; {} records are durable in {}", engine.durable(), args.data.display());
     let sound = report.flatten().is_none_or(|report| report.audit.sound());
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(exit::UNSOUND) })
 }
@@ -86,32 +87,32 @@ async fn play(node: &Node, args: &DemoArgs) -> anyhow::Result<Option<Report>> {
     let made = make_school(node, args, &operator).await?;
     let (accounts, total) = holdings(node, &operator).await?;
     if made {
-        println!(
+        say!(
             "made {accounts} pupils' accounts with {total} in total, {} tills and a parent with two children",
             args.tills
         );
     } else {
-        println!("found {accounts} accounts as they were left: {total} in total");
+        say!("found {accounts} accounts as they were left: {total} in total");
     }
     let report = if args.seconds == 0 { None } else { Some(lunch_rush(node, args).await?) };
     if let Some(report) = &report {
-        print!("\n{report}");
+        crate::say::out(format_args!("\n{report}"));
     }
     let child = operator.account("1").await?;
-    println!("\nThe portal is at {}", node.public_url);
-    println!("  log in as      {PARENT}");
-    println!("  password       {PASSWORD}");
-    println!("  mails are in   {}", node.settings.mail_setup().maildir.join("new").display());
-    println!("  a child's card {}", child.card.map(|card| card.to_string()).unwrap_or_default());
-    println!("Sell something to it from another terminal:");
-    println!(
+    say!("\nThe portal is at {}", node.public_url);
+    say!("  log in as      {PARENT}");
+    say!("  password       {PASSWORD}");
+    say!("  mails are in   {}", node.settings.mail_setup().maildir.join("new").display());
+    say!("  a child's card {}", child.card.map(|card| card.to_string()).unwrap_or_default());
+    say!("Sell something to it from another terminal:");
+    say!(
         "  {} till --bundle {} --server {}",
         std::env::args().next().unwrap_or_else(|| "frokost".to_owned()),
         bundle_path(args).display(),
         node.core.server.address()
     );
     if !args.once {
-        println!("Ctrl-C stops.");
+        say!("Ctrl-C stops.");
     }
     Ok(report)
 }
@@ -238,7 +239,7 @@ async fn lunch_rush(node: &Node, args: &DemoArgs) -> anyhow::Result<Report> {
         seed: node.core.engine.durable().0,
         ..Plan::new("lunch", shape)
     };
-    println!("lunch: {} tills, {} sales/s planned, {} s", args.tills, args.rate, args.seconds);
+    say!("lunch: {} tills, {} sales/s planned, {} s", args.tills, args.rate, args.seconds);
     let mut live = Live::lines(cast.tills.len());
     // The sender stays alive until the run is over; the demo's own Ctrl-C drops the run as a whole.
     let (_stop, stopped) = watch::channel(false);

@@ -18,6 +18,7 @@ use crate::commands::pupils::{NewPupil, Taken, take_in};
 use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
 use crate::operator::Operator;
+use crate::say::say;
 use crate::settings::Settings;
 
 /// A line that cannot be taken in.
@@ -59,9 +60,9 @@ pub(crate) async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     }
     bad.sort_by_key(|bad| bad.line);
     for BadLine { line, why } in &bad {
-        println!("line {line}: {why}");
+        say!("line {line}: {why}");
     }
-    println!("{new} pupils taken in, {completed} completed, {unchanged} unchanged, {} bad lines", bad.len());
+    say!("{new} pupils taken in, {completed} completed, {unchanged} unchanged, {} bad lines", bad.len());
     Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 

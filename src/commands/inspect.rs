@@ -1,6 +1,6 @@
 //! `frokost inspect`: prints the journal's records, one a line.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings, &[])?;
     let folder = DataFolder::existing(&settings.data)?;
     let store = Store::open(&folder, &settings).with_context(|| format!("{}", folder.path().display()))?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = io::BufWriter::new(io::stdout().lock());
     let last = args.to.unwrap_or(Lsn(u64::MAX));
     for record in store.history(args.from) {
         let record = record?;
@@ -23,17 +23,21 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
             break;
         }
         if args.account.is_none_or(|account| record.account == AccountId(account))
-            && let Err(error) = writeln!(out, "{}", line(&record))
+            && !is_read(writeln!(out, "{}", line(&record)))?
         {
-            // Whoever reads has seen enough, `head` for instance.
-            if error.kind() == std::io::ErrorKind::BrokenPipe {
-                return Ok(ExitCode::SUCCESS);
-            }
-            return Err(error.into());
+            return Ok(ExitCode::SUCCESS);
         }
     }
-    out.flush()?;
+    is_read(out.flush())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// False where whoever reads has seen enough, `head` for instance.
+fn is_read(written: io::Result<()>) -> io::Result<bool> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
+    }
 }
 
 fn line(record: &Record) -> String {

@@ -1,7 +1,6 @@
 //! `frokost load`: many tills against a running server, then the audit.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::commands::serve::StopSignals;
 use crate::data_folder::DataFolder;
 use crate::exit;
 use crate::node::loopback_of;
+use crate::say::say;
 use crate::settings::Settings;
 
 /// What a run without a scenario does where nothing is said.
@@ -32,14 +32,14 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     if args.list {
         for (_, text) in BUILT_IN {
             let scenario = Scenario::read(text)?;
-            println!("{:<14} {}", scenario.name, scenario.about);
+            say!("{:<14} {}", scenario.name, scenario.about);
         }
         return Ok(ExitCode::SUCCESS);
     }
     if args.show {
         let name = args.scenario.as_deref().context("--show needs --scenario")?;
         let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name).with_context(|| not_built_in(name))?;
-        print!("{text}");
+        crate::say::out(format_args!("{text}"));
         return Ok(ExitCode::SUCCESS);
     }
     let settings = Settings::read(&args.settings, &[])?;
@@ -100,8 +100,7 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     });
     let drawn = drawn.transpose();
     let printed = if args.json { format!("{json}\n") } else { report.to_string() };
-    // Nobody listens: no reason to say that the run failed.
-    let _ = std::io::stdout().write_all(printed.as_bytes());
+    crate::say::out(format_args!("{printed}"));
     written.and(drawn)?;
     Ok(if !report.audit.sound() {
         ExitCode::from(exit::UNSOUND)

@@ -12,6 +12,7 @@ use frokost_persistence::records::Login;
 use crate::cli::{ParentArgs, ParentVerb};
 use crate::data_folder::DataFolder;
 use crate::operator::Operator;
+use crate::say::{complain, say};
 use crate::settings::Settings;
 
 const SHORTEST_PASSWORD: usize = 10;
@@ -51,7 +52,7 @@ pub(crate) async fn run(args: ParentArgs) -> anyhow::Result<ExitCode> {
     // What was open under an old password is over.
     records.end_sessions_of(mail, None)?;
     records.end_tickets_of(mail)?;
-    println!("{mail} may log in and sees {} account(s)", login.accounts.len());
+    say!("{mail} may log in and sees {} account(s)", login.accounts.len());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -74,7 +75,7 @@ fn read_password(file: Option<&Path>) -> anyhow::Result<String> {
             std::io::BufReader::new(opened).read_line(&mut line)?;
         }
         None => {
-            eprintln!("password (at least {SHORTEST_PASSWORD} characters, then Enter):");
+            complain!("password (at least {SHORTEST_PASSWORD} characters, then Enter):");
             std::io::stdin().lock().read_line(&mut line)?;
         }
     }

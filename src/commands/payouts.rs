@@ -18,6 +18,7 @@ use crate::data_folder::{DataFolder, sealing_key};
 use crate::node::SystemClock;
 use crate::operator::Operator;
 use crate::outcome_text::explain;
+use crate::say::say;
 use crate::settings::Settings;
 
 /// The bank's codes for what it has had before: no reason to give money back.
@@ -39,7 +40,7 @@ pub(crate) async fn run(args: PayoutsArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn list(records: &Records) -> anyhow::Result<()> {
-    println!("{:>7}  {:>8}  {:<16}  {:>14}  {:<9}  file", "pay-out", "account", "asked for", "amount", "state");
+    say!("{:>7}  {:>8}  {:<16}  {:>14}  {:<9}  file", "pay-out", "account", "asked for", "amount", "state");
     for payout in records.payouts()? {
         let state = match payout.state {
             PayoutState::Asked => "asked",
@@ -52,7 +53,7 @@ fn list(records: &Records) -> anyhow::Result<()> {
         let at = Timestamp(payout.at_ms).local().strftime("%Y-%m-%d %H:%M").to_string();
         let amount = Amount::from_ore(payout.amount_ore).to_string();
         let file = payout.batch.as_deref().unwrap_or_default();
-        println!("{:>7}  {:>8}  {at:<16}  {amount:>14}  {state:<9}  {file}", payout.number, payout.account);
+        say!("{:>7}  {:>8}  {at:<16}  {amount:>14}  {state:<9}  {file}", payout.number, payout.account);
     }
     Ok(())
 }
@@ -79,13 +80,13 @@ async fn export(
             let ready = records.payouts()?.into_iter().filter(|payout| payout.state == PayoutState::Reserved);
             let ready: Vec<PayoutOrder> = ready.collect();
             if ready.is_empty() {
-                println!("there is nothing to pay out");
+                say!("there is nothing to pay out");
                 return Ok(());
             }
             // Whatever cannot be written is found out before anything is marked.
             ready.iter().try_for_each(|payout| transfer(key, payout).map(drop))?;
             let operator = Operator::connect(settings).await?;
-            println!("{batch}: should this be interrupted, write the file with --again {batch}");
+            say!("{batch}: should this be interrupted, write the file with --again {batch}");
             for payout in &ready {
                 let (account, number) = (AccountId(payout.account), PayoutNumber(payout.number));
                 operator.must(Command::MarkPayoutSent { account, payout: number }).await?;
@@ -117,7 +118,7 @@ async fn export(
     };
     written.with_context(|| format!("{}; write it again with --again {batch}", out.display()))?;
     let sum = payouts.iter().try_fold(Amount::ZERO, |sum, p| sum.checked_add(Amount::from_ore(p.amount_ore)));
-    println!("{}: {} pay-outs, {} in all, as {batch}", out.display(), payouts.len(), sum.unwrap_or_default());
+    say!("{}: {} pay-outs, {} in all, as {batch}", out.display(), payouts.len(), sum.unwrap_or_default());
     Ok(())
 }
 
@@ -181,9 +182,7 @@ async fn import(settings: &Settings, records: &Records, file: &Path) -> anyhow::
     operator.close().await;
     settled?;
     let [done, returned, waiting, before] = counts;
-    println!(
-        "{done} paid, {returned} refused and back on the balance, {waiting} not decided yet, {before} settled before"
-    );
+    say!("{done} paid, {returned} refused and back on the balance, {waiting} not decided yet, {before} settled before");
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use crate::backup::{check, copy_files, private_folder};
 use crate::cli::RestoreArgs;
 use crate::data_folder::DataFolder;
 use crate::node::SystemClock;
+use crate::say::say;
 use crate::settings::{JournalKind, Settings};
 use crate::store::mirror_of;
 
@@ -95,18 +96,15 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     if manifest.is_some() {
         restore_people(&from, &folder)?;
     }
-    println!("restored up to LSN {head} from {}", from.display());
+    say!("restored up to LSN {head} from {}", from.display());
     if lost > 0 {
-        println!("{lost} records that were acknowledged are not in it");
+        say!("{lost} records that were acknowledged are not in it");
     }
     if let Some(aside) = aside {
-        println!(
-            "what was there before is in {}; remove it when `frokost verify` finds everything sound",
-            aside.display()
-        );
+        say!("what was there before is in {}; remove it when `frokost verify` finds everything sound", aside.display());
     }
     if manifest.is_some() && !settings.key_file().exists() {
-        println!(
+        say!(
             "put the key file back to {} before the server starts: it opens the CPR numbers",
             settings.key_file().display()
         );
@@ -164,12 +162,12 @@ fn restore_people(backup: &Path, folder: &DataFolder) -> anyhow::Result<()> {
             NUMBERED_OUTSIDE.iter().try_for_each(|kind| change.skip_numbers(kind, NUMBERS_LEFT_OUT))
         })?;
     } else {
-        println!("the records that are there stay as they are");
+        say!("the records that are there stay as they are");
     }
     for (name, what) in [("pki", "certificates"), ("pictures", "pictures")] {
         let (from, to) = (backup.join(name), folder.path().join(name));
         if to.exists() {
-            println!("the {what} that are there stay as they are");
+            say!("the {what} that are there stay as they are");
         } else {
             copy_files(&from, &to)?;
         }

@@ -17,6 +17,7 @@ use crate::cli::{Lang, SettingsArgs, TillArgs, TillVerb};
 use crate::data_folder::DataFolder;
 use crate::exit;
 use crate::outcome_text::explain;
+use crate::say::{complain, say};
 use crate::settings::Settings;
 
 /// Names of the installation's own callers.
@@ -56,8 +57,8 @@ fn add(name: &str, school: SchoolId, out: Option<PathBuf>, settings: &SettingsAr
     let authority = DataFolder::existing(&settings.data)?.authority()?;
     let (identity, pem) = authority.enrol(name, Role::Till, school)?;
     write_new(&out, pem.as_bytes(), 0o600)?;
-    println!("till {} '{name}' at school {school}; its bundle is {}", identity.0.id, out.display());
-    println!("sell with: frokost till --bundle {} --server {}", out.display(), settings.tills.listen);
+    say!("till {} '{name}' at school {school}; its bundle is {}", identity.0.id, out.display());
+    say!("sell with: frokost till --bundle {} --server {}", out.display(), settings.tills.listen);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -65,7 +66,7 @@ fn list(settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(settings, &[])?;
     for enrolled in DataFolder::existing(&settings.data)?.authority()?.enrolled()? {
         let caller = enrolled.caller;
-        println!("{:>6}  {:<9}  school {:<4}  {}", caller.id.0, caller.role.name(), caller.school, enrolled.name);
+        say!("{:>6}  {:<9}  school {:<4}  {}", caller.id.0, caller.role.name(), caller.school, enrolled.name);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -100,10 +101,10 @@ impl Till {
         for (sequence, sale) in self.outbox.unanswered() {
             let Command::Purchase { card, amount } = sale.command else { continue };
             let about = self.say("Fra sidst:", "From before:");
-            println!("{about} {amount} {}", ending_of(card));
+            say!("{about} {amount} {}", ending_of(card));
             match self.settle(sequence, sale).await? {
-                Some(outcome) => println!("{}", explain(&outcome, self.lang)),
-                None => println!("{}", explain(&Outcome::Unavailable, self.lang)),
+                Some(outcome) => say!("{}", explain(&outcome, self.lang)),
+                None => say!("{}", explain(&Outcome::Unavailable, self.lang)),
             }
         }
         Ok(())
@@ -127,7 +128,7 @@ impl Till {
             std::fs::write(&beside, jpeg).and_then(|()| std::fs::rename(&beside, file))
         };
         if let Err(error) = shown {
-            eprintln!("the picture cannot be shown in {}: {error}", file.display());
+            complain!("the picture cannot be shown in {}: {error}", file.display());
         }
     }
 
@@ -135,7 +136,7 @@ impl Till {
     async fn sell(&mut self, card: CardNumber, amount: Amount, text: Text) -> anyhow::Result<ExitCode> {
         let (sequence, sale) = self.outbox.put(card, amount, text)?;
         let outcome = self.settle(sequence, sale).await?;
-        println!("{}", explain(&outcome.unwrap_or(Outcome::Unavailable), self.lang));
+        say!("{}", explain(&outcome.unwrap_or(Outcome::Unavailable), self.lang));
         Ok(match outcome {
             Some(Outcome::Approved(_)) => ExitCode::SUCCESS,
             Some(Outcome::Rejected(_)) => ExitCode::from(exit::REFUSED),
@@ -159,7 +160,7 @@ impl Till {
                 Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {}
                 Err(error) => {
                     if !told {
-                        eprintln!("{error}");
+                        complain!("{error}");
                         told = true;
                     }
                     if let Ok((client, _)) = Client::connect(self.server, &self.bundle).await {
@@ -177,7 +178,7 @@ impl Till {
     /// Sells until the input ends.
     async fn serve(&mut self) -> anyhow::Result<ExitCode> {
         self.catch_up().await?;
-        println!("{}", self.say("Kassen er klar. Tom linje afslutter.", "The till is ready. An empty line ends."));
+        say!("{}", self.say("Kassen er klar. Tom linje afslutter.", "The till is ready. An empty line ends."));
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         loop {
             let prompt = self.say("Kort:  ", "Card:   ");
@@ -188,7 +189,7 @@ impl Till {
             let card: CardNumber = match line.parse() {
                 Ok(card) => card,
                 Err(_) => {
-                    println!(
+                    say!(
                         "{}",
                         self.say(
                             "Kortet kan ikke læses. Tast nummeret: 4 til 16 cifre og bogstaver.",
@@ -199,7 +200,7 @@ impl Till {
                 }
             };
             if std::io::stdout().is_terminal() {
-                print!("\x07");
+                crate::say::out(format_args!("\x07"));
             }
             self.show_picture(card).await;
             let prompt = self.say("Beløb: ", "Amount: ");
@@ -211,7 +212,7 @@ impl Till {
                     let _ = self.sell(card, amount, text).await?;
                 }
                 Err(error) => {
-                    println!(
+                    say!(
                         "{}",
                         self.say(
                             "Beløbet skrives som 25 eller 25,50; bagefter kan stå højst 48 tegn om varerne. Intet er solgt.",
@@ -238,7 +239,7 @@ fn ending_of(card: CardNumber) -> String {
 }
 
 async fn ask(prompt: &str, lines: &mut Lines<BufReader<Stdin>>) -> anyhow::Result<Option<String>> {
-    print!("{prompt}");
+    crate::say::out(format_args!("{prompt}"));
     std::io::stdout().flush()?;
     Ok(lines.next_line().await?.map(|line| line.trim().to_owned()))
 }

@@ -23,6 +23,7 @@ use frokost_persistence::FileJournal;
 use crate::cli::FolderArgs;
 use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
+use crate::say::say;
 use crate::settings::Settings;
 use crate::store::{Store, mirror_of};
 
@@ -36,12 +37,12 @@ struct Findings(Vec<String>);
 impl Findings {
     /// Prints whether a promise holds, and keeps what does not.
     fn check(&mut self, promise: &str, wrong: Vec<String>) {
-        println!("{}  {promise}", if wrong.is_empty() { "ok   " } else { "WRONG" });
+        say!("{}  {promise}", if wrong.is_empty() { "ok   " } else { "WRONG" });
         for what in wrong.iter().take(20) {
-            println!("       {what}");
+            say!("       {what}");
         }
         if wrong.len() > 20 {
-            println!("       and {} more", wrong.len() - 20);
+            say!("       and {} more", wrong.len() - 20);
         }
         self.0.extend(wrong);
     }
@@ -90,10 +91,10 @@ pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
     findings.check(&format!("records: {} pupils, each with an account and a sealed CPR number", pupils.len()), wrong);
 
     if findings.0.is_empty() {
-        println!("everything holds");
+        say!("everything holds");
         Ok(ExitCode::SUCCESS)
     } else {
-        println!("{} things are wrong; keep a copy of this folder before doing anything with it", findings.0.len());
+        say!("{} things are wrong; keep a copy of this folder before doing anything with it", findings.0.len());
         Ok(ExitCode::from(exit::UNSOUND))
     }
 }
@@ -251,12 +252,12 @@ fn check_mirror(store: &Store, mirror: &Path, findings: &mut Findings) -> anyhow
             .collect();
     if head < store.head {
         // It catches up at the next start; nobody has been answered by it alone.
-        println!("       the mirror is {} records behind; the next start catches up", store.head.0 - head.0);
+        say!("       the mirror is {} records behind; the next start catches up", store.head.0 - head.0);
     }
     let ahead = head.0.saturating_sub(store.head.0);
     if (1..=MOST_OF_A_GROUP).contains(&ahead) {
         // Both are written at once; nobody was answered, or the journal's own mark of what was acknowledged would say so.
-        println!(
+        say!(
             "       the mirror has {ahead} more: a group that was being written when the machine stopped; the next start copies it"
         );
     } else if ahead > 0 {
@@ -312,11 +313,7 @@ fn print_trial_balance(trial: &TrialBalance) {
         *sum = sum.checked_add(amount).unwrap_or(*sum);
     }
     for (name, sum) in sums {
-        println!("       {name:<22} {:>18}", sum.to_string());
+        say!("       {name:<22} {:>18}", sum.to_string());
     }
-    println!(
-        "       {:<22} {:>18}",
-        "sum",
-        Amount::from_ore(i64::try_from(trial.sum()).unwrap_or(i64::MAX)).to_string()
-    );
+    say!("       {:<22} {:>18}", "sum", Amount::from_ore(i64::try_from(trial.sum()).unwrap_or(i64::MAX)).to_string());
 }

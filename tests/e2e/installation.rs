@@ -173,7 +173,6 @@ impl Server {
         if !ready.starts_with("ready: ") {
             return Err(process.wait_with_output().unwrap().into());
         }
-        let word = |after: &str| ready.split(after).nth(1).unwrap().split([' ', ',', ';']).next().unwrap().to_owned();
         // Its log has to go somewhere, or it would stop at a full pipe.
         let stderr = process.stderr.take().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -186,14 +185,22 @@ impl Server {
                 }
             }
         });
-        Ok(Server {
+        let mut server = Server::ready(process, ready);
+        server.log = log;
+        Ok(server)
+    }
+
+    /// One that has said so, and where it listens.
+    pub fn ready(process: Child, ready: String) -> Server {
+        let word = |after: &str| ready.split(after).nth(1).unwrap().split([' ', ',', ';']).next().unwrap().to_owned();
+        Server {
             tills: word("tills on ").parse().unwrap(),
             portal: word("portal on "),
             metrics: word("metrics on "),
             process,
             ready,
-            log,
-        })
+            log: Arc::default(),
+        }
     }
 
     /// As a power switch would.

@@ -22,7 +22,11 @@ fn wait_for(run: &mut Child, what: &str) {
 }
 
 fn interrupt(run: &Child) {
-    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    tell(run, "-INT");
+}
+
+fn tell(run: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &run.id().to_string()]).status().unwrap().success());
 }
 
 fn report(text: &str) -> serde_json::Value {
@@ -62,6 +66,79 @@ fn a_run_stopped_before_anything_is_measured_claims_nothing() {
     assert_eq!((ran.code, &report["expectations"]["something is sold"]["held"]), (3, &false.into()), "{ran:?}");
     let seconds = report["seconds"].as_array().unwrap();
     assert!(seconds.iter().all(|second| second["warming_up"] == true), "{seconds:?}");
+}
+
+/// A terminal that is closed ends a run as Ctrl-C does, however often it is said; who was started not to care goes on.
+#[test]
+fn a_run_whose_terminal_is_closed_leaves_its_report_and_nobody_blocked() {
+    let home = Installation::new();
+    home.import(20, 5_000);
+    let _server = home.serve();
+    let plan = "name = 'x'\nabout = 'x'\ntills = 2\nblocked = 0.5\n[[stage]]\nseconds = 600\nrate = 100\n";
+    let plan = home.write("half-blocked.toml", plan);
+    let mut run = begin(&home, &["--scenario", lossy(&plan), "--out", "cut.json"]);
+    wait_for(&mut run, "sales/s");
+    tell(&run, "-HUP");
+    tell(&run, "-HUP");
+    let ran = Ran::from(run.wait_with_output().unwrap());
+    ran_well(&ran);
+    let cut = report(&std::fs::read_to_string(home.path("cut.json")).unwrap());
+    assert_eq!((&cut["ended_early"], &cut["audit"]["left_blocked"]), (&"stopped".into(), &0.into()), "{ran:?}");
+    assert!(cut["refused"]["card_blocked"].as_u64() > Some(0), "nobody was blocked: this shows nothing");
+
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" load --tills 2 --rate 100 --seconds 2 --warm-up 0 --json", FROKOST]);
+    let as_always = home.command(&[]);
+    shell.envs(as_always.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut run = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&mut run, "sales/s");
+    tell(&run, "-HUP");
+    let ran = Ran::from(run.wait_with_output().unwrap());
+    assert_eq!(report(&ran.out)["ended_early"], serde_json::Value::Null, "{ran:?}");
+}
+
+/// Stopped for a while by itself, as on a machine with other things to do: it was late with what was due meanwhile, and does not claim the rate.
+#[test]
+fn a_tester_that_is_late_by_itself_says_so() {
+    let home = Installation::new();
+    home.import(20, 5_000);
+    let _server = home.serve();
+    let mut run = begin(&home, &["--tills", "2", "--rate", "200", "--seconds", "3", "--warm-up", "0", "--json"]);
+    wait_for(&mut run, "sales/s");
+    tell(&run, "-STOP");
+    std::thread::sleep(Duration::from_millis(600));
+    tell(&run, "-CONT");
+    let ran = Ran::from(run.wait_with_output().unwrap());
+    let report = report(&ran.out);
+    let late = report["planned_late"].as_u64().unwrap();
+    assert!((80..=400).contains(&late), "200 a second were due for half a second and more, and {late} were late");
+    assert_eq!((ran.code, &report["expectations"]["planned in time"]["held"]), (3, &false.into()), "{ran:?}");
+    assert_eq!((&report["missed"], &report["audit"]["found"]), (&0.into(), &report["audit"]["approved"]));
+}
+
+/// Turned away twenty times a sale is given up: counted once, also where it was asked for twice on purpose, and no latency is claimed.
+#[test]
+fn sales_that_are_turned_away_for_good_are_given_up() {
+    let home = Installation::new();
+    home.import(20, 5_000);
+    // No disk has so much room.
+    let _server = Server::start({
+        let mut command = home.command(&["serve"]);
+        command.env("FROKOST_JOURNAL__RESERVE_MB", "1000000000");
+        command
+    });
+    let plan = "name = 'x'\nabout = 'x'\ntills = 2\nresend = 0.5\n[[stage]]\nseconds = 1\nrate = 40\n";
+    let plan = home.write("turned-away.toml", plan);
+    let args = ["load", "--scenario", lossy(&plan), "--warm-up", "0", "--expect", "p99<60s", "--json"];
+    let ran = home.run(&args);
+    let report = report(&ran.out);
+    let figures = ["planned", "given_up", "approved", "missed"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(figures, [40, 40, 0, 0], "{ran:?}");
+    // Twenty times each, and those that were asked for twice both times.
+    assert!((40 * 20 + 1..=40 * 40).contains(&report["resent"].as_u64().unwrap()), "{ran:?}");
+    assert!(report["unanswered_latency_us"]["p50"].as_f64() > Some(7_000_000.0), "{ran:?}");
+    assert_eq!((ran.code, &report["expectations"]["p99<60s"]["held"]), (3, &false.into()), "{ran:?}");
+    assert_eq!((&report["audit"]["approved"], &report["audit"]["findings"]), (&0.into(), &serde_json::json!([])));
 }
 
 /// A server that does not answer any more: whoever does not want to wait for what is open asks a second time.

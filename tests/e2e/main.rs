@@ -22,6 +22,7 @@ mod loop_disk;
 mod mail;
 mod mail_server;
 mod newcomer;
+mod nobody_listens;
 mod payments;
 mod portal;
 mod portal_access;

@@ -1,0 +1,73 @@
+//! Nobody takes what the program says: a log whose reader has ended, a pipe to `head`, a disk that is full. Whoever serves goes on, whoever has
+//! heard enough is no failure, and what somebody wanted to keep and does not have is said.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::installation::*;
+
+/// A server whose log nobody reads from when it is ready.
+fn unheard(mut command: Command) -> Server {
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    drop((process.stdout.take(), process.stderr.take()));
+    Server::ready(process, ready)
+}
+
+#[test]
+fn a_server_whose_log_nobody_takes_serves_and_stops_in_order() {
+    let home = Installation::new();
+    home.import(2, 100);
+    // So that there is something to say of every till.
+    let server = unheard({
+        let mut command = home.command(&["serve"]);
+        command.env("FROKOST_LOG", "debug");
+        command
+    });
+    let bundle = home.enrol("till-1");
+    let address = server.tills.to_string();
+    let sale = ["till", "--bundle", lossy(&bundle), "--server", &address, "--card", &card(1), "--amount", "10"];
+    assert_eq!(home.must(&sale), "Godkendt. Ny saldo 90,00 kr.\n");
+    assert_eq!(home.must(&sale), "Godkendt. Ny saldo 80,00 kr.\n");
+    assert_eq!(server.stop(), 0);
+}
+
+/// The one thing it must not do is to live on without a journal.
+#[test]
+fn a_server_that_nobody_hears_ends_all_the_same_when_its_disk_fails() {
+    if !has("strace", "the disk that fails unheard") {
+        return;
+    }
+    let home = Installation::new();
+    home.import(2, 100);
+    let mut server = unheard(home.traced(&["trace=fdatasync", "inject=fdatasync:error=EIO:when=20+"]));
+    let load = ["load", "--tills", "1", "--rate", "50", "--seconds", "60", "--warm-up", "0"];
+    let mut load: Child = home.command(&load).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let ended = server.wait(Duration::from_secs(20));
+    load.kill().unwrap();
+    load.wait().unwrap();
+    assert_eq!(ended, Some(70));
+    assert!(home.injected() > 0, "nothing was refused: this shows nothing");
+}
+
+#[test]
+fn whoever_has_heard_enough_is_no_failure_and_a_full_disk_is() {
+    let home = Installation::new();
+    home.import(2, 100);
+    for args in [&["verify"][..], &["inspect"], &["load", "--list"], &["account", "show", "1"]] {
+        let mut command = home.command(args);
+        let mut ran = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(ran.stdout.take());
+        let mut said = String::new();
+        ran.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!((ran.wait().unwrap().code(), said.as_str()), (Some(0), ""), "{args:?}");
+
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let ran = Ran::from(home.command(args).stdout(full).stderr(Stdio::piped()).output().unwrap());
+        assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{args:?}: {ran:?}");
+        assert!(ran.err.contains("No space left on device"), "{args:?}: {ran:?}");
+    }
+}
