@@ -2,6 +2,7 @@
 //! serves, on loopback, with everything it has; parents are HTTP clients here, tills are `frokost load`. `cargo bench --bench portal`; with FROKOST_PROGRAM another build of the program serves.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops where it is wrong")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::io::{BufRead, BufReader};

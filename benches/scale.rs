@@ -3,6 +3,7 @@
 //! `frokost serve` has them. `cargo bench --bench scale -- 10000 100000` plays other sizes; `PICTURES=docs/benchmarks` draws how it grows.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops where it is wrong")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -177,6 +178,15 @@ fn resident_mb() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
+/// What this process has had of the processors so far.
+fn processor_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // User and system, in hundredths of a second.
+    let hundredths: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(hundredths * 10)
+}
+
 fn bytes(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let mut sum = 0;
@@ -241,7 +251,9 @@ async fn rush(folder: &Path, accounts: u64) -> Vec<String> {
         (0..TAIL).map(|_| Command::Purchase { card: card(random.u64(1..=accounts)), amount: Amount::from_ore(1) });
     // Numbers that no rush before it has used.
     let first = SystemClock(Instant::now()).now().0 << 16;
+    let worked = processor_time();
     let took = ask_all(&till, first, sales).await;
+    let worked = processor_time() - worked;
     let (awake, resident) = (engine.awake(), resident_mb());
     let begin = Instant::now();
     while engine.awake() > 0 && begin.elapsed() < Duration::from_secs(180) {
@@ -258,6 +270,7 @@ async fn rush(folder: &Path, accounts: u64) -> Vec<String> {
     drop((engine, till));
     vec![
         format!("{:.0}", TAIL as f64 / took.as_secs_f64()),
+        format!("{:.1}", worked.as_secs_f64() * 1e6 / TAIL as f64),
         awake.to_string(),
         resident.to_string(),
         afterwards.to_string(),
@@ -362,6 +375,7 @@ fn main() {
     }
     let rows = [
         "sales/s while each account is asked now and then",
+        "processor time a sale, the asking included, us",
         "actors awake at the end",
         "resident then, MB",
         "and when all of them have gone home, MB",
@@ -409,4 +423,10 @@ fn main() {
     ];
     plot::draw("start", "accounts", "seconds", &time);
     plot::draw("accounts", "accounts", "sales a second", &[("800 in flight", line(place("sales/s")))]);
+    plot::draw(
+        "accounts-cost",
+        "accounts",
+        "microseconds of processor a sale",
+        &[("800 in flight", line(place("processor")))],
+    );
 }

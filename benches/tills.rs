@@ -5,6 +5,7 @@
 //! grows.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench stops where it is wrong")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 #[path = "plot/growth.rs"]

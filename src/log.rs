@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use tracing::Level;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// What libraries tell of each task and packet is for those who work on them: ractor marks every message an account handles, which costs time
@@ -12,21 +13,25 @@ const LIBRARIES: &str = "quinn=warn,ractor=warn,sled=warn";
 
 const LEVELS: &str = "off, error, warn, info, debug or trace";
 
-/// Starts it, as `FROKOST_LOG` says or with `level`.
-pub(crate) fn start(level: &str) -> anyhow::Result<()> {
+/// So many lines wait for somebody to take them; what comes then is lost. A log that is not read must not hold up a sale.
+const LINES: usize = 8192;
+
+/// Starts it, as `FROKOST_LOG` says or with `level`. What was logged last is written when what is returned is dropped.
+pub(crate) fn start(level: &str) -> anyhow::Result<WorkerGuard> {
     let wanted = std::env::var("FROKOST_LOG").unwrap_or_default();
     let wanted = if wanted.trim().is_empty() { level } else { &wanted };
     let filter = filter(wanted).with_context(|| {
         format!("FROKOST_LOG={wanted} cannot be read; write a level, as info, or levels for parts, as warn,frokost_net=debug")
     })?;
-    // A log that nobody takes any more is no reason to stop: told of it, the library would panic in whatever task or thread had something to say.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES).thread_name("frokost-log");
+    let (lines, written) = lines.finish(std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     if std::io::stderr().is_terminal() {
         log.init();
     } else {
         log.json().init();
     }
-    Ok(())
+    Ok(written)
 }
 
 fn filter(wanted: &str) -> anyhow::Result<EnvFilter> {

@@ -1,8 +1,6 @@
 //! The program `frokost`: reads what it is asked, wires the parts together, and says in one line what went wrong. It holds
 //! no rules of its own.
 
-#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic where nobody listens; `say` does not")]
-
 mod backup;
 mod bank_file;
 mod cli;
@@ -15,6 +13,7 @@ mod operator;
 mod outcome_text;
 mod say;
 mod settings;
+mod stop_signals;
 mod store;
 
 use std::process::ExitCode;
@@ -46,11 +45,15 @@ pub(crate) mod exit {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    say::begin();
     // Whoever serves wants to read what happens; the other commands print it themselves.
-    if let Err(error) = log::start(if matches!(cli.verb, Verb::Serve(_)) { "info" } else { "error" }) {
-        complain!("frokost: {error:#}");
-        return ExitCode::from(exit::FAILED);
-    }
+    let _log = match log::start(if matches!(cli.verb, Verb::Serve(_)) { "info" } else { "error" }) {
+        Ok(log) => log,
+        Err(error) => {
+            complain!("frokost: {error:#}");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
-use crate::say::complain;
+use crate::say;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -93,7 +93,9 @@ impl Core {
 
 /// The journal failed: nothing more can be promised, so nothing more is said. A restart recovers.
 fn stop_at_once(why: Fatal) {
-    complain!("frokost: {why}; stopping at once, nothing that was not answered counts; start again to recover");
+    say::last_words(format!(
+        "frokost: {why}; stopping at once, nothing that was not answered counts; start again to recover"
+    ));
     std::process::exit(exit::STORAGE);
 }
 

@@ -1,18 +1,32 @@
 //! What is said to people on standard output and standard error. Nobody may be listening any more: a pipe whose reader has ended, a terminal that
-//! was closed, a disk that is full. The standard library's own macros panic then, which in a server is a task or a thread that is gone.
+//! was closed, a disk that is full; or be there and not read. The standard library's own macros panic then, which in a server is a task or a thread that is gone.
 
 use std::fmt::Arguments;
-use std::io::{self, ErrorKind, Write};
-use std::sync::OnceLock;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::mpsc::channel;
+use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
 
 /// Why something could not be said that somebody may have wanted to keep.
 static FAILED: OnceLock<io::Error> = OnceLock::new();
 
-/// Says it on standard output. A reader who has heard enough is no failure; anything else is told of when the command is done.
+/// Was standard output a terminal when the program began? One that was closed is none any more.
+static TERMINAL: LazyLock<bool> = LazyLock::new(|| io::stdout().is_terminal());
+
+/// Nobody waits longer than this for somebody to take the last words of a program.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// To be called before anything else is done.
+pub(crate) fn begin() {
+    LazyLock::force(&TERMINAL);
+}
+
+/// Says it on standard output. A reader who has heard enough is no failure, nor is a terminal that was closed; anything else is told of when the command is done.
 pub(crate) fn out(text: Arguments<'_>) {
     let mut out = io::stdout().lock();
     if let Err(error) = out.write_fmt(text).and_then(|()| out.flush())
         && error.kind() != ErrorKind::BrokenPipe
+        && !*TERMINAL
     {
         // The first is the reason.
         let _ = FAILED.set(error);
@@ -22,6 +36,19 @@ pub(crate) fn out(text: Arguments<'_>) {
 /// Says it on standard error, if anybody listens.
 pub(crate) fn err(text: Arguments<'_>) {
     let _ = io::stderr().lock().write_fmt(text);
+}
+
+/// Says a line on standard error before the program ends, which it does also where somebody is there and does not read.
+pub(crate) fn last_words(text: String) {
+    let (said, is_said) = channel();
+    let saying = move || {
+        err(format_args!("{text}\n"));
+        // Who has stopped waiting does not care.
+        let _ = said.send(());
+    };
+    if std::thread::Builder::new().spawn(saying).is_ok() {
+        let _ = is_said.recv_timeout(LAST_WORDS);
+    }
 }
 
 /// Why standard output has not got everything, if it has not.

@@ -38,11 +38,11 @@ pub(crate) fn start(
     pace: Arc<Pace>,
 ) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
-        let mut before = Duration::ZERO;
+        let mut before = None;
         for (after, till) in schedule.zip(tills.iter().cycle()) {
             let due = hours.open + after;
-            let nap = if after.saturating_sub(before) < CLOSE { TOGETHER } else { Duration::ZERO };
-            before = after;
+            let close = before.replace(after).is_some_and(|before| after.saturating_sub(before) < CLOSE);
+            let nap = if close { TOGETHER } else { Duration::ZERO };
             if due >= hours.close {
                 return;
             }

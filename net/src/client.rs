@@ -50,9 +50,11 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the connection to the server was lost: {0}")]
     Lost(String),
-    /// The server that answers there is not the one that was connected to.
-    #[error("the server was started again")]
-    StartedAgain,
+    /// The server that answers there is not the one that was connected to, or has let go of a connection it heard nothing from.
+    #[error(
+        "the server does not know this connection any more; it was started again, or has heard nothing for too long"
+    )]
+    Forgotten,
     /// No answer in time.
     #[error("the server has not answered for {} seconds", ANSWER_WITHIN.as_secs())]
     TimedOut,
@@ -386,7 +388,7 @@ pub(crate) fn explain(address: SocketAddr, error: &ConnectionError) -> ClientErr
         ConnectionError::ApplicationClosed(close) => {
             ClientError::Closed(String::from_utf8_lossy(&close.reason).into_owned())
         }
-        ConnectionError::Reset => ClientError::StartedAgain,
+        ConnectionError::Reset => ClientError::Forgotten,
         ConnectionError::VersionMismatch | ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => {
             ClientError::Lost(error.to_string())
         }

@@ -26,6 +26,8 @@ const CONNECTIONS_PER_TILL: usize = 2;
 const CONNECTIONS_PER_OTHER: usize = 16;
 /// How long a shutdown waits for answers to be read.
 const LINGER: Duration = Duration::from_secs(1);
+/// And for farewells, which are sent again for three times as long as an acknowledgement may take.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Above this many open connections a newcomer has to prove its address first.
 const RETRY_ABOVE: usize = 256;
 
@@ -134,7 +136,8 @@ impl Server {
         // What was written is on its way within a moment; closing would take it back.
         tokio::time::sleep(Duration::from_millis(50)).await;
         self.endpoint.close(VarInt::from_u32(code::SHUTDOWN), b"the server is closing down");
-        self.endpoint.wait_idle().await;
+        // Who has not left by then is not heard any more. QUIC waits for a connection that began with its end as long as for a silent one.
+        drop(tokio::time::timeout(FAREWELL, self.endpoint.wait_idle()).await);
     }
 }
 

@@ -18,13 +18,13 @@ use crate::cli::{DemoArgs, SettingsArgs};
 use crate::commands::live::Live;
 use crate::commands::load::till_bundles;
 use crate::commands::pupils::{NewPupil, Taken, take_in};
-use crate::commands::serve::StopSignals;
 use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
 use crate::node::Node;
 use crate::operator::Operator;
 use crate::say::say;
 use crate::settings::Settings;
+use crate::stop_signals::StopSignals;
 
 const SCHOOL: SchoolId = SchoolId(1);
 const SCHOOL_NAME: &str = "Sct. Frokost Skole";

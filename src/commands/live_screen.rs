@@ -3,7 +3,7 @@
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::collections::BTreeMap;
-use std::io::{self, Stderr};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use frokost_loadtest::Plan;
@@ -25,9 +25,24 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 /// A legend may take so much of its chart, or is left out.
 const LEGEND: (Constraint, Constraint) = (Constraint::Percentage(50), Constraint::Percentage(50));
 
+/// Standard error as something to draw on. A terminal that was closed is no reason to end a run, and the library, told of it, would panic when it
+/// gives the cursor back.
+struct Glass;
+
+impl Write for Glass {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The terminal, taken over until it is dropped. Ctrl-C stays what it is.
 pub(crate) struct Screen {
-    terminal: Terminal<CrosstermBackend<Stderr>>,
+    terminal: Terminal<CrosstermBackend<Glass>>,
     /// As the terminal was before what is typed was no longer shown.
     before: Option<Termios>,
     run: Run,
@@ -37,7 +52,7 @@ impl Screen {
     /// # Errors
     /// If the terminal cannot be drawn on.
     pub(crate) fn take_over(plan: &Plan, tills: usize, server: String) -> io::Result<Screen> {
-        let mut terminal = Terminal::new(CrosstermBackend::new(io::stderr()))?;
+        let mut terminal = Terminal::new(CrosstermBackend::new(Glass))?;
         execute!(terminal.backend_mut(), EnterAlternateScreen, Hide)?;
         let before = tcgetattr(io::stdin()).ok();
         if let Some(before) = &before {
@@ -58,7 +73,7 @@ impl Screen {
     }
 
     fn draw(&mut self) {
-        // A terminal that cannot be drawn on any more is no reason to end a run.
+        // One whose size cannot be asked any more is no reason to end a run either.
         drop(self.terminal.draw(|frame| self.run.draw(frame)));
     }
 }

@@ -16,12 +16,12 @@ use tokio::sync::watch;
 use crate::cli::LoadArgs;
 use crate::commands::live::Live;
 use crate::commands::out_file::OutFile;
-use crate::commands::serve::StopSignals;
 use crate::data_folder::DataFolder;
 use crate::exit;
 use crate::node::loopback_of;
 use crate::say::say;
 use crate::settings::Settings;
+use crate::stop_signals::StopSignals;
 
 /// What a run without a scenario does where nothing is said.
 const TILLS: u32 = 16;

@@ -1,7 +1,7 @@
 //! `frokost till`: a till at the terminal. Type or scan a card number and an amount; every sale is in the outbox before it is
 //! sent, and is sent again until it is answered.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -240,6 +240,5 @@ fn ending_of(card: CardNumber) -> String {
 
 async fn ask(prompt: &str, lines: &mut Lines<BufReader<Stdin>>) -> anyhow::Result<Option<String>> {
     crate::say::out(format_args!("{prompt}"));
-    std::io::stdout().flush()?;
     Ok(lines.next_line().await?.map(|line| line.trim().to_owned()))
 }

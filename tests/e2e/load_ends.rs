@@ -3,22 +3,15 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::installation::*;
-use crate::load::ran_well;
+use crate::load::{ran_well, wait_for};
 
 /// A run that says on standard error what it does.
 fn begin(home: &Installation, args: &[&str]) -> Child {
     let args = [&["load"], args].concat();
     home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// Reads what it says until a line has that in it; goes on reading behind it, or it would stop at a full pipe.
-fn wait_for(run: &mut Child, what: &str) {
-    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.by_ref().any(|line| line.contains(what)), "it never said '{what}'");
-    std::thread::spawn(move || lines.for_each(drop));
 }
 
 fn interrupt(run: &Child) {
@@ -86,6 +79,30 @@ fn a_run_whose_terminal_is_closed_leaves_its_report_and_nobody_blocked() {
     assert_eq!((&cut["ended_early"], &cut["audit"]["left_blocked"]), (&"stopped".into(), &0.into()), "{ran:?}");
     assert!(cut["refused"]["card_blocked"].as_u64() > Some(0), "nobody was blocked: this shows nothing");
 
+    // On a terminal, of which nothing is left then.
+    if has("script", "the terminal that is closed") {
+        std::fs::remove_file(home.path("cut.json")).unwrap();
+        let mut terminal = Command::new("script");
+        let load = format!("stty rows 30 cols 100; exec {FROKOST} load --scenario {} --out cut.json", lossy(&plan));
+        terminal.args(["-qfc", &load, "/dev/null"]).current_dir(home.path("")).stdin(Stdio::null());
+        let as_always = home.command(&[]);
+        terminal.envs(as_always.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut terminal = terminal.stdout(Stdio::piped()).spawn().unwrap();
+        let mut screen = BufReader::new(terminal.stdout.take().unwrap());
+        let mut drawn = Vec::new();
+        while !String::from_utf8_lossy(&drawn).contains("card_blocked") {
+            assert!(screen.read_until(b'm', &mut drawn).unwrap() > 0, "it ended: {}", String::from_utf8_lossy(&drawn));
+        }
+        terminal.kill().unwrap();
+        terminal.wait().unwrap();
+        let begin = Instant::now();
+        while !home.path("cut.json").exists() && begin.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let cut = report(&std::fs::read_to_string(home.path("cut.json")).expect("there is no report"));
+        assert_eq!((&cut["ended_early"], &cut["audit"]["left_blocked"]), (&"stopped".into(), &0.into()));
+    }
+
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' HUP; exec \"$0\" load --tills 2 --rate 100 --seconds 2 --warm-up 0 --json", FROKOST]);
     let as_always = home.command(&[]);
@@ -103,7 +120,8 @@ fn a_tester_that_is_late_by_itself_says_so() {
     let home = Installation::new();
     home.import(20, 5_000);
     let _server = home.serve();
-    let mut run = begin(&home, &["--tills", "2", "--rate", "200", "--seconds", "3", "--warm-up", "0", "--json"]);
+    // Many tills: one that is just sending when it is stopped takes it for the server that does not take more.
+    let mut run = begin(&home, &["--tills", "8", "--rate", "200", "--seconds", "3", "--warm-up", "0", "--json"]);
     wait_for(&mut run, "sales/s");
     tell(&run, "-STOP");
     std::thread::sleep(Duration::from_millis(600));

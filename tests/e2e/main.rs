@@ -3,6 +3,8 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     clippy::cast_possible_truncation,

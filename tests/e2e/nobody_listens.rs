@@ -35,6 +35,24 @@ fn a_server_whose_log_nobody_takes_serves_and_stops_in_order() {
     assert_eq!(server.stop(), 0);
 }
 
+/// Told of it by the system, by the shell, and behind a service manager's own signal.
+#[test]
+fn a_server_whose_terminal_is_closed_stops_in_order() {
+    let home = Installation::new();
+    home.import(2, 100);
+    for signals in [["-HUP", "-HUP"], ["-TERM", "-HUP"]] {
+        let mut server = home.serve();
+        let pid = server.process.id().to_string();
+        for signal in signals {
+            assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        }
+        let mut said = String::new();
+        server.process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("stopped: everyone was answered"), "{signals:?}: {said}");
+        assert_eq!(server.wait(Duration::from_secs(20)), Some(0), "{signals:?}");
+    }
+}
+
 /// The one thing it must not do is to live on without a journal.
 #[test]
 fn a_server_that_nobody_hears_ends_all_the_same_when_its_disk_fails() {
@@ -51,6 +69,30 @@ fn a_server_that_nobody_hears_ends_all_the_same_when_its_disk_fails() {
     load.wait().unwrap();
     assert_eq!(ended, Some(70));
     assert!(home.injected() > 0, "nothing was refused: this shows nothing");
+}
+
+/// Somebody is there and does not read: a log that is full holds up neither a sale nor the end.
+#[test]
+fn a_server_whose_log_is_full_serves_and_stops_in_order() {
+    let home = Installation::new();
+    home.import(2, 5_000);
+    let mut command = home.command(&["serve"]);
+    command.env("FROKOST_LOG", "trace,quinn=trace").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let (mut log, mut ready) = (process.stderr.take().unwrap(), String::new());
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let server = Server::ready(process, ready);
+    let args = ["load", "--tills", "4", "--seconds", "2", "--warm-up", "0", "--json"];
+    let report: serde_json::Value = serde_json::from_str(&home.run(&args).out).unwrap();
+    assert!(report["audit"]["found"].as_u64() > Some(100), "{report}");
+    // A pipe holds 64 KB: it was full long before.
+    let mut waiting = [0; 1 << 16];
+    log.read_exact(&mut waiting).unwrap();
+    let bundle = home.enrol("till-1");
+    let address = server.tills.to_string();
+    let sale = ["till", "--bundle", lossy(&bundle), "--server", &address, "--card", &card(1), "--amount", "10"];
+    assert!(home.must(&sale).starts_with("Godkendt."));
+    assert_eq!(server.stop(), 0);
 }
 
 #[test]

@@ -148,3 +148,19 @@ async fn a_stream_that_is_reset_while_it_waits_for_room_leaves_nothing() {
     assert_eq!(until(0, async || world.server.unsent()).await, Ok(()));
     assert_eq!(until(true, async || alive() <= before).await, Ok(()), "{before} tasks before, {} behind it", alive());
 }
+
+/// Whose first packet is its last has left: a server that stops does not wait for it as for one that is silent.
+#[tokio::test]
+async fn who_leaves_while_it_comes_is_not_waited_for() {
+    let world = World::new().await;
+    let bundle = world.bundle("till-1", Role::Till, 1);
+    tokio::select! {
+        biased;
+        _ = Client::connect(world.server.address(), &bundle) => unreachable!("nobody has answered yet"),
+        () = std::future::ready(()) => {}
+    }
+    sleep(Duration::from_millis(200)).await;
+    let stops = Instant::now();
+    world.server.shutdown().await;
+    assert!(stops.elapsed() < Duration::from_secs(8), "it waited for {:?}", stops.elapsed());
+}
