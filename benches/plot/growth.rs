@@ -22,6 +22,8 @@ pub(crate) fn draw(name: &str, across: &str, up: &str, lines: &[Line<'_>]) {
     area.fill(&WHITE).unwrap();
     let mut chart = ChartBuilder::on(&area)
         .margin(12)
+        // The last number stands half behind the axis.
+        .margin_right(36)
         .x_label_area_size(36)
         .y_label_area_size(76)
         .build_cartesian_2d((from * 0.9..to * 1.1).log_scale(), 0.0..most)
