@@ -16,8 +16,19 @@ const LEVELS: &str = "off, error, warn, info, debug or trace";
 /// So many lines wait for somebody to take them; what comes then is lost. A log that is not read must not hold up a sale.
 const LINES: usize = 8192;
 
+/// The log while it is written.
+pub(crate) struct Log(Option<WorkerGuard>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // The library says on standard output what it could not write, which may be where nobody listens either.
+        let written = self.0.take();
+        crate::say::before_the_end(move || drop(written));
+    }
+}
+
 /// Starts it, as `FROKOST_LOG` says or with `level`. What was logged last is written when what is returned is dropped.
-pub(crate) fn start(level: &str) -> anyhow::Result<WorkerGuard> {
+pub(crate) fn start(level: &str) -> anyhow::Result<Log> {
     let wanted = std::env::var("FROKOST_LOG").unwrap_or_default();
     let wanted = if wanted.trim().is_empty() { level } else { &wanted };
     let filter = filter(wanted).with_context(|| {
@@ -31,7 +42,7 @@ pub(crate) fn start(level: &str) -> anyhow::Result<WorkerGuard> {
     } else {
         log.json().init();
     }
-    Ok(written)
+    Ok(Log(Some(written)))
 }
 
 fn filter(wanted: &str) -> anyhow::Result<EnvFilter> {

@@ -14,7 +14,7 @@ static FAILED: OnceLock<io::Error> = OnceLock::new();
 static TERMINAL: LazyLock<bool> = LazyLock::new(|| io::stdout().is_terminal());
 
 /// Nobody waits longer than this for somebody to take the last words of a program.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// To be called before anything else is done.
 pub(crate) fn begin() {
@@ -40,14 +40,19 @@ pub(crate) fn err(text: Arguments<'_>) {
 
 /// Says a line on standard error before the program ends, which it does also where somebody is there and does not read.
 pub(crate) fn last_words(text: String) {
-    let (said, is_said) = channel();
-    let saying = move || {
-        err(format_args!("{text}\n"));
+    before_the_end(move || err(format_args!("{text}\n")));
+}
+
+/// Does something that may wait for somebody who does not come, in a thread of its own: that it does not hold up the end of the program.
+pub(crate) fn before_the_end(last: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = channel();
+    let thread = std::thread::Builder::new().spawn(move || {
+        last();
         // Who has stopped waiting does not care.
-        let _ = said.send(());
-    };
-    if std::thread::Builder::new().spawn(saying).is_ok() {
-        let _ = is_said.recv_timeout(LAST_WORDS);
+        let _ = done.send(());
+    });
+    if thread.is_ok() {
+        let _ = is_done.recv_timeout(LAST_WORDS);
     }
 }
 
