@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quinn_proto::crypto::{CryptoError, HmacKey};
 
-/// quinn allows one in 20 ms, and five thousand tills would be told in two minutes. A reset is shorter than the packet it answers.
+/// quinn allows one in 20 ms, and five thousand tills could not be told in less than a hundred seconds. A reset is shorter than the packet it answers.
 pub(crate) const RESET_EVERY: Duration = Duration::from_millis(1);
 
 /// Nobody else's tokens are made with a key under this name.

@@ -26,7 +26,7 @@ const CONNECTIONS_PER_TILL: usize = 2;
 const CONNECTIONS_PER_OTHER: usize = 16;
 /// How long a shutdown waits for answers to be read.
 const LINGER: Duration = Duration::from_secs(1);
-/// And for farewells, which are sent again for three times as long as an acknowledgement may take.
+/// And for farewells: QUIC keeps what is closed for three of its probe timeouts, which are a second where nothing was heard yet.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Above this many open connections a newcomer has to prove its address first.
 const RETRY_ABOVE: usize = 256;
