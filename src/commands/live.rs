@@ -1,6 +1,6 @@
 //! What a load run shows while it goes on: a screen on a terminal, a line a second elsewhere.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use frokost_loadtest::Plan;
@@ -9,6 +9,7 @@ use frokost_loadtest::run::Progress;
 use frokost_loadtest::stats::Stats;
 
 use crate::commands::live_screen::Screen;
+use crate::say::complain;
 
 pub(crate) enum Live {
     /// Until it is dropped.
@@ -42,8 +43,7 @@ impl Live {
             Live::Screen(screen) => screen.show(progress),
             Live::Lines(lines) => {
                 if let Some(line) = lines.take(progress) {
-                    // Who does not listen any more is no reason to end a run.
-                    let _ = writeln!(std::io::stderr(), "{line}");
+                    complain!("{line}");
                 }
             }
         }

@@ -115,16 +115,23 @@ impl Installation {
         Server::start(self.command(&["serve"]))
     }
 
+    /// Another program that runs ours: in the same folder, with the same settings.
+    pub fn other(&self, program: &str) -> Command {
+        let ours = self.command(&[]);
+        let mut command = Command::new(program);
+        command.current_dir(self.path("")).stdin(Stdio::null());
+        command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
     /// A server with something between it and the kernel: strace, which injects faults into its system calls.
     pub fn traced(&self, inject: &[&str]) -> Command {
-        let plain = self.command(&["serve"]);
-        let mut command = Command::new("strace");
+        let mut command = self.other("strace");
         command.args(["-f", "-qq", "-o"]).arg(self.path("trace"));
         for fault in inject {
             command.args(["-e", fault]);
         }
-        command.arg(FROKOST).arg("serve").current_dir(self.path(""));
-        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.arg(FROKOST).arg("serve");
         command
     }
 

@@ -82,12 +82,9 @@ fn a_run_whose_terminal_is_closed_leaves_its_report_and_nobody_blocked() {
     // On a terminal, of which nothing is left then.
     if has("script", "the terminal that is closed") {
         std::fs::remove_file(home.path("cut.json")).unwrap();
-        let mut terminal = Command::new("script");
+        let mut terminal = home.other("script");
         let load = format!("stty rows 30 cols 100; exec {FROKOST} load --scenario {} --out cut.json", lossy(&plan));
-        terminal.args(["-qfc", &load, "/dev/null"]).current_dir(home.path("")).stdin(Stdio::null());
-        let as_always = home.command(&[]);
-        terminal.envs(as_always.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let mut terminal = terminal.stdout(Stdio::piped()).spawn().unwrap();
+        let mut terminal = terminal.args(["-qfc", &load, "/dev/null"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut screen = BufReader::new(terminal.stdout.take().unwrap());
         let mut drawn = Vec::new();
         while !String::from_utf8_lossy(&drawn).contains("card_blocked") {
@@ -103,10 +100,8 @@ fn a_run_whose_terminal_is_closed_leaves_its_report_and_nobody_blocked() {
         assert_eq!((&cut["ended_early"], &cut["audit"]["left_blocked"]), (&"stopped".into(), &0.into()));
     }
 
-    let mut shell = Command::new("sh");
+    let mut shell = home.other("sh");
     shell.args(["-c", "trap '' HUP; exec \"$0\" load --tills 2 --rate 100 --seconds 2 --warm-up 0 --json", FROKOST]);
-    let as_always = home.command(&[]);
-    shell.envs(as_always.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut run = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for(&mut run, "sales/s");
     tell(&run, "-HUP");

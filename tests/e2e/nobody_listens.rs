@@ -3,18 +3,19 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use crate::installation::*;
 
-/// A server whose log nobody reads from when it is ready.
-fn unheard(mut command: Command) -> Server {
+/// A server whose output is closed when it is ready, and the end of its log that nobody reads.
+fn unheard(mut command: Command) -> (Server, ChildStderr) {
     let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut ready = String::new();
     BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
-    drop((process.stdout.take(), process.stderr.take()));
-    Server::ready(process, ready)
+    drop(process.stdout.take());
+    let log = process.stderr.take().unwrap();
+    (Server::ready(process, ready), log)
 }
 
 #[test]
@@ -22,11 +23,12 @@ fn a_server_whose_log_nobody_takes_serves_and_stops_in_order() {
     let home = Installation::new();
     home.import(2, 100);
     // So that there is something to say of every till.
-    let server = unheard({
+    let (server, log) = unheard({
         let mut command = home.command(&["serve"]);
         command.env("FROKOST_LOG", "debug");
         command
     });
+    drop(log);
     let bundle = home.enrol("till-1");
     let address = server.tills.to_string();
     let sale = ["till", "--bundle", lossy(&bundle), "--server", &address, "--card", &card(1), "--amount", "10"];
@@ -61,7 +63,8 @@ fn a_server_that_nobody_hears_ends_all_the_same_when_its_disk_fails() {
     }
     let home = Installation::new();
     home.import(2, 100);
-    let mut server = unheard(home.traced(&["trace=fdatasync", "inject=fdatasync:error=EIO:when=20+"]));
+    let (mut server, log) = unheard(home.traced(&["trace=fdatasync", "inject=fdatasync:error=EIO:when=20+"]));
+    drop(log);
     let load = ["load", "--tills", "1", "--rate", "50", "--seconds", "60", "--warm-up", "0"];
     let mut load: Child = home.command(&load).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let ended = server.wait(Duration::from_secs(20));
@@ -77,11 +80,8 @@ fn a_server_whose_log_is_full_serves_and_stops_in_order() {
     let home = Installation::new();
     home.import(2, 5_000);
     let mut command = home.command(&["serve"]);
-    command.env("FROKOST_LOG", "trace,quinn=trace").stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = command.spawn().unwrap();
-    let (mut log, mut ready) = (process.stderr.take().unwrap(), String::new());
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    let server = Server::ready(process, ready);
+    command.env("FROKOST_LOG", "trace,quinn=trace");
+    let (server, mut log) = unheard(command);
     let args = ["load", "--tills", "4", "--seconds", "2", "--warm-up", "0", "--json"];
     let report: serde_json::Value = serde_json::from_str(&home.run(&args).out).unwrap();
     assert!(report["audit"]["found"].as_u64() > Some(100), "{report}");
