@@ -1,10 +1,9 @@
 //! One key, one answer. A caller's window remembers every key of the last day with what was asked and what was
 //! answered; it is pure bookkeeping, filled by live traffic and by replay alike. It knows no clock and sends nothing.
 
-use std::collections::VecDeque;
-
 use crate::fast_map::FastMap;
 use crate::id::Sequence;
+use crate::key_list::KeyList;
 use crate::outcome::{Outcome, Receipt};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
@@ -14,7 +13,7 @@ use crate::time::Timestamp;
 pub struct Window<W> {
     /// By number. Callers number their requests in an order that rises with time, so the oldest are in front and what is new belongs
     /// at the end; an answer is written into the place its key has had since it was asked.
-    keys: VecDeque<Key>,
+    keys: KeyList,
     /// Who else waits for a key that is in flight. Mostly nobody.
     waiting: FastMap<Sequence, Vec<W>>,
     /// The highest key that was forgotten.
@@ -25,13 +24,13 @@ pub struct Window<W> {
 
 /// A key that is known: 48 bytes, of which there is one for every request of the last day.
 #[derive(Debug, Clone, Copy)]
-struct Key {
-    sequence: Sequence,
-    fingerprint: u64,
+pub(crate) struct Key {
+    pub(crate) sequence: Sequence,
+    pub(crate) fingerprint: u64,
     /// When it was answered.
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Nothing while it is in flight.
-    answer: Option<Answer>,
+    pub(crate) answer: Option<Answer>,
 }
 
 impl Key {
@@ -110,7 +109,7 @@ const NEVER: Timestamp = Timestamp(u64::MAX);
 
 impl<W> Default for Window<W> {
     fn default() -> Window<W> {
-        Window { keys: VecDeque::new(), waiting: FastMap::default(), forgotten: None, not_older: NEVER }
+        Window { keys: KeyList::default(), waiting: FastMap::default(), forgotten: None, not_older: NEVER }
     }
 }
 
@@ -119,7 +118,7 @@ impl<W> Window<W> {
     /// with time, so a number below one that was forgotten a day later is refused rather than carried out, perhaps for
     /// the second time.
     pub fn begin(&mut self, sequence: Sequence, fingerprint: u64, waiter: W) -> Seen<W> {
-        let place = match self.find(sequence) {
+        let place = match self.keys.find(sequence) {
             Err(place) => place,
             Ok(at) => {
                 let Some(known) = self.keys.get(at) else { return Seen::Undecided(waiter) };
@@ -155,10 +154,10 @@ impl<W> Window<W> {
             return;
         }
         self.not_older = NEVER;
-        let mut front = 0;
+        let mut front = self.keys.first();
         while let Some(old) = self.keys.get(front) {
             if old.answer.is_none() {
-                front += 1;
+                front = self.keys.after(front);
                 continue;
             }
             if now.millis_since(old.at) <= memory_ms {
@@ -166,23 +165,21 @@ impl<W> Window<W> {
                 break;
             }
             self.forgotten = self.forgotten.max(Some(old.sequence));
-            self.keys.remove(front);
+            front = self.keys.remove(front);
         }
     }
 
     /// Forgets what is older than `memory_ms` although nothing new has come, and gives back the room of a busier day.
     pub fn tidy(&mut self, now: Timestamp, memory_ms: u64) {
         self.forget(now, memory_ms);
-        if self.keys.len() < self.keys.capacity() / 4 {
-            self.keys.shrink_to(self.keys.len() * 2);
-        }
+        self.keys.shrink();
     }
 
     /// Puts an answer back that a snapshot kept. Nothing is forgotten by the way: what the snapshot has was not forgotten, whatever
     /// the clock said meanwhile.
     pub fn restore(&mut self, answered: Answered) {
         self.not_older = self.not_older.min(answered.at);
-        match self.find(answered.sequence) {
+        match self.keys.find(answered.sequence) {
             Ok(at) => {
                 if let Some(known) = self.keys.get_mut(at) {
                     *known = answered.into();
@@ -194,7 +191,7 @@ impl<W> Window<W> {
 
     /// Gives a key back that was in flight and came to nothing; returns who else waits for it.
     pub fn abandon(&mut self, sequence: Sequence) -> Vec<W> {
-        if let Ok(at) = self.find(sequence)
+        if let Ok(at) = self.keys.find(sequence)
             && self.keys.get(at).is_some_and(|key| key.answer.is_none())
         {
             self.keys.remove(at);
@@ -238,17 +235,6 @@ impl<W> Window<W> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn find(&self, sequence: Sequence) -> Result<usize, usize> {
-        let Some(last) = self.keys.back() else { return Err(0) };
-        let Some(behind) = last.sequence.0.checked_sub(sequence.0) else { return Err(self.keys.len()) };
-        // Where all numbers were used, that far from the end it stands.
-        let guess = usize::try_from(behind).ok().and_then(|behind| (self.keys.len() - 1).checked_sub(behind));
-        match guess {
-            Some(at) if self.keys.get(at).is_some_and(|key| key.sequence == sequence) => Ok(at),
-            Some(_) | None => self.keys.binary_search_by_key(&sequence, |known| known.sequence),
-        }
     }
 }
 
@@ -342,12 +328,12 @@ mod tests {
         for sequence in 1..=10_000 {
             window.settle(answered(sequence, sequence, sequence), DAY_MS);
         }
-        let room = window.keys.capacity();
+        let room = window.keys.room();
         window.tidy(Timestamp(DAY_MS), DAY_MS);
-        assert_eq!((window.len(), window.keys.capacity()), (10_000, room), "nothing is old enough");
+        assert_eq!((window.len(), window.keys.room()), (10_000, room), "nothing is old enough");
         window.tidy(Timestamp(DAY_MS + 9_990), DAY_MS);
         assert_eq!(window.len(), 11);
-        assert!(window.keys.capacity() < 100, "{}", window.keys.capacity());
+        assert!(window.keys.room() < 100, "{}", window.keys.room());
         assert_eq!(window.begin(Sequence(9_989), 7, 'a'), Seen::Refused('a', Rejection::KeyExpired));
         assert_eq!(window.begin(Sequence(9_990), 7, 'a'), Seen::Before('a', approved(9_990)));
     }

@@ -23,6 +23,7 @@ pub mod entry;
 pub mod fast_map;
 pub mod id;
 pub mod journal;
+mod key_list;
 pub mod ledger;
 pub mod ledger_state;
 pub mod memory_journal;

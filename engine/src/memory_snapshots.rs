@@ -38,16 +38,17 @@ impl Snapshots for MemorySnapshots {
 
     fn write(&self, lsn: Lsn, items: Items<'_>) -> Result<(), SnapshotError> {
         let items = items.collect::<Result<Vec<_>, _>>()?;
-        let mut kept = self.lock();
-        kept.insert(lsn, Some(items));
-        while kept.len() > 2 {
-            kept.pop_first();
-        }
+        self.lock().insert(lsn, Some(items));
         Ok(())
     }
 
     fn set_aside(&self, lsn: Lsn) -> Result<(), SnapshotError> {
         self.lock().remove(&lsn);
         Ok(())
+    }
+
+    fn let_go(&self) -> Result<bool, SnapshotError> {
+        let mut kept = self.lock();
+        Ok(kept.len() > 2 && kept.pop_first().is_some())
     }
 }

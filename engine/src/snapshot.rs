@@ -47,7 +47,7 @@ pub trait Snapshots: Send + Sync {
     /// [`SnapshotError`].
     fn read(&self, lsn: Lsn) -> Result<Items<'_>, SnapshotError>;
 
-    /// Writes one; it is there, durable and whole, or not at all. Older ones than the newest two are removed.
+    /// Writes one; it is there, durable and whole, or not at all.
     ///
     /// # Errors
     /// [`SnapshotError`], also where the items hold one; nothing has changed then.
@@ -59,6 +59,13 @@ pub trait Snapshots: Send + Sync {
     /// # Errors
     /// [`SnapshotError::Storage`].
     fn set_aside(&self, lsn: Lsn) -> Result<(), SnapshotError>;
+
+    /// Lets go of a piece of what is older than the newest two, and says whether there may be more. A large file that is removed at once holds
+    /// up whoever syncs another one meanwhile.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Storage`].
+    fn let_go(&self) -> Result<bool, SnapshotError>;
 }
 
 /// Why a snapshot cannot be had or made.

@@ -20,6 +20,7 @@ const LOOKS_EVERY: Duration = Duration::from_millis(100);
 const MOST_BETWEEN: u64 = 1_000_000;
 /// After a failure it is tried again only after this long.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// Between one piece of what is not needed any more and the next.
 const BETWEEN_CUTS: Duration = Duration::from_millis(25);
 
 pub(crate) struct Snapshotter {
@@ -110,6 +111,7 @@ impl Snapshotter {
         let older = self.snapshots.list()?.get(1).copied().unwrap_or_default();
         let before = older.0.min(self.kept.load(Ordering::SeqCst)) + 1;
         self.cut(&shared, Lsn(before))?;
+        self.let_go()?;
         Ok(Some(to))
     }
 
@@ -165,5 +167,16 @@ impl Snapshotter {
                 Err(_) => return Err(SnapshotError::Closing),
             }
         }
+    }
+
+    /// Little by little, too, and what is left when the engine closes goes when there is the next snapshot, or at the next start.
+    fn let_go(&self) -> Result<(), SnapshotError> {
+        while self.snapshots.let_go()? {
+            if self.is_closing() {
+                return Err(SnapshotError::Closing);
+            }
+            std::thread::sleep(BETWEEN_CUTS);
+        }
+        Ok(())
     }
 }

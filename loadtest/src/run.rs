@@ -219,9 +219,16 @@ async fn sell(
     let hours = Hours { open, measure, close: measure + plan.shape.duration() };
     let own = OwnCost::begin();
     let pace = Arc::new(Pace::default());
+    let stages = plan.shape.with_warm_up(plan.warm_up);
+    // They sell in turn: lists that are copied when they have no room left would all be copied in the same moment.
+    let share = match &plan.shape {
+        Shape::Open { .. } => due_until(&stages, hours.close - open) / tills.len().max(1) as f64,
+        Shape::Closed { .. } => 0.0,
+    };
     let mut selling = JoinSet::new();
     let mut due = Vec::new();
-    for till in tills {
+    for mut till in tills {
+        till.make_room(share);
         let work = match &plan.shape {
             Shape::Open { .. } => {
                 let (sender, receiver) = mpsc::unbounded_channel();
@@ -232,7 +239,6 @@ async fn sell(
         };
         selling.spawn(till.sell(work, hours, stop.clone()));
     }
-    let stages = plan.shape.with_warm_up(plan.warm_up);
     let pacer = match &plan.shape {
         Shape::Open { .. } => {
             let pacer = pacer::start(Schedule::new(stages.clone()), hours, due, Arc::clone(&pace));

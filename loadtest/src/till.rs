@@ -178,6 +178,18 @@ impl Till {
         })
     }
 
+    /// Room for about so many sales.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is not negative, and it need not be exact"
+    )]
+    pub(crate) fn make_room(&mut self, sales: f64) {
+        /// More than any till has sold in a run.
+        const MOST: f64 = 1e6;
+        self.log.sales.reserve(sales.min(MOST) as usize + 1);
+    }
+
     /// Sells until there is no more work and everything is answered or given up, or nobody is there who would sell.
     pub(crate) async fn sell(mut self, mut work: Work, hours: Hours, stop: watch::Receiver<bool>) -> Log {
         self.hours = hours;

@@ -68,6 +68,10 @@ impl Snapshots for Disk {
     fn set_aside(&self, lsn: Lsn) -> Result<(), SnapshotError> {
         self.snapshots.set_aside(lsn)
     }
+
+    fn let_go(&self) -> Result<bool, SnapshotError> {
+        self.snapshots.let_go()
+    }
 }
 
 /// Decided, and not durable yet.
@@ -334,6 +338,8 @@ impl World {
             self.disk.journal.retain(|record| record.lsn > older);
             self.fire("journal cut");
         }
+        // It is stopped in the middle of it, now and then.
+        while self.rng.u32(0..4) > 0 && self.disk.let_go().unwrap() {}
     }
 
     fn step(&mut self) {

@@ -80,10 +80,17 @@ async fn the_journal_is_cut_behind_two_snapshots_and_nothing_is_forgotten() {
         tokio::time::sleep(PAUSE).await;
         assert!(sequence < 4_000, "the journal is never cut");
     }
-    assert_eq!(world.snapshots.list().unwrap().len(), 2);
+    assert!(world.snapshots.list().unwrap().len() >= 2);
     assert!(first() <= world.snapshots.list().unwrap()[1].next(), "the older snapshot has its journal");
     let records = engine.records(Lsn(1), 10).await.unwrap();
     assert_eq!(records[0].lsn, Lsn(1), "what the journal let go of is in the statements");
+    let newest = world.snapshots.list().unwrap()[0];
+    for _ in 0..60 {
+        sequence += 1;
+        approved(till_one.ask(Sequence(sequence), buy(1)).await);
+    }
+    at_last("a third snapshot", || world.snapshots.list().unwrap()[0] > newest).await;
+    at_last("two of them only", || world.snapshots.list().unwrap().len() == 2).await;
     engine.shutdown().await;
 
     let engine = world.start().await;

@@ -83,7 +83,43 @@ fn what_is_written_comes_back_and_the_newest_two_are_kept() {
         write(&snapshots, lsn, accounts);
         assert_eq!(read(&snapshots, lsn).unwrap(), items(accounts));
     }
+    while snapshots.let_go().unwrap() {}
     assert_eq!(snapshots.list().unwrap(), [Lsn(30), Lsn(20)]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn what_is_old_is_let_go_of_in_pieces_and_what_is_left_of_it_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshots = FileSnapshots::open(folder.path()).unwrap();
+    for lsn in [10, 20, 30, 40] {
+        write(&snapshots, lsn, 3);
+    }
+    let file = fs::File::options().write(true).open(folder.path().join(format!("{:020}.snapshot", 10))).unwrap();
+    file.set_len(20 << 20).unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        assert!(snapshots.let_go().unwrap());
+        seen.push((
+            snapshots.list().unwrap().len(),
+            fs::read_dir(folder.path()).unwrap().count(),
+            file.metadata().unwrap().len() >> 20,
+        ));
+    }
+    assert_eq!(
+        seen,
+        [(3, 4, 20), (3, 4, 12), (3, 4, 4), (3, 3, 4)],
+        "it is listed no more, cut from its end on, and gone"
+    );
+    assert_eq!(snapshots.list().unwrap(), [Lsn(40), Lsn(30), Lsn(20)]);
+    // The next oldest is half gone.
+    assert!(snapshots.let_go().unwrap());
+    assert_eq!(snapshots.list().unwrap(), [Lsn(40), Lsn(30)]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    let snapshots = FileSnapshots::open(folder.path()).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    assert!(!snapshots.let_go().unwrap());
+    assert_eq!(read(&snapshots, 30).unwrap(), items(3));
 }
 
 #[test]
