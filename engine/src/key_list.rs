@@ -1,5 +1,5 @@
 //! The keys of one caller in the order of their numbers, in chunks. A list in one piece is copied as a whole each time it has grown to twice its
-//! size: of a caller with millions of keys that takes a tenth of a second, and of thousands of tills that sell in turn all at the same moment.
+//! size: of a caller with three million keys that is 144 MB at once, and of thousands of tills that sell in turn it is all in the same moment.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
