@@ -207,4 +207,18 @@ mod tests {
         assert!(std::ptr::eq(front, list.get(list.first()).unwrap()));
         assert_eq!(checked(&list).len(), 100_001);
     }
+
+    #[test]
+    fn what_a_busier_day_needed_is_given_back() {
+        let mut list = KeyList::default();
+        for sequence in 0..100_000 {
+            list.insert(list.find(Sequence(sequence)).unwrap_err(), key(sequence, 0));
+        }
+        while list.len() > 100 {
+            list.remove(list.first());
+        }
+        list.shrink();
+        assert!(list.chunks.capacity() < 16, "{}", list.chunks.capacity());
+        assert_eq!(checked(&list).first(), Some(&(99_900, 0)));
+    }
 }
