@@ -1,6 +1,7 @@
 //! Snapshots in memory, for tests and benches; or none at all.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::id::Lsn;
@@ -11,6 +12,7 @@ use crate::snapshot::{Item, Items, SnapshotError, Snapshots};
 pub struct MemorySnapshots {
     /// Nothing of one that is damaged.
     kept: Arc<Mutex<BTreeMap<Lsn, Option<Vec<Item>>>>>,
+    holds_on: Arc<AtomicBool>,
 }
 
 impl MemorySnapshots {
@@ -21,6 +23,11 @@ impl MemorySnapshots {
     /// From now on the one at `lsn` cannot be read.
     pub fn damage(&self, lsn: Lsn) {
         self.lock().insert(lsn, None);
+    }
+
+    /// From now on none can be let go of.
+    pub fn hold_on(&self) {
+        self.holds_on.store(true, Ordering::SeqCst);
     }
 }
 
@@ -49,6 +56,9 @@ impl Snapshots for MemorySnapshots {
 
     fn let_go(&self) -> Result<bool, SnapshotError> {
         let mut kept = self.lock();
+        if kept.len() > 2 && self.holds_on.load(Ordering::SeqCst) {
+            return Err(SnapshotError::Storage("nothing can be removed, says a test".to_owned()));
+        }
         Ok(kept.len() > 2 && kept.pop_first().is_some())
     }
 }

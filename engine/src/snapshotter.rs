@@ -86,7 +86,7 @@ impl Snapshotter {
         Ok(self.snapshots.list()?.first().copied().unwrap_or_default())
     }
 
-    /// Makes a snapshot if it is time, and cuts the journal.
+    /// Makes a snapshot if it is time, and then lets go of what is not needed any more.
     fn look(&self, last: Lsn) -> Result<Option<Lsn>, SnapshotError> {
         let Some(shared) = self.shared.upgrade() else { return Err(SnapshotError::Closing) };
         let durable = *shared.durable.borrow();
@@ -107,12 +107,24 @@ impl Snapshotter {
         self.make_beside_sales(&shared, last, to, rests)?;
         metrics::counter!("frokost_snapshots_total").increment(1);
         tracing::info!(lsn = %to, took = ?shared.clock.running().saturating_sub(begin), "made a snapshot");
-        // Two snapshots are kept; the older one has to do should the newer be damaged, and needs the journal behind it.
+        match self.tidy(&shared) {
+            Ok(()) => {}
+            Err(SnapshotError::Closing) => return Err(SnapshotError::Closing),
+            // The snapshot is there all the same, and the next one tries again.
+            Err(error) => {
+                tracing::error!(%error, "what a snapshot has made superfluous cannot be removed; it takes up room")
+            }
+        }
+        Ok(Some(to))
+    }
+
+    /// Lets go of what the newest two snapshots and the statements hold.
+    fn tidy(&self, shared: &Arc<Shared>) -> Result<(), SnapshotError> {
+        // The older of the two has to do should the newer be damaged, and needs the journal behind it.
         let older = self.snapshots.list()?.get(1).copied().unwrap_or_default();
         let before = older.0.min(self.kept.load(Ordering::SeqCst)) + 1;
-        self.cut(&shared, Lsn(before))?;
-        self.let_go()?;
-        Ok(Some(to))
+        self.cut(shared, Lsn(before))?;
+        self.let_go()
     }
 
     /// On a thread of its own that has stepped back, unless it is late: who has stepped back cannot come forward again.

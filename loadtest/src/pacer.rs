@@ -1,5 +1,5 @@
 //! The pacer: a thread of its own that says when a sale is due, in the open model. Timers of the async runtime are a millisecond
-//! coarse, which is more than a sale takes; a sleeping thread is late by some tens of microseconds, and by up to a quarter of
+//! coarse, which is more than a sale takes; a sleeping thread is late by some tens of microseconds, and by up to a sixth of
 //! a millisecond where there are more than ten thousand sales a second. How late a till then is, the till counts.
 
 use std::sync::Arc;
@@ -16,10 +16,9 @@ use crate::till::Hours;
 /// The longest the pacer sleeps before it looks whether it shall stop.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Sales that are closer together than this are told of several at a time,
+/// Sales that are closer together than this are told of several at a time, after a sleep of so long: waking for each costs a thread, and
+/// the tills it wakes, more than the sale is late.
 const CLOSE: Duration = Duration::from_micros(100);
-/// after a sleep of so long: waking for each costs a thread, and the tills it wakes, more than the sale is late.
-const TOGETHER: Duration = Duration::from_micros(250);
 
 /// What became of the plan.
 #[derive(Debug, Default)]
@@ -42,7 +41,7 @@ pub(crate) fn start(
         for (after, till) in schedule.zip(tills.iter().cycle()) {
             let due = hours.open + after;
             let close = before.replace(after).is_some_and(|before| after.saturating_sub(before) < CLOSE);
-            let nap = if close { TOGETHER } else { Duration::ZERO };
+            let nap = if close { CLOSE } else { Duration::ZERO };
             if due >= hours.close {
                 return;
             }

@@ -104,6 +104,24 @@ async fn the_journal_is_cut_behind_two_snapshots_and_nothing_is_forgotten() {
     engine.shutdown().await;
 }
 
+/// What cannot be removed takes up room; the next snapshot does not wait for it, nor does it begin where this one began.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_snapshot_that_cannot_be_removed_does_not_hold_up_the_next() {
+    let mut world = World::new();
+    world.config.snapshot_every = 20;
+    let (engine, till) = world.with_pupil(2_000).await;
+    world.snapshots.hold_on();
+    let mut sequence = 0;
+    for snapshots in 1..=5 {
+        for _ in 0..30 {
+            sequence += 1;
+            approved(till.ask(Sequence(sequence), buy(1)).await);
+        }
+        at_last("the next snapshot", || world.snapshots.list().unwrap().len() >= snapshots).await;
+    }
+    engine.shutdown().await;
+}
+
 /// On a thread that ends with the snapshot: the one that makes them all could never come forward again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_makes_a_snapshot_steps_back_first() {
