@@ -109,10 +109,11 @@ impl Snapshotter {
         tracing::info!(lsn = %to, took = ?shared.clock.running().saturating_sub(begin), "made a snapshot");
         match self.tidy(&shared) {
             Ok(()) => {}
-            Err(SnapshotError::Closing) => return Err(SnapshotError::Closing),
+            Err(closing @ SnapshotError::Closing) => return Err(closing),
             // The snapshot is there all the same, and the next one tries again.
             Err(error) => {
-                tracing::error!(%error, "what a snapshot has made superfluous cannot be removed; it takes up room")
+                metrics::counter!("frokost_snapshot_failures_total").increment(1);
+                tracing::error!(%error, "what a snapshot has made superfluous cannot be removed; it takes up room");
             }
         }
         Ok(Some(to))

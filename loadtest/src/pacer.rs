@@ -1,6 +1,6 @@
 //! The pacer: a thread of its own that says when a sale is due, in the open model. Timers of the async runtime are a millisecond
-//! coarse, which is more than a sale takes; a sleeping thread is late by some tens of microseconds, and by up to a sixth of
-//! a millisecond where there are more than ten thousand sales a second. How late a till then is, the till counts.
+//! coarse, which is more than a sale takes; a sleeping thread is late by some tens of microseconds, and it
+//! sleeps for a tenth of a millisecond at least where there are more than ten thousand sales a second. How late a till then is, the till counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
