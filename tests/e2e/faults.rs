@@ -13,6 +13,7 @@ use frokost_net::wire::{Request, Response};
 use frokost_net::{Bundle, Client};
 use frokost_persistence::{FileJournal, LoggedStatements, SledJournal};
 
+use crate::forgetful_image::Forgets;
 use crate::installation::*;
 use crate::loop_disk::LoopDisk;
 use crate::rush::*;
@@ -53,17 +54,27 @@ async fn recovers(home: &Installation, tills: Vec<Till>, known: &Ledger) {
 async fn the_power_is_cut_again_and_again_and_no_acknowledged_sale_is_lost() {
     let cuts: u32 = std::env::var("FROKOST_CUTS").ok().map_or(6, |cuts| cuts.parse().unwrap());
     for (kind, mirror) in [("sled", "off"), ("file", "off"), ("sled", "sync")] {
-        let Some(disk) = LoopDisk::new(192, "the power cut") else { return };
-        let (in_the_middle, answered) = cut_the_power(cuts, disk, kind, mirror).await;
+        let Some(disk) = LoopDisk::that_forgets(192, "the power cut") else { return };
+        let Cuts { in_the_middle, forgotten, answered } = cut_the_power(cuts, disk, kind, mirror).await;
         println!(
-            "{kind}, mirror {mirror}: {cuts} power cuts, {in_the_middle} of them in the middle of sales, {answered} answers held"
+            "{kind}, mirror {mirror}: {cuts} power cuts, {in_the_middle} of them in the middle of sales; {forgotten} blocks \
+             forgotten, {answered} answers held"
         );
         assert!(answered > cuts as usize * 20, "only {answered} sales were answered: this shows nothing");
         assert!(in_the_middle * 2 > cuts, "only {in_the_middle} cuts came in the middle of something");
+        assert!(forgotten > 0, "the disk had nothing to forget: this shows less than it should");
     }
 }
 
-async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) -> (u32, usize) {
+/// What power cuts came to.
+#[derive(Default)]
+struct Cuts {
+    in_the_middle: u32,
+    forgotten: usize,
+    answered: usize,
+}
+
+async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) -> Cuts {
     let on = |disk: &LoopDisk| {
         // Small, so that cuts come while snapshots are made and the journal is cut behind them, too.
         let home = Installation::on(&disk.path().join("data")).with("JOURNAL__SNAPSHOT_EVERY", "40");
@@ -73,24 +84,28 @@ async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) 
     home.import(PUPILS, 10_000);
     let mut tills = tills(&home);
     let known = Ledger::default();
-    let mut in_the_middle = 0;
+    let mut found = Cuts::default();
     for cut in 0..cuts {
         let mut server = home.serve();
         let rush = Rush::begin(tills, server.tills, &known);
         tokio::time::sleep(Duration::from_millis(u64::from(100 + cut * 71 % 300))).await;
-        // It stands still while the copy is made; the old disk and its server are gone with the power.
-        server.freeze(true);
-        let after = disk.cut();
+        let heard = known.lock().unwrap().clone();
+        let (after, forgotten) = disk.cut(if cut == 0 { Forgets::Everything } else { Forgets::Some });
+        // What the old server does from here on, it does on the old disk, and is not heard.
         server.kill();
         tills = rush.end().await;
-        in_the_middle += u32::from(count(&known).0 > 0);
+        forget_what_came_later(&known, &heard);
+        found.in_the_middle += u32::from(count(&known).0 > 0);
+        found.forgotten += forgotten;
         disk = after;
         home = on(&disk);
+        if mirror == "sync" {
+            hold_against_mirror(&home.data(), &known);
+        }
         // Every other recovery has its power cut as well.
         if cut % 2 == 1 {
             let mut server = home.serve();
-            server.freeze(true);
-            let again = disk.cut();
+            let (again, _) = disk.cut(Forgets::Some);
             server.kill();
             disk = again;
             home = on(&disk);
@@ -110,7 +125,8 @@ async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) 
     let cut = kind == "file" || journal_of(&home.data()).0 > Lsn(1);
     assert!(snapshots == 2 && cut, "{snapshots} snapshots, cut: {cut}: this shows less than it should");
     recovers(&home, tills, &known).await;
-    (in_the_middle, count(&known).1)
+    found.answered = count(&known).1;
+    found
 }
 
 /// A write or a sync of the journal fails: no further answer, its own exit code, and nothing of it counts that was not answered.

@@ -1,5 +1,5 @@
-//! A disk of its own for a test: ext4 on a loop file, mounted. What the file system has not been told to make durable is in memory
-//! only, so a copy of the file is the disk as a power cut would leave it.
+//! A disk of its own for a test: ext4 on a loop file, mounted. Either the file is a plain one, or one of a file system of ours that knows what
+//! the disk was told to flush, and so what a power cut would leave of it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,37 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::forgetful_image::{ForgetfulImage, Forgets};
+
 pub struct LoopDisk {
+    /// Where the image is not a plain file.
+    forgetful: Option<ForgetfulImage>,
     folder: TempDir,
 }
 
 impl LoopDisk {
     /// A new disk; nothing, and one line that says why, where there can be none.
     pub fn new(megabytes: u64, what_is_skipped: &str) -> Option<LoopDisk> {
-        let disk = LoopDisk { folder: tempfile::tempdir().unwrap() };
+        let disk = LoopDisk { forgetful: None, folder: tempfile::tempdir().unwrap() };
         let made = disk.make(megabytes, &["-q", "-m", "0"]).and_then(|()| disk.mount());
+        LoopDisk::unless_skipped(disk, made, what_is_skipped)
+    }
+
+    /// A disk with a cache of its own, whose power can be cut ([`LoopDisk::cut`]).
+    pub fn that_forgets(megabytes: u64, what_is_skipped: &str) -> Option<LoopDisk> {
+        let mut disk = LoopDisk { forgetful: None, folder: tempfile::tempdir().unwrap() };
+        let made = ForgetfulImage::new(&disk.folder.path().join("forgetful"), megabytes).and_then(|image| {
+            disk.forgetful = Some(image);
+            run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(disk.image()))?;
+            disk.mount()
+        });
         LoopDisk::unless_skipped(disk, made, what_is_skipped)
     }
 
     /// A disk of 64 MB that can be made to fail ([`LoopDisk::starve`]). Its file system has no journal: with one it would go read-only at the first
     /// failure, which the next start would notice.
     pub fn that_can_starve(what_is_skipped: &str) -> Option<LoopDisk> {
-        let disk = LoopDisk { folder: tempfile::tempdir().unwrap() };
+        let disk = LoopDisk { forgetful: None, folder: tempfile::tempdir().unwrap() };
         let made = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "none"]).arg(disk.folder.path()))
             .and_then(|()| disk.make(64, &["-q", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=0"]))
             .and_then(|()| disk.mount_with("loop,errors=continue"));
@@ -65,25 +80,21 @@ impl LoopDisk {
             Ok(()) => Some(disk),
             Err(why) => {
                 assert!(std::env::var_os("CI").is_none(), "no loop disk, and CI skips nothing: {why}");
-                eprintln!("skipped: {what_is_skipped}; it needs root, mkfs.ext4 and loop devices ({why})");
+                eprintln!("skipped: {what_is_skipped}; it needs root, mkfs.ext4, loop devices and FUSE ({why})");
                 None
             }
         }
     }
 
-    /// The disk as it would be found after a power cut at this moment. Whoever writes to it should be stopped meanwhile.
-    pub fn cut(&self) -> LoopDisk {
-        let cut = LoopDisk { folder: tempfile::tempdir().unwrap() };
-        // A copy that was made while the kernel wrote is no moment's disk: made again until it is.
-        for tries in 0.. {
-            run(Command::new("cp").arg("--sparse=always").arg(self.image()).arg(cut.image())).unwrap();
-            if run(Command::new("cmp").arg(self.image()).arg(cut.image())).is_ok() {
-                break;
-            }
-            assert!(tries < 100, "the disk never stands still");
-        }
+    /// The disk as it is found after a power cut at this moment, and how many blocks it has forgotten. Only one that forgets can be cut;
+    /// whoever writes to it goes on, on a disk of the past.
+    pub fn cut(&self, forgets: Forgets) -> (LoopDisk, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let image = self.forgetful.as_ref().expect("a disk that forgets");
+        let (image, forgotten) = image.cut(&folder.path().join("forgetful"), forgets).unwrap();
+        let cut = LoopDisk { forgetful: Some(image), folder };
         cut.mount().unwrap();
-        cut
+        (cut, forgotten)
     }
 
     pub fn path(&self) -> PathBuf {
@@ -112,7 +123,7 @@ impl LoopDisk {
     }
 
     fn image(&self) -> PathBuf {
-        self.folder.path().join("image")
+        self.forgetful.as_ref().map_or_else(|| self.folder.path().join("image"), ForgetfulImage::path)
     }
 
     fn mount(&self) -> Result<(), String> {

@@ -17,6 +17,7 @@ mod bad_input;
 mod browser;
 mod crash;
 mod faults;
+mod forgetful_image;
 mod installation;
 mod load;
 mod load_ends;

@@ -1,7 +1,7 @@
 //! A lunch rush that remembers: tills that sell and parents who transfer as fast as they are answered until the server dies, know what
 //! they were told, and ask again for what had no answer; and the journal held against what they know.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,8 @@ pub const TILLS: u64 = 4;
 pub const PUPILS: u64 = 20;
 
 /// What tills and parents know for certain: what they asked for by number, with the command and, once answered, the answer.
-pub type Ledger = Arc<Mutex<HashMap<RequestKey, (Command, Option<Outcome>)>>>;
+pub type Ledger = Arc<Mutex<Known>>;
+pub type Known = HashMap<RequestKey, (Command, Option<Outcome>)>;
 
 /// A till, or parents who move money between their children.
 pub struct Till {
@@ -157,6 +158,23 @@ pub fn hold_against_journal(data: &Path, known: &Ledger) -> usize {
         answered += usize::from(answer.is_some());
     }
     answered
+}
+
+/// Every answer that was given is in the mirror, which answers have waited for. It is only looked at.
+pub fn hold_against_mirror(data: &Path, known: &Ledger) {
+    let (head, reader) = FileJournal::peek(&data.join("mirror")).unwrap();
+    let keys: HashSet<RequestKey> = reader.read_from(Lsn(1)).map(|record| record.unwrap().key).collect();
+    let known = known.lock().unwrap();
+    let mut answered = known.iter().filter(|(_, (_, answer))| answer.is_some());
+    let missing = answered.find(|(key, _)| !keys.contains(key));
+    assert!(missing.is_none(), "the mirror ends with LSN {head}, and {missing:?} was answered");
+}
+
+/// The power was cut when no more than `heard` was known: whatever was answered later was answered by nobody.
+pub fn forget_what_came_later(known: &Ledger, heard: &Known) {
+    for (key, (_, answer)) in known.lock().unwrap().iter_mut() {
+        *answer = heard.get(key).and_then(|(_, answer)| *answer);
+    }
 }
 
 /// The journal of a data folder that nobody uses: its first record, its last, and how it is read.
