@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::one_flush::Disk;
 use crate::spare_threads::SpareThreads;
 
 /// The most one value may be: larger ones end in blob files, which sled never syncs.
@@ -70,6 +71,11 @@ impl DurableDb {
         Ok(())
     }
 
+    /// The disk that a flush flushes.
+    pub(crate) fn disk(&self) -> Option<Disk> {
+        Disk::of(&self.file)
+    }
+
     /// For whoever flushes all the time: makes that cheaper, for every database of this process.
     pub(crate) fn flushes_often(&self) {
         self.spare.keep_from_now_on();
@@ -77,9 +83,16 @@ impl DurableDb {
 
     /// Makes everything written so far survive a power cut. If it fails, it fails for good.
     pub(crate) fn flush(&self, path: &Path) -> Result<(), DbError> {
+        self.flush_beside(path, &mut || {})
+    }
+
+    /// The same; `beside` is called when sled has written, and what the disk has been given when it returns is flushed, too.
+    pub(crate) fn flush_beside(&self, path: &Path, beside: &mut dyn FnMut()) -> Result<(), DbError> {
         self.check(path)?;
         let began = Instant::now();
-        let flushed = match self.db.flush() {
+        let flushed = self.db.flush();
+        beside();
+        let flushed = match flushed {
             Ok(_) => self.file.sync_data().map_err(|source| DbError::Io { path: path.to_owned(), source }),
             Err(error) => Err(explain(path, error)),
         };

@@ -14,7 +14,8 @@ use crate::durable_db::{read_from_disk, sync_folder};
 use crate::format::{GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
 use crate::group_reader::GroupReader;
 use crate::head_file::HeadFile;
-use crate::segments::{Parts, Prewritten, Segment, frame, list, read_header, storage};
+use crate::one_flush::Disk;
+use crate::segments::{Left, Parts, Prewritten, Segment, frame, list, read_header, storage};
 
 /// The journal in a folder. Clones are the same journal.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ struct Tail {
     head_file: HeadFile,
     failed: Option<String>,
     /// Held as long as the journal is open.
-    _lock: File,
+    lock: File,
 }
 
 /// Where a journal ends.
@@ -99,9 +100,10 @@ impl FileJournal {
             let what = format!("it ends there, but was acknowledged up to LSN {acknowledged}; records are missing");
             return Err(JournalError::Damaged { lsn: head.next(), what });
         }
-        let segment = segment.map(|(path, end)| Segment::go_on(&path, end)).transpose().map_err(io)?;
+        let go_on = |(path, end): (PathBuf, u64)| Segment::go_on(&path, end, prewritten.length());
+        let segment = segment.map(go_on).transpose().map_err(io)?;
         let epoch = read_epoch(folder)?;
-        let tail = Tail { epoch, head, hash, last: None, segment, prewritten, head_file, failed: None, _lock: lock };
+        let tail = Tail { epoch, head, hash, last: None, segment, prewritten, head_file, failed: None, lock };
         Ok(FileJournal {
             folder: folder.to_owned(),
             tail: Arc::new(Mutex::new(tail)),
@@ -126,6 +128,85 @@ impl FileJournal {
         Lsn(self.head.load(Ordering::SeqCst))
     }
 
+    /// As [`Journal::append`], but it may need a flush of its disk ([`Disk`]) until it survives a power cut; then it is to be noted.
+    pub(crate) fn append_unflushed(
+        &mut self,
+        claim: &Claim,
+        expected: Lsn,
+        records: &[Record],
+    ) -> Result<Lsn, AppendError> {
+        self.append_as(claim, expected, records, Segment::write).map(|(last, _)| last)
+    }
+
+    /// Everything up to there survives a power cut.
+    pub(crate) fn note(&self, last: Lsn) {
+        self.head.store(last.0, Ordering::SeqCst);
+        if let Err(error) = self.tail().head_file.write(last) {
+            tracing::warn!(%error, "the file that remembers the journal's end cannot be written");
+        }
+    }
+
+    /// Makes everything appended so far survive a power cut.
+    pub(crate) fn flush(&self) -> std::io::Result<()> {
+        self.tail().segment.as_ref().map_or(Ok(()), Segment::sync)
+    }
+
+    /// The disk whose flush [`FileJournal::append_unflushed`] waits for.
+    pub(crate) fn disk(&self) -> Option<Disk> {
+        Disk::of(&self.tail().lock)
+    }
+
+    fn append_as(
+        &mut self,
+        claim: &Claim,
+        expected: Lsn,
+        records: &[Record],
+        write: impl FnOnce(&mut Segment, &[u8]) -> std::io::Result<Left>,
+    ) -> Result<(Lsn, Left), AppendError> {
+        let mut tail = self.tail();
+        if tail.epoch != claim.epoch {
+            return Err(AppendError::Fenced { ours: claim.epoch, theirs: tail.epoch });
+        }
+        if let Some(why) = &tail.failed {
+            return Err(AppendError::Failed(why.clone()));
+        }
+        let Some(last) = records.last().map(|record| record.lsn) else {
+            return Err(AppendError::Failed("an empty group".to_owned()));
+        };
+        if let Some((before, previous)) = tail.last
+            && before == expected
+            && last == tail.head
+            && encode_group(records, &previous).hash == tail.hash
+        {
+            return Ok((last, Left::Flush));
+        }
+        let follows = records.iter().zip(expected.0 + 1..).all(|(record, lsn)| record.lsn.0 == lsn);
+        if expected != tail.head || !follows {
+            return Err(AppendError::Failed(format!("the group does not follow the head, LSN {}", tail.head)));
+        }
+        let group = encode_group(records, &tail.hash);
+        let mut frames = Vec::with_capacity(group.parts.len() * (PART_LIMIT + 4));
+        group.parts.iter().for_each(|(_, part)| frame(part, &mut frames));
+        let before = Instant::now();
+        let left = match tail.write(&self.folder, expected.next(), &frames, write) {
+            Ok(left) => left,
+            Err(error) => {
+                let why = storage(&self.folder, error).to_string();
+                tail.failed = Some(why.clone());
+                return Err(AppendError::Failed(why));
+            }
+        };
+        let written = match left {
+            Left::Nothing => metrics::histogram!("frokost_mirror_write_seconds", "flush" => "own"),
+            Left::Flush => metrics::histogram!("frokost_mirror_write_seconds", "flush" => "shared"),
+        };
+        written.record(before.elapsed());
+        tail.last = Some((expected, tail.hash));
+        tail.head = last;
+        tail.hash = group.hash;
+        Ok((last, left))
+    }
+
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,44 +229,12 @@ impl Journal for FileJournal {
     }
 
     fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
-        let mut tail = self.tail();
-        if tail.epoch != claim.epoch {
-            return Err(AppendError::Fenced { ours: claim.epoch, theirs: tail.epoch });
+        let append = |segment: &mut Segment, frames: &[u8]| segment.append(frames).map(|()| Left::Nothing);
+        let (last, left) = self.append_as(claim, expected, records, append)?;
+        if left == Left::Flush {
+            self.flush().map_err(|error| AppendError::Failed(storage(&self.folder, error).to_string()))?;
         }
-        if let Some(why) = &tail.failed {
-            return Err(AppendError::Failed(why.clone()));
-        }
-        let Some(last) = records.last().map(|record| record.lsn) else {
-            return Err(AppendError::Failed("an empty group".to_owned()));
-        };
-        if let Some((before, previous)) = tail.last
-            && before == expected
-            && last == tail.head
-            && encode_group(records, &previous).hash == tail.hash
-        {
-            return Ok(last);
-        }
-        let follows = records.iter().zip(expected.0 + 1..).all(|(record, lsn)| record.lsn.0 == lsn);
-        if expected != tail.head || !follows {
-            return Err(AppendError::Failed(format!("the group does not follow the head, LSN {}", tail.head)));
-        }
-        let group = encode_group(records, &tail.hash);
-        let mut frames = Vec::with_capacity(group.parts.len() * (PART_LIMIT + 4));
-        group.parts.iter().for_each(|(_, part)| frame(part, &mut frames));
-        let before = Instant::now();
-        if let Err(error) = tail.write(&self.folder, expected.next(), &frames) {
-            let why = storage(&self.folder, error).to_string();
-            tail.failed = Some(why.clone());
-            return Err(AppendError::Failed(why));
-        }
-        metrics::histogram!("frokost_mirror_flush_seconds").record(before.elapsed());
-        tail.last = Some((expected, tail.hash));
-        tail.head = last;
-        tail.hash = group.hash;
-        self.head.store(last.0, Ordering::SeqCst);
-        if let Err(error) = tail.head_file.write(last) {
-            tracing::warn!(%error, "the file that remembers the journal's end cannot be written");
-        }
+        self.note(last);
         Ok(last)
     }
 
@@ -214,15 +263,23 @@ impl Journal for FileJournal {
 }
 
 impl Tail {
-    fn write(&mut self, folder: &Path, first: Lsn, frames: &[u8]) -> std::io::Result<()> {
+    fn write(
+        &mut self,
+        folder: &Path,
+        first: Lsn,
+        frames: &[u8],
+        write: impl FnOnce(&mut Segment, &[u8]) -> std::io::Result<Left>,
+    ) -> std::io::Result<Left> {
         if !self.segment.as_ref().is_some_and(|segment| segment.has_room(frames.len())) {
-            self.segment = Some(Segment::begin(folder, first, &self.hash)?);
+            let segment = Segment::begin(folder, first, &self.hash)?;
+            self.prewritten.filled(segment.end);
+            self.segment = Some(segment);
             self.prewritten.begin(folder);
         }
-        match &mut self.segment {
-            Some(segment) => segment.append(frames),
-            None => Err(std::io::Error::other("no segment")),
-        }
+        let Some(segment) = &mut self.segment else { return Err(std::io::Error::other("no segment")) };
+        let left = write(segment, frames)?;
+        self.prewritten.filled(segment.end);
+        Ok(left)
     }
 }
 

@@ -11,6 +11,7 @@ mod group_reader;
 mod head_file;
 pub mod keys;
 pub mod mirrored_journal;
+pub mod one_flush;
 pub mod records;
 pub mod sealing;
 mod segments;

@@ -1,6 +1,8 @@
 //! Two journals as one: the primary, which is read, and the mirror, which is a second copy on plain files. Both are written at
-//! the same time, each by a thread of its own; `Mode` says whether the answer waits for the mirror, too.
+//! the same time, each by a thread of its own; `Mode` says whether the answer waits for the mirror, too. Where it does and both are on one
+//! disk, the mirror's bytes are made durable by the primary's flush, which begins when both have written.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -9,6 +11,7 @@ use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, Journal
 use frokost_engine::{Lsn, Record};
 
 use crate::file_journal::FileJournal;
+use crate::one_flush::Disk;
 
 /// About how many records are copied as one group when one side catches up.
 const RUN: usize = 512;
@@ -35,6 +38,27 @@ pub trait Primary: Journal {
 
     /// Everything up to there is acknowledged from now on.
     fn note(&mut self, last: Lsn);
+
+    /// The disk that is flushed with every group, where it is known to be flushed whole.
+    fn disk(&self) -> Option<Disk> {
+        None
+    }
+
+    /// As [`Journal::append`]. `beside` is called before that flush, and what the disk has been given when it returns is durable with the
+    /// group; it is not called where the group was durable already, or nothing is written.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn append_beside(
+        &mut self,
+        claim: &Claim,
+        expected: Lsn,
+        records: &[Record],
+        beside: &mut dyn FnMut(),
+    ) -> Result<Lsn, AppendError> {
+        beside();
+        self.append(claim, expected, records)
+    }
 }
 
 /// A journal with a mirror.
@@ -43,6 +67,8 @@ pub struct MirroredJournal<P> {
     mirror: FileJournal,
     mode: Mode,
     history: Option<History>,
+    /// Does the primary's flush make the mirror durable, too?
+    one_flush: bool,
     writer: Option<Writer>,
 }
 
@@ -52,6 +78,13 @@ struct Writer {
     thread: JoinHandle<()>,
 }
 
+impl Writer {
+    /// What became of the group that the mirror was given last.
+    fn result(&self) -> Result<Lsn, AppendError> {
+        self.results.recv().unwrap_or_else(|_| Err(AppendError::Failed("its thread has ended".to_owned())))
+    }
+}
+
 impl<P: Primary> MirroredJournal<P> {
     /// Both together. `history` is where a new mirror gets what the primary does not have any more.
     #[must_use]
@@ -59,7 +92,7 @@ impl<P: Primary> MirroredJournal<P> {
         if mode == Mode::Sync {
             primary.wait_for_word();
         }
-        MirroredJournal { primary, mirror, mode, history, writer: None }
+        MirroredJournal { primary, mirror, mode, history, one_flush: false, writer: None }
     }
 
     /// Brings the two to the same end. Whatever either of them has was decided, and nothing that was answered is missing in the
@@ -112,10 +145,14 @@ impl<P: Primary> MirroredJournal<P> {
         let (groups, to_write) = sync_channel::<(Lsn, Arc<[Record]>)>(BEHIND);
         let (told, results) = sync_channel(BEHIND);
         let mut mirror = self.mirror.clone();
-        let mode = self.mode;
+        let (mode, one_flush) = (self.mode, self.one_flush);
         let write = move || {
             while let Ok((expected, records)) = to_write.recv() {
-                let result = mirror.append(&claim, expected, &records);
+                let result = if one_flush {
+                    mirror.append_unflushed(&claim, expected, &records)
+                } else {
+                    mirror.append(&claim, expected, &records)
+                };
                 let failed = result.is_err();
                 match mode {
                     Mode::Sync => drop(told.send(result)),
@@ -191,6 +228,8 @@ impl<P: Primary> Journal for MirroredJournal<P> {
         let mut claim = self.primary.claim(shard, owner)?;
         let mirror = self.mirror.claim(shard, owner)?;
         self.even_out(&mut claim, &mirror)?;
+        self.one_flush =
+            self.mode == Mode::Sync && self.primary.disk().is_some_and(|disk| Some(disk) == self.mirror.disk());
         self.start_writer(mirror)?;
         Ok(claim)
     }
@@ -199,15 +238,29 @@ impl<P: Primary> Journal for MirroredJournal<P> {
         let Some(writer) = &self.writer else {
             return Err(AppendError::Failed("nobody has claimed this journal".to_owned()));
         };
-        let sent = writer.groups.send((expected, records.into()));
-        let appended = self.primary.append(claim, expected, records);
+        // Where its thread has ended there is no result either.
+        let _ = writer.groups.send((expected, records.into()));
+        let mut mirrored = None;
+        let appended = if self.one_flush {
+            let mut written = || mirrored = Some(writer.result());
+            self.primary.append_beside(claim, expected, records, &mut written)
+        } else {
+            self.primary.append(claim, expected, records)
+        };
         if self.mode == Mode::Async {
             return appended;
         }
-        let gone = || AppendError::Failed("the mirror's thread has ended".to_owned());
-        let mirrored = if sent.is_ok() { writer.results.recv().unwrap_or_else(|_| Err(gone())) } else { Err(gone()) };
+        let flushed_together = mirrored.is_some();
+        let mirrored = mirrored.unwrap_or_else(|| writer.result());
         let last = appended?;
-        mirrored.map_err(|error| AppendError::Failed(format!("the mirror: {error}")))?;
+        let failed = |error: &dyn Display| AppendError::Failed(format!("the mirror: {error}"));
+        mirrored.map_err(|error| failed(&error))?;
+        if self.one_flush {
+            if !flushed_together {
+                self.mirror.flush().map_err(|error| failed(&error))?;
+            }
+            self.mirror.note(last);
+        }
         self.primary.note(last);
         Ok(last)
     }

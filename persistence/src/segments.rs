@@ -14,6 +14,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use frokost_engine::Lsn;
 use frokost_engine::journal::JournalError;
@@ -21,12 +24,15 @@ use frokost_engine::journal::JournalError;
 use crate::durable_db::sync_folder;
 use crate::format::{GroupHash, PART_LIMIT};
 use crate::group_reader::Part;
+use crate::one_flush::{BLOCK, DirectFile};
 
 /// Bytes of a segment; a group that does not fit into what is left begins the next one.
 pub(crate) const SEGMENT: u64 = 16 << 20;
 const HEADER: usize = 36;
 const MAGIC: &[u8; 8] = b"frokost1";
 const READ: usize = 256 << 10;
+/// Between two pieces of the next segment.
+const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) fn storage(path: &Path, error: impl std::fmt::Display) -> JournalError {
     JournalError::Storage(format!("{}: {error}", path.display()))
@@ -87,6 +93,17 @@ pub(crate) struct Segment {
     file: File,
     /// Where the next frame goes.
     pub(crate) end: u64,
+    /// Up to where the file system has nothing to note when it is written to.
+    prewritten: u64,
+    direct: Option<DirectFile>,
+}
+
+/// What is left to be done until frames survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// A flush of the disk.
+    Flush,
 }
 
 impl Segment {
@@ -102,27 +119,30 @@ impl Segment {
             Err(error) => return Err(error),
         }
         let file = File::options().read(true).write(true).open(&begun)?;
+        let prewritten = file.metadata()?.len();
         file.write_all_at(&header(first, previous), 0)?;
         file.sync_all()?;
-        fs::rename(&begun, folder.join(name(first)))?;
+        let path = folder.join(name(first));
+        fs::rename(&begun, &path)?;
         sync_folder(folder)?;
-        Ok(Segment { file, end: HEADER as u64 })
+        Ok(Segment { file, end: HEADER as u64, prewritten, direct: DirectFile::open(&path) })
     }
 
-    /// Goes on with a segment that ends at `end`; what stands behind was never acknowledged.
-    pub(crate) fn go_on(path: &Path, end: u64) -> io::Result<Segment> {
+    /// Goes on with a segment that ends at `end`; what stands behind was never acknowledged. It is written with zeros up to `length`, if it
+    /// is shorter and there is room.
+    pub(crate) fn go_on(path: &Path, end: u64, length: u64) -> io::Result<Segment> {
         let file = File::options().read(true).write(true).open(path)?;
-        let length = file.metadata()?.len();
+        let there = file.metadata()?.len();
         // Zeros to the end, so that nothing old is taken for a frame after what comes next.
-        let mut at = end;
-        let zeros = vec![0; READ];
-        while at < length {
-            let many = usize::try_from(length - at).unwrap_or(READ).min(READ);
-            file.write_all_at(zeros.get(..many).unwrap_or_default(), at)?;
-            at += many as u64;
+        write_zeros(&file, end, there)?;
+        let more = if length > there { write_zeros(&file, end.max(there), length) } else { Ok(()) };
+        if let Err(error) = more {
+            tracing::warn!(%error, segment = %path.display(), "there is no room to prepare it for more");
+            file.set_len(there)?;
         }
         file.sync_all()?;
-        Ok(Segment { file, end })
+        let prewritten = file.metadata()?.len();
+        Ok(Segment { file, end, prewritten, direct: DirectFile::open(path) })
     }
 
     /// Is there room for so many bytes?
@@ -137,6 +157,44 @@ impl Segment {
         self.end += frames.len() as u64;
         Ok(())
     }
+
+    /// Writes frames at the end, and leaves the flush of the disk to the caller where it can.
+    pub(crate) fn write(&mut self, frames: &[u8]) -> io::Result<Left> {
+        let end = self.end + frames.len() as u64;
+        if let Some(direct) = &mut self.direct
+            && end.next_multiple_of(BLOCK as u64) <= self.prewritten
+        {
+            match direct.write(&self.file, self.end, frames) {
+                Ok(()) => {
+                    self.end = end;
+                    return Ok(Left::Flush);
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    tracing::warn!(%error, "the mirror cannot be written past the page cache; it is synced by itself");
+                    self.direct = None;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.append(frames)?;
+        Ok(Left::Nothing)
+    }
+
+    /// Makes everything written so far survive a power cut.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; READ];
+    let mut at = from;
+    while at < to {
+        let many = usize::try_from(to - at).unwrap_or(READ).min(READ);
+        file.write_all_at(zeros.get(..many).unwrap_or_default(), at)?;
+        at += many as u64;
+    }
+    Ok(())
 }
 
 /// The next segment, written with zeros in the background.
@@ -144,6 +202,8 @@ impl Segment {
 pub(crate) struct Prewritten {
     running: Option<std::thread::JoinHandle<()>>,
     never: bool,
+    /// Where the segment before it ends by now: it is to be there when that is full.
+    filled: Arc<AtomicU64>,
 }
 
 impl Prewritten {
@@ -152,7 +212,17 @@ impl Prewritten {
 
     /// For a journal that is written once: nobody waits for it.
     pub(crate) fn never() -> Prewritten {
-        Prewritten { running: None, never: true }
+        Prewritten { never: true, ..Prewritten::default() }
+    }
+
+    /// How long a segment is made that a journal goes on with.
+    pub(crate) fn length(&self) -> u64 {
+        if self.never { 0 } else { SEGMENT }
+    }
+
+    /// The segment before it ends there.
+    pub(crate) fn filled(&self, end: u64) {
+        self.filled.store(end, Ordering::Relaxed);
     }
 
     /// Begins to write one, unless it is there or being written.
@@ -161,17 +231,17 @@ impl Prewritten {
         if self.never || running || folder.join(Prewritten::READY).exists() {
             return;
         }
-        let folder = folder.to_owned();
+        let (folder, filled) = (folder.to_owned(), Arc::clone(&self.filled));
         let writing = std::thread::Builder::new().name("frokost-zeros".to_owned()).spawn(move || {
             // Without it the next segment is only slower.
-            if let Err(error) = Prewritten::write(&folder) {
+            if let Err(error) = Prewritten::write(&folder, &filled) {
                 tracing::warn!(%error, "the next segment of the mirror could not be prepared");
             }
         });
         self.running = writing.ok();
     }
 
-    fn write(folder: &Path) -> io::Result<()> {
+    fn write(folder: &Path, filled: &AtomicU64) -> io::Result<()> {
         let path = folder.join(Prewritten::BEING_WRITTEN);
         // A file of its own, whoever else may be at it.
         match fs::remove_file(&path) {
@@ -180,11 +250,13 @@ impl Prewritten {
         }
         let file = File::create_new(&path)?;
         let zeros = vec![0; READ];
-        for chunk in 0..SEGMENT / READ as u64 {
-            file.write_all_at(&zeros, chunk * READ as u64)?;
+        for at in (0..SEGMENT).step_by(READ) {
+            file.write_all_at(&zeros, at)?;
             file.sync_data()?;
-            // Nobody is in a hurry, and the journal syncs on the same disk.
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            // The journal syncs on the same disk, so this takes its time, but is done when three quarters of the segment before it are full.
+            if filled.load(Ordering::Relaxed) * 4 <= at * 3 {
+                std::thread::sleep(PAUSE);
+            }
         }
         file.sync_all()?;
         fs::rename(path, folder.join(Prewritten::READY))

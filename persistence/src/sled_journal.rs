@@ -15,6 +15,7 @@ use crate::group_reader::GroupReader;
 use crate::head_file::HeadFile;
 use crate::keys;
 use crate::mirrored_journal::Primary;
+use crate::one_flush::Disk;
 
 const _: () = assert!(PART_LIMIT <= MAX_VALUE, "larger values end in files that sled never syncs");
 
@@ -136,7 +137,7 @@ impl SledJournal {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, records: &[Record], previous: &GroupHash) -> Result<GroupHash, DbError> {
+    fn write(&self, records: &[Record], previous: &GroupHash, beside: &mut dyn FnMut()) -> Result<GroupHash, DbError> {
         let group = encode_group(records, previous);
         let tree = self.db.tree();
         for (first, part) in &group.parts {
@@ -144,7 +145,7 @@ impl SledJournal {
             tree.insert(keys::part(*first), part.as_slice()).map_err(|error| explain(&self.path, error))?;
         }
         let before = Instant::now();
-        self.db.flush(&self.path)?;
+        self.db.flush_beside(&self.path, beside)?;
         metrics::histogram!("frokost_journal_flush_seconds").record(before.elapsed());
         metrics::histogram!("frokost_journal_group_records")
             .record(f64::from(u32::try_from(records.len()).unwrap_or(0)));
@@ -168,6 +169,56 @@ impl Primary for SledJournal {
 
     fn note(&mut self, last: Lsn) {
         self.tail().note(last);
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        self.db.disk()
+    }
+
+    fn append_beside(
+        &mut self,
+        claim: &Claim,
+        expected: Lsn,
+        records: &[Record],
+        beside: &mut dyn FnMut(),
+    ) -> Result<Lsn, AppendError> {
+        let mut tail = self.tail();
+        if tail.epoch != claim.epoch {
+            return Err(AppendError::Fenced { ours: claim.epoch, theirs: tail.epoch });
+        }
+        if let Some(why) = &tail.failed {
+            return Err(AppendError::Failed(why.clone()));
+        }
+        let Some(last) = records.last().map(|record| record.lsn) else {
+            return Err(AppendError::Failed("an empty group".to_owned()));
+        };
+        if let Some((before, previous)) = tail.last
+            && before == expected
+            && last == tail.head
+            && encode_group(records, &previous).hash == tail.hash
+        {
+            return Ok(last);
+        }
+        let follows = records.iter().zip(expected.0 + 1..).all(|(record, lsn)| record.lsn.0 == lsn);
+        if expected != tail.head || !follows {
+            return Err(AppendError::Failed(format!("the group does not follow the head, LSN {}", tail.head)));
+        }
+        match self.write(records, &tail.hash, beside) {
+            Ok(hash) => {
+                tail.last = Some((expected, tail.hash));
+                tail.head = last;
+                tail.hash = hash;
+                if !tail.waits_for_word {
+                    tail.note(last);
+                }
+                Ok(last)
+            }
+            Err(error) => {
+                let why = error.to_string();
+                tail.failed = Some(why.clone());
+                Err(AppendError::Failed(why))
+            }
+        }
     }
 }
 
@@ -196,43 +247,7 @@ impl Journal for SledJournal {
     }
 
     fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
-        let mut tail = self.tail();
-        if tail.epoch != claim.epoch {
-            return Err(AppendError::Fenced { ours: claim.epoch, theirs: tail.epoch });
-        }
-        if let Some(why) = &tail.failed {
-            return Err(AppendError::Failed(why.clone()));
-        }
-        let Some(last) = records.last().map(|record| record.lsn) else {
-            return Err(AppendError::Failed("an empty group".to_owned()));
-        };
-        if let Some((before, previous)) = tail.last
-            && before == expected
-            && last == tail.head
-            && encode_group(records, &previous).hash == tail.hash
-        {
-            return Ok(last);
-        }
-        let follows = records.iter().zip(expected.0 + 1..).all(|(record, lsn)| record.lsn.0 == lsn);
-        if expected != tail.head || !follows {
-            return Err(AppendError::Failed(format!("the group does not follow the head, LSN {}", tail.head)));
-        }
-        match self.write(records, &tail.hash) {
-            Ok(hash) => {
-                tail.last = Some((expected, tail.hash));
-                tail.head = last;
-                tail.hash = hash;
-                if !tail.waits_for_word {
-                    tail.note(last);
-                }
-                Ok(last)
-            }
-            Err(error) => {
-                let why = error.to_string();
-                tail.failed = Some(why.clone());
-                Err(AppendError::Failed(why))
-            }
-        }
+        self.append_beside(claim, expected, records, &mut || {})
     }
 
     fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {

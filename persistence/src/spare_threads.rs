@@ -155,11 +155,11 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let mut journal = crate::SledJournal::open(&folder.path().join("journal")).unwrap();
-        journal.claim(Shard(0), "test").unwrap();
-        // Each claim flushes and begins anew from there; a disk that is slow once is given another chance.
-        for _ in 0..3 {
+        // Each claim flushes and begins anew from there. One may have a slow disk, or find its flush done before it asks; hardly every one of them.
+        let kept = (0..200).any(|_| {
             journal.claim(Shard(0), "test").unwrap();
-        }
-        assert!(KEPT.load(Ordering::Relaxed) > 0);
+            KEPT.load(Ordering::Relaxed) > 0
+        });
+        assert!(kept);
     }
 }

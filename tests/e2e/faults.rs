@@ -11,6 +11,8 @@ use frokost_engine::{
 };
 use frokost_net::wire::{Request, Response};
 use frokost_net::{Bundle, Client};
+use frokost_persistence::mirrored_journal::Primary;
+use frokost_persistence::one_flush::{DirectFile, Disk};
 use frokost_persistence::{FileJournal, LoggedStatements, SledJournal};
 
 use crate::forgetful_image::Forgets;
@@ -55,23 +57,25 @@ async fn the_power_is_cut_again_and_again_and_no_acknowledged_sale_is_lost() {
     let cuts: u32 = std::env::var("FROKOST_CUTS").ok().map_or(6, |cuts| cuts.parse().unwrap());
     for (kind, mirror) in [("sled", "off"), ("file", "off"), ("sled", "sync")] {
         let Some(disk) = LoopDisk::that_forgets(192, "the power cut") else { return };
-        let Cuts { in_the_middle, forgotten, answered } = cut_the_power(cuts, disk, kind, mirror).await;
-        println!(
-            "{kind}, mirror {mirror}: {cuts} power cuts, {in_the_middle} of them in the middle of sales; {forgotten} blocks \
-             forgotten, {answered} answers held"
-        );
+        let found = cut_the_power(cuts, disk, kind, mirror).await;
+        println!("{kind}, mirror {mirror}: {cuts} power cuts, {found:?}");
+        let Cuts { in_the_middle, forgotten, answered, flushed_together } = found;
         assert!(answered > cuts as usize * 20, "only {answered} sales were answered: this shows nothing");
         assert!(in_the_middle * 2 > cuts, "only {in_the_middle} cuts came in the middle of something");
         assert!(forgotten > 0, "the disk had nothing to forget: this shows less than it should");
+        let one_flush = mirror == "sync";
+        assert_eq!(flushed_together > 0, one_flush, "{flushed_together} groups were flushed together");
     }
 }
 
 /// What power cuts came to.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Cuts {
     in_the_middle: u32,
     forgotten: usize,
     answered: usize,
+    /// Groups of the mirror's that were flushed with the journal's.
+    flushed_together: u64,
 }
 
 async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) -> Cuts {
@@ -89,8 +93,14 @@ async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) 
         let mut server = home.serve();
         let rush = Rush::begin(tills, server.tills, &known);
         tokio::time::sleep(Duration::from_millis(u64::from(100 + cut * 71 % 300))).await;
-        let heard = known.lock().unwrap().clone();
-        let (after, forgotten) = disk.cut(if cut == 0 { Forgets::Everything } else { Forgets::Some });
+        let together = "frokost_mirror_write_seconds_count{flush=\"shared\"}";
+        found.flushed_together += server.metric(together).await;
+        let forgets = if cut == 0 { Forgets::Everything } else { Forgets::Some };
+        let (after, forgotten, heard) = disk.cut(forgets, || {
+            // Whatever is heard now rests on what the disk has already.
+            std::thread::sleep(Duration::from_millis(30));
+            known.lock().unwrap().clone()
+        });
         // What the old server does from here on, it does on the old disk, and is not heard.
         server.kill();
         tills = rush.end().await;
@@ -105,7 +115,7 @@ async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) 
         // Every other recovery has its power cut as well.
         if cut % 2 == 1 {
             let mut server = home.serve();
-            let (again, _) = disk.cut(Forgets::Some);
+            let (again, ..) = disk.cut(Forgets::Some, || ());
             server.kill();
             disk = again;
             home = on(&disk);
@@ -127,6 +137,31 @@ async fn cut_the_power(cuts: u32, mut disk: LoopDisk, kind: &str, mirror: &str) 
     recovers(&home, tills, &known).await;
     found.answered = count(&known).1;
     found
+}
+
+/// What shares the journal's flush: it is given to the disk as late as may be, and is there after a power cut right behind the flush.
+#[test]
+fn what_the_disk_was_given_beside_a_group_is_flushed_with_it() {
+    const GROUPS: u64 = 8;
+    let Some(disk) = LoopDisk::that_forgets(64, "the flush that two share") else { return };
+    let path = disk.path().join("beside");
+    std::fs::write(&path, vec![0; 64 << 10]).unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    file.sync_all().unwrap();
+    let mut journal = SledJournal::open(&disk.path().join("journal")).unwrap();
+    assert_eq!(journal.disk(), Disk::of(&file));
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    let mut direct = DirectFile::open(&path).expect("ext4 writes past the page cache");
+    for n in 0..GROUPS {
+        let mut write = || direct.write(&file, n * 5_000, &[7; 5_000]).unwrap();
+        journal.append_beside(&claim, Lsn(n * 100), &group(Lsn(n * 100)), &mut write).unwrap();
+        let (after, ..) = disk.cut(Forgets::Everything, || ());
+        let found = std::fs::read(after.path().join("beside")).unwrap();
+        let whole = usize::try_from((n + 1) * 5_000).unwrap();
+        assert!(found[..whole].iter().all(|byte| *byte == 7), "group {n}: it was not flushed with it");
+        let journal = SledJournal::open(&after.path().join("journal")).unwrap();
+        assert_eq!(journal.head(), Lsn((n + 1) * 100));
+    }
 }
 
 /// A write or a sync of the journal fails: no further answer, its own exit code, and nothing of it counts that was not answered.
@@ -180,8 +215,7 @@ async fn a_full_disk_refuses_sales_and_shows_balances_until_there_is_room() {
     let shown = home.must(&["account", "show", "1"]);
     assert!(shown.contains("balance       90,00 kr."), "{shown}");
     assert!(home.must(&["account", "statement", "1"]).contains("-10,00 kr."));
-    let metrics = reqwest::get(&server.metrics).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("frokost_out_of_space 1"), "{metrics}");
+    assert_eq!(server.metric("frokost_out_of_space").await, 1);
     disk.empty();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(sell("10").out, "Godkendt. Ny saldo 80,00 kr.\n");
@@ -247,10 +281,7 @@ async fn a_slow_disk_says_busy_and_holds_no_more_than_it_has_permits_for() {
     // While the disk is slow: what is let in, and how long a no takes that nobody else's answer is in front of.
     let mut most_in_flight = 0;
     for _ in 0..20 {
-        let metrics = reqwest::get(&server.metrics).await.unwrap().text().await.unwrap();
-        let line = metrics.lines().find(|line| line.starts_with("frokost_requests_in_flight ")).unwrap_or_default();
-        let now: u64 = line.rsplit(' ').next().unwrap_or_default().parse().unwrap_or(0);
-        most_in_flight = most_in_flight.max(now);
+        most_in_flight = most_in_flight.max(server.metric("frokost_requests_in_flight").await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let alone = Client::connect(server.tills, &bundles[0]).await.unwrap().0;
@@ -345,24 +376,26 @@ async fn killed_in_the_middle_of_recovery_and_again_it_recovers() {
     recovers(&home, tills, &known).await;
 }
 
+/// A hundred sales behind `after`.
+fn group(after: Lsn) -> Vec<Record> {
+    let record = |lsn| Record {
+        lsn: Lsn(lsn),
+        at: Timestamp(1_790_000_000_000 + lsn),
+        key: RequestKey { caller: CallerId(1), sequence: Sequence(lsn) },
+        fingerprint: lsn,
+        account: AccountId(1),
+        balance: Amount::ZERO,
+        by: PersonId(0),
+        text: Text::EMPTY,
+        entry: Entry::Purchased { amount: Amount::from_ore(1) },
+    };
+    (after.0 + 1..=after.0 + 100).map(record).collect()
+}
+
 /// After a sync that failed Linux shows what it could not write to whoever reads, and calls it written. A start in the same life of the machine
 /// says what a start in the next one would say.
 #[test]
 fn a_start_after_a_sync_that_failed_believes_the_disk() {
-    let group = |after: Lsn| -> Vec<Record> {
-        let record = |lsn| Record {
-            lsn: Lsn(lsn),
-            at: Timestamp(1_790_000_000_000 + lsn),
-            key: RequestKey { caller: CallerId(1), sequence: Sequence(lsn) },
-            fingerprint: lsn,
-            account: AccountId(1),
-            balance: Amount::ZERO,
-            by: PersonId(0),
-            text: Text::EMPTY,
-            entry: Entry::Purchased { amount: Amount::from_ore(1) },
-        };
-        (after.0 + 1..=after.0 + 100).map(record).collect()
-    };
     let write_until_it_fails = |disk: &LoopDisk, write: &mut dyn FnMut(Lsn) -> bool| {
         for n in 0..10_000 {
             if n == 20 {

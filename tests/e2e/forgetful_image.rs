@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -39,8 +39,20 @@ pub struct ForgetfulImage {
 #[derive(Default)]
 struct Disk {
     contents: Contents,
-    /// After how many writes the power is cut, and who is told what there was then.
-    cut: Option<(u32, SyncSender<Contents>)>,
+    /// After how many writes it stands still, and for whom.
+    stop: Option<(u32, Stop)>,
+}
+
+/// It says when it stands still, and stands still until it is told or nobody is there to tell it.
+struct Stop {
+    stands_still: SyncSender<()>,
+    go_on: Receiver<()>,
+}
+
+/// A disk that stands still; it goes on when this is dropped.
+pub struct StoodStill<'a> {
+    image: &'a ForgetfulImage,
+    _go_on: SyncSender<()>,
 }
 
 #[derive(Clone, Default)]
@@ -61,7 +73,7 @@ impl ForgetfulImage {
     fn mount(at: &Path, contents: Contents) -> Result<ForgetfulImage, String> {
         let failed = |error: std::io::Error| format!("FUSE at {}: {error}", at.display());
         std::fs::create_dir_all(at).map_err(failed)?;
-        let disk = Arc::new(Mutex::new(Disk { contents, cut: None }));
+        let disk = Arc::new(Mutex::new(Disk { contents, stop: None }));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("forgetful".to_owned())];
         let session = fuser::spawn_mount(Served(Arc::clone(&disk)), at, &config).map_err(failed)?;
@@ -72,14 +84,23 @@ impl ForgetfulImage {
         self.at.join(NAME)
     }
 
+    /// Has it stand still where something was written that is not synced, if that happens within a second. Whoever writes or syncs waits.
+    pub fn stand_still(&self) -> StoodStill<'_> {
+        let (stands_still, told) = sync_channel(1);
+        let (tell, go_on) = sync_channel(1);
+        lock(&self.disk).stop = Some((fastrand::u32(1..=6), Stop { stands_still, go_on }));
+        if told.recv_timeout(Duration::from_secs(1)).is_err() {
+            lock(&self.disk).stop = None;
+        }
+        StoodStill { image: self, _go_on: tell }
+    }
+}
+
+impl StoodStill<'_> {
     /// The disk after a power cut, in the folder `at`: everything that was synced, and of the rest nothing or what chance leaves. And how many
-    /// blocks it has forgotten. The power is cut when something was written that is not synced, if there is such a moment within a second. Whoever writes to
-    /// this disk may go on.
+    /// blocks it has forgotten.
     pub fn cut(&self, at: &Path, forgets: Forgets) -> Result<(ForgetfulImage, usize), String> {
-        let (cut, contents) = sync_channel(1);
-        lock(&self.disk).cut = Some((fastrand::u32(1..=6), cut));
-        let contents = contents.recv_timeout(Duration::from_secs(1));
-        let Contents { bytes, mut durable, cached } = contents.unwrap_or_else(|_| lock(&self.disk).contents.clone());
+        let Contents { bytes, mut durable, cached } = lock(&self.image.disk).contents.clone();
         let written = cached.len();
         let kept: BTreeMap<u64, Block> =
             cached.into_iter().filter(|_| forgets == Forgets::Some && fastrand::bool()).collect();
@@ -102,16 +123,15 @@ fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
 }
 
 impl Disk {
-    fn write(&mut self, offset: u64, data: &[u8]) {
+    /// Writes, and says whether it is to stand still now.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Option<Stop> {
         self.contents.write(offset, data);
-        self.cut = self.cut.take().and_then(|(writes, cut)| {
-            if writes > 1 {
-                return Some((writes - 1, cut));
-            }
-            // Whoever asked may have waited long enough.
-            let _ = cut.try_send(self.contents.clone());
-            None
-        });
+        let (writes, stop) = self.stop.take()?;
+        if writes == 1 {
+            return Some(stop);
+        }
+        self.stop = Some((writes - 1, stop));
+        None
     }
 }
 
@@ -228,7 +248,12 @@ impl Filesystem for Served {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        lock(&self.0).write(offset, data);
+        let stop = lock(&self.0).write(offset, data);
+        if let Some(Stop { stands_still, go_on }) = stop {
+            // The kernel is served by this thread alone.
+            let _ = stands_still.send(());
+            let _ = go_on.recv();
+        }
         reply.written(u32::try_from(data.len()).unwrap());
     }
 

@@ -234,6 +234,13 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 
+    /// What its metrics say of `name`, with its labels; 0 where they say nothing.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let metrics = reqwest::get(&self.metrics).await.unwrap().text().await.unwrap();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or(0)
+    }
+
     /// Stops it in the middle of whatever it does, or lets it go on. Stopped, no thread of it is in the kernel any more.
     pub fn freeze(&self, frozen: bool) {
         let signal = if frozen { "-STOP" } else { "-CONT" };

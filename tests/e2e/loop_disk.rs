@@ -86,15 +86,18 @@ impl LoopDisk {
         }
     }
 
-    /// The disk as it is found after a power cut at this moment, and how many blocks it has forgotten. Only one that forgets can be cut;
-    /// whoever writes to it goes on, on a disk of the past.
-    pub fn cut(&self, forgets: Forgets) -> (LoopDisk, usize) {
+    /// Has a disk that forgets stand still in the middle of something, calls `meanwhile`, and cuts the power: the disk as it is found then, how
+    /// many blocks it has forgotten, and what `meanwhile` gave. Whoever writes goes on afterwards, on a disk of the past.
+    pub fn cut<T>(&self, forgets: Forgets, meanwhile: impl FnOnce() -> T) -> (LoopDisk, usize, T) {
         let folder = tempfile::tempdir().unwrap();
         let image = self.forgetful.as_ref().expect("a disk that forgets");
-        let (image, forgotten) = image.cut(&folder.path().join("forgetful"), forgets).unwrap();
+        let still = image.stand_still();
+        let given = meanwhile();
+        let (image, forgotten) = still.cut(&folder.path().join("forgetful"), forgets).unwrap();
+        drop(still);
         let cut = LoopDisk { forgetful: Some(image), folder };
         cut.mount().unwrap();
-        (cut, forgotten)
+        (cut, forgotten, given)
     }
 
     pub fn path(&self) -> PathBuf {
