@@ -100,6 +100,7 @@ impl FileJournal {
             let what = format!("it ends there, but was acknowledged up to LSN {acknowledged}; records are missing");
             return Err(JournalError::Damaged { lsn: head.next(), what });
         }
+        prewritten.begin_anew(folder).map_err(io)?;
         let go_on = |(path, end): (PathBuf, u64)| Segment::go_on(&path, end, prewritten.length());
         let segment = segment.map(go_on).transpose().map_err(io)?;
         let epoch = read_epoch(folder)?;
@@ -221,6 +222,11 @@ impl Journal for FileJournal {
         if let Some(why) = &tail.failed {
             return Err(JournalError::Storage(format!("it failed before ({why}); restart to recover")));
         }
+        // A group of the claim before may have been written and not flushed.
+        if let Some(segment) = &tail.segment {
+            segment.sync().map_err(|error| storage(&self.folder, error))?;
+        }
+        self.head.store(tail.head.0, Ordering::SeqCst);
         let epoch = tail.epoch + 1;
         write_epoch(&self.folder, epoch).map_err(|error| storage(&self.folder, error))?;
         tail.epoch = epoch;

@@ -44,8 +44,8 @@ pub trait Primary: Journal {
         None
     }
 
-    /// As [`Journal::append`]. `beside` is called before that flush, and what the disk has been given when it returns is durable with the
-    /// group; it is not called where the group was durable already, or nothing is written.
+    /// As [`Journal::append`]. `_beside` is called before that flush, and what the disk has been given when it returns is durable with the
+    /// group; it is not called where there is no such flush, as for a group that was durable already.
     ///
     /// # Errors
     /// As [`Journal::append`].
@@ -54,9 +54,8 @@ pub trait Primary: Journal {
         claim: &Claim,
         expected: Lsn,
         records: &[Record],
-        beside: &mut dyn FnMut(),
+        _beside: &mut dyn FnMut(),
     ) -> Result<Lsn, AppendError> {
-        beside();
         self.append(claim, expected, records)
     }
 }

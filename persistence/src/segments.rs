@@ -186,6 +186,14 @@ impl Segment {
     }
 }
 
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; READ];
     let mut at = from;
@@ -236,18 +244,22 @@ impl Prewritten {
             // Without it the next segment is only slower.
             if let Err(error) = Prewritten::write(&folder, &filled) {
                 tracing::warn!(%error, "the next segment of the mirror could not be prepared");
+                // It may be what fills the disk.
+                let _ = remove(&folder.join(Prewritten::BEING_WRITTEN));
             }
         });
         self.running = writing.ok();
     }
 
+    /// Removes what an earlier life has prepared. Where a folder was copied its zeros may be a hole, which the file system would have to fill and note.
+    pub(crate) fn begin_anew(&self, folder: &Path) -> io::Result<()> {
+        if self.never { Ok(()) } else { remove(&folder.join(Prewritten::READY)) }
+    }
+
     fn write(folder: &Path, filled: &AtomicU64) -> io::Result<()> {
         let path = folder.join(Prewritten::BEING_WRITTEN);
         // A file of its own, whoever else may be at it.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        remove(&path)?;
         let file = File::create_new(&path)?;
         let zeros = vec![0; READ];
         for at in (0..SEGMENT).step_by(READ) {
@@ -363,5 +375,43 @@ impl Iterator for Parts {
 
     fn next(&mut self) -> Option<Part> {
         self.next_part().map(|part| part.map(|bytes| (None, bytes))).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests stop where they are wrong")]
+
+    use super::*;
+
+    /// Only over what was written and synced before, by this process, is a flush left to somebody else.
+    #[test]
+    fn a_flush_is_left_to_others_only_where_zeros_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name(Lsn(1)));
+        let mut segment = Segment::begin(folder.path(), Lsn(1), &GroupHash::default()).unwrap();
+        if segment.direct.is_none() {
+            assert!(std::env::var_os("CI").is_none(), "no O_DIRECT here, and CI skips nothing");
+            return;
+        }
+        assert_eq!(segment.write(&[1; 5_000]).unwrap(), Left::Nothing, "nobody has prepared it");
+        let end = segment.end;
+        let mut segment = Segment::go_on(&path, end, 64 << 10).unwrap();
+        assert_eq!(segment.write(&[2; 5_000]).unwrap(), Left::Flush);
+        assert_eq!(segment.write(&[3; 40 << 10]).unwrap(), Left::Flush);
+        assert_eq!(segment.write(&[4; 20 << 10]).unwrap(), Left::Nothing, "it is longer than what was prepared");
+        let written = fs::read(&path).unwrap();
+        let pieces = [vec![1; 5_000], vec![2; 5_000], vec![3; 40 << 10], vec![4; 20 << 10]].concat();
+        assert!(written[HEADER..] == pieces);
+    }
+
+    #[test]
+    fn zeros_of_an_earlier_life_are_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let hole = File::create(folder.path().join(Prewritten::READY)).unwrap();
+        hole.set_len(SEGMENT).unwrap();
+        let journal = crate::FileJournal::open_mirror(folder.path()).unwrap();
+        assert!(!folder.path().join(Prewritten::READY).exists());
+        drop(journal);
     }
 }

@@ -2,18 +2,20 @@
 //! middle of recovery. What could go wrong: an acknowledged sale that is not there afterwards or is there twice, an answer that
 //! rests on nothing, a server that goes on as if nothing had been. Each fault is counted: one that never fired shows nothing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use frokost_engine::journal::{Journal, JournalError, Shard};
+use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Shard};
+use frokost_engine::memory_journal::MemoryJournal;
 use frokost_engine::statement::Projection;
 use frokost_engine::{
     AccountId, Amount, CallerId, Command, Entry, Lsn, Outcome, PersonId, Record, RequestKey, Sequence, Text, Timestamp,
 };
 use frokost_net::wire::{Request, Response};
 use frokost_net::{Bundle, Client};
-use frokost_persistence::mirrored_journal::Primary;
+use frokost_persistence::mirrored_journal::{Mode, Primary};
 use frokost_persistence::one_flush::{DirectFile, Disk};
-use frokost_persistence::{FileJournal, LoggedStatements, SledJournal};
+use frokost_persistence::{FileJournal, LoggedStatements, MirroredJournal, SledJournal};
 
 use crate::forgetful_image::Forgets;
 use crate::installation::*;
@@ -161,6 +163,57 @@ fn what_the_disk_was_given_beside_a_group_is_flushed_with_it() {
         assert!(found[..whole].iter().all(|byte| *byte == 7), "group {n}: it was not flushed with it");
         let journal = SledJournal::open(&after.path().join("journal")).unwrap();
         assert_eq!(journal.head(), Lsn((n + 1) * 100));
+    }
+}
+
+/// A journal that says it flushes a disk, and has nothing to flush, as if each group had been durable already.
+struct NeverFlushes(MemoryJournal, Disk);
+
+impl Journal for NeverFlushes {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        self.0.claim(shard, owner)
+    }
+
+    fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
+        self.0.append(claim, expected, records)
+    }
+
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        self.0.truncate_before(claim, before)
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        self.0.reader()
+    }
+}
+
+impl Primary for NeverFlushes {
+    fn wait_for_word(&mut self) {}
+
+    fn note(&mut self, _: Lsn) {}
+
+    fn disk(&self) -> Option<Disk> {
+        Some(self.1)
+    }
+}
+
+#[test]
+fn a_mirror_flushes_by_itself_what_the_journal_did_not() {
+    let Some(disk) = LoopDisk::that_forgets(64, "the mirror's own flush") else { return };
+    let folder = disk.path().join("mirror");
+    let primary = MemoryJournal::default();
+    for life in 0..2 {
+        let mirror = FileJournal::open_mirror(&folder).unwrap();
+        let on = Disk::of(&std::fs::File::open(&folder).unwrap()).unwrap();
+        let mut journal = MirroredJournal::new(NeverFlushes(primary.clone(), on), mirror, Mode::Sync, None);
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        // The first life's segment was not prepared, so that its groups are synced one by one; the second's are not.
+        for n in life * 3..life * 3 + 3 {
+            journal.append(&claim, Lsn(n * 100), &group(Lsn(n * 100))).unwrap();
+            let (after, ..) = disk.cut(Forgets::Everything, || ());
+            let (head, _) = FileJournal::peek(&after.path().join("mirror")).unwrap();
+            assert_eq!(head, Lsn((n + 1) * 100));
+        }
     }
 }
 

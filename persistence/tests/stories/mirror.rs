@@ -207,6 +207,22 @@ fn on_one_disk_the_mirror_is_written_before_the_flush_and_noted_after_it() {
     assert_eq!(read(journal.reader().as_ref()).unwrap(), (1..=600).collect::<Vec<_>>());
 }
 
+/// The mirror has what the journal refused, and nobody was answered; whoever claims both next finds them at one end.
+#[test]
+fn a_group_that_only_the_mirror_took_is_no_hindrance_to_the_next_claim() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = both(folder.path());
+    let older = journal.claim(Shard(0), "older").unwrap();
+    journal.append(&older, Lsn(0), &records(0, 3)).unwrap();
+    journal.claim(Shard(0), "newer").unwrap();
+    let fenced = journal.append(&older, Lsn(3), &records(3, 2));
+    assert!(matches!(fenced, Err(AppendError::Fenced { .. })), "{fenced:?}");
+    let claim = journal.claim(Shard(0), "newest").unwrap();
+    assert_eq!(claim.head, Lsn(5));
+    assert_eq!(journal.append(&claim, Lsn(5), &records(5, 1)).unwrap(), Lsn(6));
+    assert_eq!(read(journal.reader().as_ref()).unwrap(), [1, 2, 3, 4, 5, 6]);
+}
+
 /// What `restore` goes by: nobody was answered what the mirror lacks, so nothing is missing in it.
 #[test]
 fn what_the_mirror_lacks_is_not_called_acknowledged() {
