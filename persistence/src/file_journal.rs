@@ -100,7 +100,7 @@ impl FileJournal {
             let what = format!("it ends there, but was acknowledged up to LSN {acknowledged}; records are missing");
             return Err(JournalError::Damaged { lsn: head.next(), what });
         }
-        prewritten.begin_anew(folder).map_err(io)?;
+        prewritten.discard_old(folder).map_err(io)?;
         let go_on = |(path, end): (PathBuf, u64)| Segment::go_on(&path, end, prewritten.length());
         let segment = segment.map(go_on).transpose().map_err(io)?;
         let epoch = read_epoch(folder)?;
@@ -149,7 +149,7 @@ impl FileJournal {
 
     /// Makes everything appended so far survive a power cut.
     pub(crate) fn flush(&self) -> std::io::Result<()> {
-        self.tail().segment.as_ref().map_or(Ok(()), Segment::sync)
+        self.tail().flush()
     }
 
     /// The disk whose flush [`FileJournal::append_unflushed`] waits for.
@@ -223,9 +223,7 @@ impl Journal for FileJournal {
             return Err(JournalError::Storage(format!("it failed before ({why}); restart to recover")));
         }
         // A group of the claim before may have been written and not flushed.
-        if let Some(segment) = &tail.segment {
-            segment.sync().map_err(|error| storage(&self.folder, error))?;
-        }
+        tail.flush().map_err(|error| storage(&self.folder, error))?;
         self.head.store(tail.head.0, Ordering::SeqCst);
         let epoch = tail.epoch + 1;
         write_epoch(&self.folder, epoch).map_err(|error| storage(&self.folder, error))?;
@@ -237,6 +235,7 @@ impl Journal for FileJournal {
     fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
         let append = |segment: &mut Segment, frames: &[u8]| segment.append(frames).map(|()| Left::Nothing);
         let (last, left) = self.append_as(claim, expected, records, append)?;
+        // Here before, and perhaps not flushed then.
         if left == Left::Flush {
             self.flush().map_err(|error| AppendError::Failed(storage(&self.folder, error).to_string()))?;
         }
@@ -269,6 +268,10 @@ impl Journal for FileJournal {
 }
 
 impl Tail {
+    fn flush(&self) -> std::io::Result<()> {
+        self.segment.as_ref().map_or(Ok(()), Segment::sync)
+    }
+
     fn write(
         &mut self,
         folder: &Path,

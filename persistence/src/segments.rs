@@ -135,8 +135,7 @@ impl Segment {
         let there = file.metadata()?.len();
         // Zeros to the end, so that nothing old is taken for a frame after what comes next.
         write_zeros(&file, end, there)?;
-        let more = if length > there { write_zeros(&file, end.max(there), length) } else { Ok(()) };
-        if let Err(error) = more {
+        if let Err(error) = write_zeros(&file, there, length) {
             tracing::warn!(%error, segment = %path.display(), "there is no room to prepare it for more");
             file.set_len(there)?;
         }
@@ -252,7 +251,7 @@ impl Prewritten {
     }
 
     /// Removes what an earlier life has prepared. Where a folder was copied its zeros may be a hole, which the file system would have to fill and note.
-    pub(crate) fn begin_anew(&self, folder: &Path) -> io::Result<()> {
+    pub(crate) fn discard_old(&self, folder: &Path) -> io::Result<()> {
         if self.never { Ok(()) } else { remove(&folder.join(Prewritten::READY)) }
     }
 
@@ -406,12 +405,11 @@ mod tests {
     }
 
     #[test]
-    fn zeros_of_an_earlier_life_are_written_anew() {
+    fn zeros_of_an_earlier_life_are_not_trusted() {
         let folder = tempfile::tempdir().unwrap();
         let hole = File::create(folder.path().join(Prewritten::READY)).unwrap();
         hole.set_len(SEGMENT).unwrap();
-        let journal = crate::FileJournal::open_mirror(folder.path()).unwrap();
+        let _journal = crate::FileJournal::open_mirror(folder.path()).unwrap();
         assert!(!folder.path().join(Prewritten::READY).exists());
-        drop(journal);
     }
 }
