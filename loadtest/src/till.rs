@@ -124,6 +124,10 @@ pub(crate) struct Till {
     /// Sales that were due within the measured time and were begun, and how many of them late.
     begun: u64,
     begun_late: u64,
+    /// Since when not everything is sent.
+    sends_since: Option<Instant>,
+    /// When it was answered last.
+    heard: Instant,
     /// When its server or its connection kept it from beginning anything, in order.
     kept: VecDeque<(Instant, Instant)>,
 }
@@ -174,6 +178,8 @@ impl Till {
             hours: Hours { open: now, measure: now, close: now },
             begun: 0,
             begun_late: 0,
+            sends_since: None,
+            heard: now,
             kept: VecDeque::new(),
         })
     }
@@ -217,24 +223,30 @@ impl Till {
                 self.asker.close();
                 return self.go_home();
             }
-            let sends = Instant::now();
-            if let Err(error) = self.asker.send().await {
-                self.come_back(Some(error)).await;
-                continue;
-            }
-            if sends.elapsed() > NOTICED {
-                // The server takes no more for now.
-                self.kept.push_back((sends, Instant::now()));
+            let sends = self.asker.has_unsent();
+            if sends && self.sends_since.is_none() {
+                self.sends_since = Some(Instant::now());
             }
             if self.again.first().is_some_and(|(at, _)| *at < alarm.deadline()) {
                 alarm.as_mut().reset(self.next_wake());
             }
+            // In this order: nothing is begun before all that was begun is sent. What comes is heard even then: a server whose answers
+            // nobody takes, takes nothing itself.
             tokio::select! {
+                biased;
+                sent = self.asker.send(), if sends => match sent {
+                    Ok(()) => self.all_sent(),
+                    Err(error) => self.come_back(Some(error)).await,
+                },
+                () = &mut alarm => {
+                    self.after_a_while().await;
+                    alarm.as_mut().reset(self.next_wake());
+                }
                 heard = self.listener.hear(&mut answers) => match heard {
                     Ok(()) => self.take(&mut answers),
                     Err(error) => self.come_back(Some(error)).await,
                 },
-                many = next_due(&mut work, &mut due), if !no_more => {
+                many = next_due(&mut work, &mut due), if !no_more && !sends => {
                     no_more = many == 0 || *stop.borrow();
                     if no_more {
                         due.clear();
@@ -243,11 +255,16 @@ impl Till {
                         no_more |= !self.begin(planned);
                     }
                 }
-                () = &mut alarm => {
-                    self.after_a_while().await;
-                    alarm.as_mut().reset(self.next_wake());
-                }
             }
+        }
+    }
+
+    fn all_sent(&mut self) {
+        if let Some(since) = self.sends_since.take()
+            && since.elapsed() > NOTICED
+        {
+            // The server took no more for a while.
+            self.kept.push_back((since, Instant::now()));
         }
     }
 
@@ -295,6 +312,7 @@ impl Till {
 
     fn take(&mut self, answers: &mut Vec<(u64, Response)>) {
         let now = Instant::now();
+        self.heard = now;
         let Hours { measure, close, .. } = self.hours;
         let mut seat = self.board.seat(self.number);
         for (tag, response) in answers.drain(..) {
@@ -373,7 +391,9 @@ impl Till {
                 self.ask(tag, sale);
             }
         }
-        if self.flights.values().any(|flight| now.saturating_duration_since(flight.asked) > ANSWER_WITHIN) {
+        // While others are answered, what waits longer has only many before it.
+        let long_ago = |then: Instant| now.saturating_duration_since(then) > ANSWER_WITHIN;
+        if long_ago(self.heard) && self.flights.values().any(|flight| long_ago(flight.asked)) {
             self.come_back(Some(ClientError::TimedOut)).await;
         }
     }
@@ -381,6 +401,7 @@ impl Till {
     /// Connects again and asks again for everything that is open; if it cannot in time, that is given up, and so is the till.
     async fn come_back(&mut self, error: Option<ClientError>) {
         let begin = Instant::now();
+        let kept_since = self.sends_since.take().unwrap_or(begin);
         let mut error = error;
         loop {
             if let Some(error) = error.take() {
@@ -407,7 +428,7 @@ impl Till {
             tokio::time::sleep(PAUSE).await;
         }
         let back = Instant::now();
-        self.kept.push_back((begin, back));
+        self.kept.push_back((kept_since, back));
         self.again.clear();
         let mut open = Vec::with_capacity(self.flights.len());
         let mut seat = self.board.seat(self.number);

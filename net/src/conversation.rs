@@ -21,6 +21,8 @@ pub struct Asker {
     connection: Connection,
     send: SendStream,
     out: Vec<u8>,
+    /// So much of it is sent.
+    sent: usize,
 }
 
 /// The half that hears answers.
@@ -43,7 +45,7 @@ impl Dialer {
         bundle: &Bundle,
     ) -> Result<(Asker, Listener, Welcome), ClientError> {
         let (connection, send, receive) = self.open(server, bundle).await?;
-        let mut asker = Asker { connection: connection.clone(), send, out: Vec::new() };
+        let mut asker = Asker { connection: connection.clone(), send, out: Vec::new(), sent: 0 };
         let mut listener = Listener::new(connection, server, receive);
         asker.ask(u64::MAX, &Request::Hello);
         asker.send().await?;
@@ -62,15 +64,23 @@ impl Asker {
         request.encode(tag, &mut self.out);
     }
 
-    /// Sends what was put down.
+    /// Was something put down that is not sent yet?
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Sends what was put down. May be given up while it waits and goes on the next time. Who sends much has to hear meanwhile: a server whose
+    /// answers are not read takes nothing more.
     ///
     /// # Errors
     /// [`ClientError::Lost`] if the connection has ended.
     pub async fn send(&mut self) -> Result<(), ClientError> {
-        if !self.out.is_empty() {
-            self.send.write_all(&self.out).await.map_err(|error| ClientError::Lost(error.to_string()))?;
-            self.out.clear();
+        while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            self.sent += self.send.write(rest).await.map_err(|error| ClientError::Lost(error.to_string()))?;
         }
+        self.out.clear();
+        self.sent = 0;
         Ok(())
     }
 

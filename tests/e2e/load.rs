@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::installation::*;
 
@@ -143,6 +143,31 @@ fn a_rate_that_is_not_achieved_fails_the_run() {
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.out.contains("NOT HELD"), "{}", ran.out);
     assert!(ran.out.contains("approved sales are in the journal, once each"), "{}", ran.out);
+}
+
+/// Far more answers than fit between the two, if nobody heard them while there is something to send.
+#[test]
+fn a_till_that_has_far_too_much_to_send_hears_meanwhile() {
+    let home = Installation::new();
+    home.import(50, 9_000);
+    let _server = home.serve();
+    let plan = "name = 'x'\nabout = 'x'\ntills = 1\n[[stage]]\nseconds = 1\nrate = 400000\n";
+    let plan = home.write("far-behind.toml", plan);
+    let args = ["load", "--scenario", lossy(&plan), "--warm-up", "0", "--out", "far-behind.json"];
+    let mut run = home.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while run.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(100) {
+            run.kill().unwrap();
+            panic!("it stands still");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let report = std::fs::read_to_string(home.path("far-behind.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["missed"], &report["given_up"]), (&0.into(), &0.into()), "{report}");
+    let audit = &report["audit"];
+    assert_eq!((&audit["findings"], &audit["found"]), (&serde_json::json!([]), &audit["approved"]), "{report}");
 }
 
 /// The server falls in the middle of a run and comes back: tills and readers come back, too, and the audit asks the new one.
