@@ -126,8 +126,6 @@ pub(crate) struct Till {
     begun_late: u64,
     /// Since when not everything is sent.
     sends_since: Option<Instant>,
-    /// When it was answered last.
-    heard: Instant,
     /// When its server or its connection kept it from beginning anything, in order.
     kept: VecDeque<(Instant, Instant)>,
 }
@@ -179,7 +177,6 @@ impl Till {
             begun: 0,
             begun_late: 0,
             sends_since: None,
-            heard: now,
             kept: VecDeque::new(),
         })
     }
@@ -312,7 +309,6 @@ impl Till {
 
     fn take(&mut self, answers: &mut Vec<(u64, Response)>) {
         let now = Instant::now();
-        self.heard = now;
         let Hours { measure, close, .. } = self.hours;
         let mut seat = self.board.seat(self.number);
         for (tag, response) in answers.drain(..) {
@@ -391,9 +387,7 @@ impl Till {
                 self.ask(tag, sale);
             }
         }
-        // While others are answered, what waits longer has only many before it.
-        let long_ago = |then: Instant| now.saturating_duration_since(then) > ANSWER_WITHIN;
-        if long_ago(self.heard) && self.flights.values().any(|flight| long_ago(flight.asked)) {
+        if self.flights.values().any(|flight| now.saturating_duration_since(flight.asked) > ANSWER_WITHIN) {
             self.come_back(Some(ClientError::TimedOut)).await;
         }
     }
@@ -401,7 +395,7 @@ impl Till {
     /// Connects again and asks again for everything that is open; if it cannot in time, that is given up, and so is the till.
     async fn come_back(&mut self, error: Option<ClientError>) {
         let begin = Instant::now();
-        let kept_since = self.sends_since.take().unwrap_or(begin);
+        let kept = self.sends_since.take().unwrap_or(begin);
         let mut error = error;
         loop {
             if let Some(error) = error.take() {
@@ -428,7 +422,7 @@ impl Till {
             tokio::time::sleep(PAUSE).await;
         }
         let back = Instant::now();
-        self.kept.push_back((kept_since, back));
+        self.kept.push_back((kept, back));
         self.again.clear();
         let mut open = Vec::with_capacity(self.flights.len());
         let mut seat = self.board.seat(self.number);
