@@ -151,9 +151,8 @@ fn a_till_that_has_far_too_much_to_send_hears_meanwhile() {
     let home = Installation::new();
     home.import(50, 9_000);
     let _server = home.serve();
-    let plan = "name = 'x'\nabout = 'x'\ntills = 1\n[[stage]]\nseconds = 1\nrate = 400000\n";
-    let plan = home.write("far-behind.toml", plan);
-    let args = ["load", "--scenario", lossy(&plan), "--warm-up", "0", "--out", "far-behind.json"];
+    let far_too_much = ["load", "--tills", "1", "--rate", "400000", "--seconds", "1", "--warm-up", "0"];
+    let args = [&far_too_much[..], &["--out", "far-behind.json"]].concat();
     let mut run = home.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while run.try_wait().unwrap().is_none() {
