@@ -247,7 +247,7 @@ async fn serve_metrics(
     let show = move || async move {
         metrics::gauge!("frokost_requests_in_flight").set(u32::try_from(engine.in_flight()).unwrap_or(u32::MAX));
         metrics::gauge!("frokost_accounts").set(u32::try_from(engine.accounts()).unwrap_or(u32::MAX));
-        metrics::gauge!("frokost_accounts_awake").set(u32::try_from(engine.awake()).unwrap_or(u32::MAX));
+        metrics::gauge!("frokost_account_actors").set(u32::try_from(engine.actors()).unwrap_or(u32::MAX));
         recorder.render()
     };
     let table = Router::new().route("/metrics", get(show)).route("/healthz", get(|| async { "ok\n" }));

@@ -51,11 +51,6 @@ impl<S, A> Directory<S, A> {
         }
     }
 
-    /// Every cell; copied out so that no guard is held while something is done with them.
-    pub(crate) fn cells(&self) -> Vec<Arc<Cell<S, A>>> {
-        self.accounts.iter().map(|cell| Arc::clone(&cell)).collect()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.accounts.len()
     }

@@ -88,11 +88,11 @@ impl CallerHandle {
         match self.route(&asked.command) {
             Ok(Route::One(cell)) => {
                 let message = CommandMessage { caller: self.caller, key, fingerprint, asked, pending };
-                shared.tell(&cell, AccountMessage::Command(message));
+                shared.tell(cell, AccountMessage::Command(message));
             }
             Ok(Route::Both { first, second }) => {
                 let message = CommandMessage { caller: self.caller, key, fingerprint, asked, pending };
-                shared.tell(&first, AccountMessage::Transfer(Box::new(TransferMessage { message, other: second })));
+                shared.tell(first, AccountMessage::Transfer(Box::new(TransferMessage { message, other: second })));
             }
             Err(rejection) => {
                 // No account decides this, so it is journalled from here: the same key is refused the same way for ever.
@@ -136,7 +136,7 @@ impl CallerHandle {
         };
         let pending = Pending::new(waiter, None);
         match cell {
-            Some(cell) => self.engine.shared.tell(&cell, AccountMessage::View(self.caller, pending)),
+            Some(cell) => self.engine.shared.tell(cell, AccountMessage::View(self.caller, pending)),
             None => self.engine.shared.commit(Item::Answer(Outcome::Rejected(unknown), pending)),
         }
     }

@@ -12,7 +12,8 @@ use ractor::{Actor, ActorRef, ActorRuntime};
 use tokio::sync::watch;
 
 use crate::account::Account;
-use crate::actors::account::{AccountActor, AccountCell, AccountMessage};
+use crate::actors::account::{AccountActor, AccountCell, AccountMessage, Delivery};
+use crate::actors::pool::Pool;
 use crate::actors::supervisor::Supervisor;
 use crate::caller::Caller;
 use crate::command::Command;
@@ -54,8 +55,6 @@ pub struct Config {
     pub permits_per_caller: usize,
     /// The most entries of one group, and so of one flush.
     pub group_limit: usize,
-    /// An actor that nobody asks for this long, and up to twice as long, is retired.
-    pub idle_after: Duration,
     /// A snapshot is made after so many records, or as many as there are accounts if that is more; 0 for never.
     pub snapshot_every: u64,
     /// A journal that has not come back after this long never will: the process has to end.
@@ -73,7 +72,6 @@ impl Default for Config {
             permits: 16_384,
             permits_per_caller: 1_024,
             group_limit: 512,
-            idle_after: Duration::from_millis(250),
             snapshot_every: 250_000,
             hung_after: Duration::from_secs(30),
             step_back: None,
@@ -107,6 +105,9 @@ pub enum StartError {
     Spawn(&'static str, String),
 }
 
+/// How often actors that nobody needs and keys that are too old are let go.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
+
 /// What an engine is connected to.
 pub struct Ports {
     /// Where entries are kept.
@@ -130,7 +131,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rules: Rules,
     pub(crate) probe: Option<Probe>,
-    pub(crate) directory: Directory<Box<Account>, ActorRef<AccountMessage>>,
+    pub(crate) directory: Directory<Box<Account>, ActorRef<Delivery>>,
     pub(crate) reader: Arc<dyn JournalReader>,
     queue: Giver<Item>,
     pub(crate) permits: Arc<Permits>,
@@ -143,8 +144,8 @@ pub(crate) struct Shared {
     pub(crate) statements: Arc<dyn Statements>,
     pub(crate) snapshots: Arc<dyn Snapshots>,
     pub(crate) wishes: Arc<Wishes>,
-    /// The accounts that have an actor, each once; the sweep goes through them and not through a million.
-    pub(crate) awake: Mutex<Vec<Arc<AccountCell>>>,
+    /// The account actors that own no account now.
+    pub(crate) pool: Pool,
     /// Held while a card is bound, until that is in the committer's queue.
     pub(crate) binding: Mutex<()>,
     /// No room on the disk.
@@ -159,31 +160,25 @@ impl Shared {
         self.queue.give(item);
     }
 
-    /// Puts a message into an account's mailbox. If its actor has fallen, the message is dropped, which answers it.
-    pub(crate) fn tell(self: &Arc<Shared>, cell: &Arc<AccountCell>, message: AccountMessage) {
-        let mut message = Some(message);
-        cell.send(
-            |account| self.spawn_account(cell, account),
-            |actor| {
-                if let Some(message) = message.take() {
-                    drop(actor.cast(message));
-                }
+    /// Puts a message into the mailbox of the account's actor. If the account is being rebuilt, the message is dropped, which answers it.
+    pub(crate) fn tell(self: &Arc<Shared>, cell: Arc<AccountCell>, message: AccountMessage) {
+        let one = Arc::clone(&cell);
+        one.send(
+            || self.pool.take().unwrap_or_else(|| self.spawn_account()),
+            |actor, state| {
+                let activation = state.map(|account| (cell, account));
+                drop(actor.cast(Delivery { activation, message }));
             },
         );
     }
 
-    fn spawn_account(self: &Arc<Shared>, cell: &Arc<AccountCell>, account: Box<Account>) -> ActorRef<AccountMessage> {
-        let actor = AccountActor { shared: Arc::clone(self), cell: Arc::clone(cell) };
+    fn spawn_account(self: &Arc<Shared>) -> ActorRef<Delivery> {
+        let actor = AccountActor { shared: Arc::clone(self) };
         let parent = self.supervisor.get().expect("the supervisor is there before anybody may ask").get_cell();
-        let (actor, _starting) = ActorRuntime::spawn_linked_instant(None, actor, account, parent)
+        let (actor, _starting) = ActorRuntime::spawn_linked_instant(None, actor, (), parent)
             .expect("an actor without a name can always be started");
-        self.stays_awake(Arc::clone(cell));
+        self.pool.spawned();
         actor
-    }
-
-    /// The sweep looks at an account that has an actor.
-    pub(crate) fn stays_awake(&self, cell: Arc<AccountCell>) {
-        self.awake.lock().unwrap_or_else(PoisonError::into_inner).push(cell);
     }
 }
 
@@ -236,7 +231,7 @@ impl Engine {
             statements,
             snapshots: Arc::clone(&snapshots),
             wishes: Arc::clone(&wishes),
-            awake: Mutex::default(),
+            pool: Pool::default(),
             binding: Mutex::new(()),
             full: AtomicBool::new(!room()),
             supervisor: OnceLock::new(),
@@ -288,7 +283,7 @@ impl Engine {
             .await
             .map_err(|error| StartError::Spawn("supervisor", error.to_string()))?;
         drop(shared.supervisor.set(supervisor));
-        tokio::spawn(sweep(Arc::downgrade(&shared), config.idle_after));
+        tokio::spawn(sweep(Arc::downgrade(&shared)));
         Ok(Engine { shared, threads: Arc::new(Mutex::new(threads)) })
     }
 
@@ -313,10 +308,10 @@ impl Engine {
         self.shared.directory.len()
     }
 
-    /// How many of them have an actor now. Looks at every one.
+    /// How many account actors there are, whether they own an account now or rest.
     #[must_use]
-    pub fn awake(&self) -> usize {
-        self.shared.directory.cells().iter().filter(|cell| cell.is_awake()).count()
+    pub fn actors(&self) -> usize {
+        self.shared.pool.all()
     }
 
     /// How many requests are in flight.
@@ -385,46 +380,25 @@ fn spawn_thread(name: &'static str, run: impl FnOnce() + Send + 'static) -> Resu
         .map_err(|error| StartError::Spawn(name, error.to_string()))
 }
 
-/// So few are not worth a pause between them.
-const LEAVE_AT_ONCE: usize = 16;
-
-/// Retires the actors that nobody has asked since the last sweep, and has windows forget what is older than a day. Little by little: after a rush
-/// there are tens of thousands of them, and a sale would wait until all of those in front of it have gone home.
-async fn sweep(shared: std::sync::Weak<Shared>, idle_after: Duration) {
-    let mut ticks = tokio::time::interval(idle_after.max(Duration::from_millis(1)));
+/// Lets actors go that nobody needs any more, and has windows forget what is older than a day.
+async fn sweep(shared: std::sync::Weak<Shared>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         if shared.permits.is_closed() {
             return;
         }
-        // Away from the threads that serve: after a rush there are many to look at.
+        // Away from the threads that serve: there may be many windows to look at.
         let swept = tokio::task::spawn_blocking(move || {
-            let awake = std::mem::take(&mut *shared.awake.lock().unwrap_or_else(PoisonError::into_inner));
-            // Spread over half the time until the next sweep.
-            let breaths = usize::try_from(idle_after.as_millis() / 2).unwrap_or(usize::MAX).max(1);
-            let at_once = awake.len().div_ceil(breaths).max(LEAVE_AT_ONCE);
-            for (n, cell) in awake.into_iter().enumerate() {
-                if n % at_once == at_once - 1 {
-                    if shared.permits.is_closed() {
-                        return;
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                match cell.idle_actor() {
-                    // An actor that is gone already needs no retiring; one that has something to do again says so.
-                    Some(actor) => drop(actor.cast(AccountMessage::Retire)),
-                    None if cell.is_awake() => shared.stays_awake(cell),
-                    None => {}
-                }
-            }
+            shared.pool.trim();
             let now = shared.clock.now();
             for window in &shared.windows {
                 lock(window.value()).tidy(now, shared.rules.key_memory_ms);
             }
         });
         if swept.await.is_err() {
-            tracing::error!("looking for idle actors panicked");
+            tracing::error!("letting idle actors go, or forgetting old keys, panicked");
         }
     }
 }

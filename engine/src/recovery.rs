@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use ractor::ActorRef;
 
 use crate::account::Account;
-use crate::actors::account::AccountMessage;
+use crate::actors::account::Delivery;
 use crate::directory::Directory;
 use crate::id::{CallerId, Lsn};
 use crate::journal::JournalError;
@@ -15,7 +15,7 @@ use crate::wishes::{Wish, Wishes};
 
 /// Everything that follows from a journal, ready for use.
 pub(crate) struct Recovered {
-    pub(crate) directory: Directory<Box<Account>, ActorRef<AccountMessage>>,
+    pub(crate) directory: Directory<Box<Account>, ActorRef<Delivery>>,
     pub(crate) windows: Vec<(CallerId, SharedWindow)>,
     pub(crate) wishes: Wishes,
 }

@@ -20,7 +20,14 @@ use crate::pending::Pending;
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 
-pub(crate) type AccountCell = Cell<Box<Account>, ActorRef<AccountMessage>>;
+pub(crate) type AccountCell = Cell<Box<Account>, ActorRef<Delivery>>;
+
+/// A message in an actor's mailbox, and the account it owns from then on if it owned none.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) activation: Option<(Arc<AccountCell>, Box<Account>)>,
+    pub(crate) message: AccountMessage,
+}
 
 /// What an account is asked.
 #[derive(Debug)]
@@ -33,10 +40,8 @@ pub(crate) enum AccountMessage {
     Transfer(Box<TransferMessage>),
     /// A transfer of which this is the account with the higher number; the other one waits.
     Complete(Box<Half>),
-    /// Word from the other account: was the transfer made?
+    /// Word from the other account: was the transfer made? Not counted by the cell: the transfer is.
     Completed(bool),
-    /// Nobody has asked for a while: give the state back.
-    Retire,
 }
 
 #[derive(Debug)]
@@ -78,65 +83,68 @@ pub(crate) struct Panicked(pub(crate) AccountId);
 
 pub(crate) struct AccountActor {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) cell: Arc<AccountCell>,
 }
 
-/// What the actor owns.
+/// What the actor owns while anybody asks for the account.
 pub(crate) struct Owned {
+    cell: Arc<AccountCell>,
     pub(crate) account: Box<Account>,
     /// Waiting for the other half of a transfer.
     pub(crate) suspended: Option<Box<Suspension>>,
+    /// Messages handled that the cell still counts.
+    pub(crate) handled: usize,
+}
+
+impl Owned {
+    /// Gives the state back, unless more is asked for.
+    fn give_back(mut self) -> Option<Owned> {
+        // What a transfer waits with is not handled: the cell counts it, and never takes the state of a suspended account.
+        match self.cell.give_back(std::mem::take(&mut self.handled), self.account) {
+            Ok(()) => None,
+            Err(account) => Some(Owned { account, ..self }),
+        }
+    }
 }
 
 impl Actor for AccountActor {
-    type Msg = AccountMessage;
-    /// `None` only between giving the state back and stopping.
+    type Msg = Delivery;
+    /// `None` while it rests in the pool.
     type State = Option<Owned>;
-    type Arguments = Box<Account>;
+    type Arguments = ();
 
-    async fn pre_start(
-        &self,
-        _myself: ActorRef<AccountMessage>,
-        account: Box<Account>,
-    ) -> Result<Option<Owned>, ActorProcessingErr> {
-        Ok(Some(Owned { account, suspended: None }))
+    async fn pre_start(&self, _myself: ActorRef<Delivery>, (): ()) -> Result<Option<Owned>, ActorProcessingErr> {
+        Ok(None)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<AccountMessage>,
-        message: AccountMessage,
+        myself: ActorRef<Delivery>,
+        delivery: Delivery,
         state: &mut Option<Owned>,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(mut owned) = state.take() else { return Ok(()) };
+        let Delivery { activation, message } = delivery;
+        let owned = match activation {
+            Some((cell, account)) => Some(Owned { cell, account, suspended: None, handled: 0 }),
+            None => state.take(),
+        };
+        let Some(mut owned) = owned else { return Ok(()) };
         let id = owned.account.id();
         // A state that panicked half-way is never used again: the supervisor makes it anew from the journal.
-        let handled = catch_unwind(AssertUnwindSafe(|| {
-            if !matches!(message, AccountMessage::Retire) {
-                self.take(&mut owned, message, &myself);
-                return Some(owned);
-            }
-            // A transfer that waits counts as waiting, so a suspended account is never given back.
-            match self.cell.retire(owned.account) {
-                // The count of waiting messages was zero under the lock: the mailbox is empty.
-                Ok(()) => {
-                    myself.stop(None);
-                    None
-                }
-                Err(account) => {
-                    self.shared.stays_awake(Arc::clone(&self.cell));
-                    Some(Owned { account, suspended: owned.suspended })
-                }
-            }
+        let kept = catch_unwind(AssertUnwindSafe(|| {
+            self.take(&mut owned, message, &myself);
+            owned.give_back()
         }));
-        *state = handled.map_err(|_| Panicked(id))?;
+        *state = kept.map_err(|_| Panicked(id))?;
+        if state.is_none() {
+            self.shared.pool.rest(myself);
+        }
         Ok(())
     }
 }
 
 impl AccountActor {
     /// Handles a message, or keeps it until the transfer that is under way is done.
-    pub(crate) fn take(&self, owned: &mut Owned, message: AccountMessage, myself: &ActorRef<AccountMessage>) {
+    pub(crate) fn take(&self, owned: &mut Owned, message: AccountMessage, myself: &ActorRef<Delivery>) {
         if let AccountMessage::Completed(made) = message {
             return self.resume(owned, made, myself);
         }
@@ -144,21 +152,13 @@ impl AccountActor {
             return suspended.waiting.push_back(message);
         }
         match message {
-            AccountMessage::Command(message) => {
-                self.decide(&mut owned.account, message);
-                self.cell.handled();
-            }
-            AccountMessage::View(caller, pending) => {
-                self.show(&owned.account, &caller, pending);
-                self.cell.handled();
-            }
-            AccountMessage::Transfer(transfer) => self.begin_transfer(owned, *transfer, myself),
-            AccountMessage::Complete(half) => {
-                self.complete_transfer(&mut owned.account, *half);
-                self.cell.handled();
-            }
-            AccountMessage::Completed(_) | AccountMessage::Retire => {}
+            AccountMessage::Command(message) => self.decide(owned, message),
+            AccountMessage::View(caller, pending) => self.show(&owned.account, &caller, pending),
+            AccountMessage::Transfer(transfer) => return self.begin_transfer(owned, *transfer, myself),
+            AccountMessage::Complete(half) => self.complete_transfer(&mut owned.account, *half),
+            AccountMessage::Completed(_) => return,
         }
+        owned.handled += 1;
     }
 
     pub(crate) fn probe(&self, command: &Command) {
@@ -167,7 +167,8 @@ impl AccountActor {
         }
     }
 
-    fn decide(&self, account: &mut Account, message: CommandMessage) {
+    fn decide(&self, owned: &mut Owned, message: CommandMessage) {
+        let Owned { cell, account, .. } = owned;
         let now = self.shared.clock.now();
         let rules = &self.shared.rules;
         let command = &message.asked.command;
@@ -179,7 +180,7 @@ impl AccountActor {
             .then(|| self.shared.binding.lock().unwrap_or_else(PoisonError::into_inner));
         // The one rule that is not the account's own: a card belongs to one account.
         if let Entry::CardBound { card } = entry
-            && !self.shared.directory.bind(card, &self.cell)
+            && !self.shared.directory.bind(card, cell)
         {
             entry = Entry::Refused { rejection: Rejection::CardTaken };
         }

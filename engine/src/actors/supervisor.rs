@@ -38,6 +38,7 @@ impl Actor for Supervisor {
         _state: &mut (),
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, error) = event {
+            self.shared.pool.fallen();
             match error.downcast_ref::<Panicked>() {
                 Some(Panicked(account)) => {
                     let (shared, account) = (Arc::clone(&self.shared), *account);

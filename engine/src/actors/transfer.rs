@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use ractor::ActorRef;
 
 use crate::account::Account;
-use crate::actors::account::{AccountActor, AccountMessage, CommandMessage, Owned, TransferMessage};
+use crate::actors::account::{AccountActor, AccountMessage, CommandMessage, Delivery, Owned, TransferMessage};
 use crate::amount::Amount;
 use crate::command::Command;
 use crate::committer::{Draft, Item};
@@ -40,13 +40,13 @@ pub(crate) struct Half {
 
 /// The word that the first account waits for. Lost, it says no.
 #[derive(Debug)]
-struct Word(Option<ActorRef<AccountMessage>>);
+struct Word(Option<ActorRef<Delivery>>);
 
 impl Word {
     fn say(&mut self, made: bool) {
         if let Some(first) = self.0.take() {
             // If it has fallen meanwhile, it is made anew from the journal, which knows.
-            drop(first.cast(AccountMessage::Completed(made)));
+            drop(first.cast(Delivery { activation: None, message: AccountMessage::Completed(made) }));
         }
     }
 }
@@ -76,12 +76,7 @@ impl AccountActor {
     }
 
     /// The first half: decides, and asks the other account.
-    pub(crate) fn begin_transfer(
-        &self,
-        owned: &mut Owned,
-        transfer: TransferMessage,
-        myself: &ActorRef<AccountMessage>,
-    ) {
+    pub(crate) fn begin_transfer(&self, owned: &mut Owned, transfer: TransferMessage, myself: &ActorRef<Delivery>) {
         let TransferMessage { message, other } = transfer;
         let at = self.shared.clock.now();
         let account = &owned.account;
@@ -89,7 +84,7 @@ impl AccountActor {
             Err(rejection) => {
                 let draft = message.draft(at, account, Entry::Refused { rejection });
                 self.shared.commit(Item::Commit(draft, message.pending));
-                self.cell.handled();
+                owned.handled += 1;
             }
             Ok(entry) => {
                 let key = message.key;
@@ -101,7 +96,7 @@ impl AccountActor {
                 let balance_before = account.balance();
                 owned.suspended = Some(Box::new(Suspension { key, at, entry, waiting: VecDeque::new() }));
                 let half = Half { message, at, first, balance_before, word: Word(Some(myself.clone())) };
-                self.shared.tell(&other, AccountMessage::Complete(Box::new(half)));
+                self.shared.tell(other, AccountMessage::Complete(Box::new(half)));
             }
         }
     }
@@ -132,13 +127,13 @@ impl AccountActor {
     }
 
     /// Word has come: goes on, with what waited first.
-    pub(crate) fn resume(&self, owned: &mut Owned, made: bool, myself: &ActorRef<AccountMessage>) {
+    pub(crate) fn resume(&self, owned: &mut Owned, made: bool, myself: &ActorRef<Delivery>) {
         let Some(suspended) = owned.suspended.take() else { return };
         let Suspension { key, at, entry, mut waiting } = *suspended;
         if made {
             owned.account.apply(key, at, &entry, &self.shared.rules);
         }
-        self.cell.handled();
+        owned.handled += 1;
         while let Some(message) = waiting.pop_front() {
             self.take(owned, message, myself);
             if let Some(again) = &mut owned.suspended {

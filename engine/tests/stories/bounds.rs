@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use frokost_engine::{Outcome, Sequence};
+use frokost_engine::{AccountId, Amount, Command, Outcome, Query, Reply, Sequence};
+use tokio::sync::oneshot;
 
 use crate::harness::*;
 
@@ -70,22 +71,66 @@ async fn a_caller_that_floods_leaves_room_for_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_actor_retires_and_loses_nothing() {
-    let mut world = World::new();
-    world.config.idle_after = Duration::from_millis(2);
+async fn an_account_that_goes_from_actor_to_actor_loses_nothing() {
+    let world = World::new();
     let (engine, till) = world.with_pupil(1000).await;
-    // Sales meet the sweep at every possible distance: a message must never stay with a retired actor.
-    for n in 1..=400 {
-        let sale = tokio::time::timeout(Duration::from_secs(5), till.ask(Sequence(n), buy(1))).await;
-        approved(sale.expect("a sale got lost between two actors"));
-        tokio::time::sleep(Duration::from_micros(n * 37 % 5000)).await;
+    // Two at a time, at many distances: a message must never stay with an actor that has given the account back.
+    for n in 0..2_000 {
+        let ask = |sequence, after| {
+            let till = till.clone();
+            tokio::spawn(async move {
+                for _ in 0..after {
+                    std::hint::spin_loop();
+                }
+                let cheap = Command::Purchase { card: card(1), amount: Amount::from_ore(10) };
+                tokio::time::timeout(Duration::from_secs(5), till.ask(Sequence(sequence), cheap)).await
+            })
+        };
+        for asked in [ask(2 * n + 1, 0), ask(2 * n + 2, n % 200)] {
+            approved(asked.await.unwrap().expect("a sale got lost between two actors"));
+        }
     }
+    let owner = operator(&engine).view(Query::CardBalance { card: card(1) }).await;
+    assert!(matches!(owner, Outcome::View(view) if view.balance == Amount::from_kroner(600)), "{owner:?}");
+    assert!(engine.actors() <= 3, "{} actors for one account", engine.actors());
+    engine.shutdown().await;
+}
+
+/// One thread, so that everything is asked for before the first actor runs.
+#[tokio::test]
+async fn a_rush_has_an_actor_for_each_account_and_most_of_them_go_behind_it() {
+    const ACCOUNTS: u64 = 600;
+    let world = World::new();
+    let engine = world.start().await;
+    let operator = operator(&engine);
+    for n in 1..=ACCOUNTS {
+        let open = Command::Open { account: AccountId(n), school: SCHOOL };
+        assert!(matches!(operator.ask(Sequence(n), open).await, Outcome::Approved(_)));
+    }
+    assert!(engine.actors() <= 2, "one at a time needs no more, and there are {}", engine.actors());
+    let rush = async || {
+        let asked: Vec<_> = (1..=ACCOUNTS)
+            .map(|n| {
+                let (to, answer) = oneshot::channel();
+                operator.query(Query::AccountBalance { account: AccountId(n) }, Reply::Once(to));
+                answer
+            })
+            .collect();
+        for (n, answer) in (1..).zip(asked) {
+            let answer = answer.await;
+            assert!(matches!(answer, Ok(Outcome::View(view)) if view.account == AccountId(n)), "{answer:?}");
+        }
+    };
+    rush().await;
+    assert_eq!(engine.actors(), 600);
     for attempt in 0.. {
-        if engine.awake() == 0 {
+        if engine.actors() <= 256 {
             break;
         }
-        assert!(attempt < 500, "an actor that nobody asks does not retire");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(attempt < 100, "{} actors are left that nobody needs", engine.actors());
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    rush().await;
+    assert_eq!(engine.actors(), 600);
     engine.shutdown().await;
 }

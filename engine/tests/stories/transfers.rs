@@ -74,12 +74,11 @@ async fn both_statements_show_it_under_one_key() {
     audit(&world);
 }
 
-/// Everybody pays everybody, in circles and across, while actors retire every few milliseconds.
+/// Everybody pays everybody, in circles and across, while every account goes from actor to actor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_in_a_circle() {
     const ACCOUNTS: u64 = 6;
-    let mut world = World::new();
-    world.config.idle_after = Duration::from_millis(3);
+    let world = World::new();
     let engine = world.start().await;
     open(&operator(&engine), ACCOUNTS, 1_000).await;
     let mut rng = fastrand::Rng::with_seed(5);
