@@ -5,7 +5,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -16,29 +15,17 @@ use crate::entry::{Entry, Record};
 use crate::id::{AccountId, Lsn, PersonId, RequestKey};
 use crate::journal::{AppendError, Claim, Journal};
 use crate::outcome::Outcome;
+use crate::patience::{Flush, Patience};
 use crate::pending::Pending;
 use crate::permits::Permits;
 use crate::releaser::{Release, silence};
 use crate::text::Text;
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 use crate::watchdog::Busy;
 use crate::wishes::Wishes;
 
 /// How often an append whose answer was lost is asked for again before the engine gives up.
 const ASK_AGAIN: usize = 5;
-
-/// A flush costs as much processor as ten sales or more, whatever is in it. So while many sell a group waits a little for what is in flight.
-/// Behind a group of fewer records it does not wait: then there is a processor to spare.
-const MANY: usize = 8;
-/// Nor while no more than so many requests are in flight: they come back in two halves, one while the other is flushed.
-const FEW: usize = 16;
-/// It waits for so much of what is in flight, in hundredths: what comes later is worked on while this is flushed.
-const PART: usize = 40;
-/// Nor for more than so many answers: what a flush costs does not matter any more.
-const ENOUGH: usize = 160;
-/// It waits so long, and again while something comes: what is in flight may be on its way to somewhere else.
-const WAIT: Duration = Duration::from_micros(500);
-const WAITS: usize = 3;
 
 /// A record that has no position yet.
 #[derive(Debug)]
@@ -123,6 +110,7 @@ pub(crate) struct Committer {
     pub(crate) durable: watch::Sender<Lsn>,
     pub(crate) projector: SyncSender<Arc<[Record]>>,
     pub(crate) wishes: Arc<Wishes>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) busy: Arc<Busy>,
     pub(crate) on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
 }
@@ -139,30 +127,25 @@ impl Committer {
     fn run(mut self) {
         let mut head = self.claim.head;
         let meter = Meter::new();
-        let mut last_records = 0;
+        let mut patience = Patience::new();
         let mut group = Group::default();
         while !group.stopped {
             let Ok(first) = self.queue.take() else { return };
             group.add(first, head);
-            let (mut waits, mut before) = (0, 0);
             loop {
                 while !group.stopped && group.answers.len() < self.group_limit {
                     let Some(item) = self.queue.try_take() else { break };
                     group.add(item, head);
                 }
                 let there = group.answers.len();
-                let in_flight = self.permits.taken();
-                let enough = (in_flight * PART / 100).min(ENOUGH);
-                let waits_on = in_flight > FEW && last_records >= MANY && waits < WAITS && there > before;
-                if group.stopped || there >= enough || !waits_on {
+                if group.stopped || there >= self.group_limit {
                     break;
                 }
-                before = there;
-                self.queue.wait_for(enough - there, WAIT);
-                waits += 1;
+                let Some(wait) = patience.wait(there, self.permits.taken(), self.clock.running()) else { break };
+                self.queue.wait_for(wait.answers.min(self.group_limit) - there, wait.at_most);
             }
             let Group { records, answers, barriers, truncate, .. } = &mut group;
-            last_records = records.len();
+            let begin = self.clock.running();
             if let Some(last) = records.last() {
                 let last = last.lsn;
                 if let Err(error) = self.append(head, records) {
@@ -174,6 +157,14 @@ impl Committer {
                 records.iter().for_each(|record| self.wishes.note(record));
                 self.durable.send_replace(head);
             }
+            let ended = self.clock.running();
+            patience.flushed(Flush {
+                records: records.len(),
+                answers: answers.len(),
+                queued: self.queue.waiting(),
+                took: ended.saturating_sub(begin),
+                ended,
+            });
             if !answers.is_empty() {
                 // A releaser that has fallen has said so.
                 if let Err(mpsc::error::SendError(answers)) = self.releases.send(std::mem::take(answers)) {

@@ -64,6 +64,11 @@ impl<T> Taker<T> {
         Some(item)
     }
 
+    /// How many wait to be taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.bell.given.load(Ordering::Relaxed).saturating_sub(self.taken)
+    }
+
     /// Sleeps until so many more are there than were taken, or until so much time has passed; now and then it comes back sooner.
     pub(crate) fn wait_for(&self, more: usize, at_most: Duration) {
         self.shared.taker.get_or_init(thread::current);

@@ -246,6 +246,7 @@ impl Engine {
             durable,
             projector: groups,
             wishes,
+            clock: Arc::clone(&shared.clock),
             busy: Arc::clone(&busy),
             on_fatal: Arc::clone(&on_fatal),
         };

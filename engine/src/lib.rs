@@ -30,6 +30,7 @@ pub mod memory_journal;
 pub mod memory_snapshots;
 pub mod memory_statements;
 pub mod outcome;
+mod patience;
 mod pending;
 pub mod permits;
 mod projector;
