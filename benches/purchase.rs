@@ -1,8 +1,7 @@
 //! A purchase through the engine in process: door, actor, committer, journal, answer; without the network, and without what follows behind
 //! the journal: no statements, no snapshots (`--bench scale` has those). So many in flight at once, on 100,000 accounts chosen evenly; on
-//! sled with fdatasync, with a mirror beside it, on plain files, on a journal in memory to show what is the disk's share, and once more on
-//! sled with accounts that all sleep when they are asked. The floor beside it is ractor alone: the same number of actors that answer and
-//! do nothing else.
+//! sled with fdatasync, with a mirror beside it, on plain files, and on a journal in memory to show what is the disk's share. The floor beside it
+//! is ractor alone: an actor for each account that answers and does nothing else.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
 
@@ -38,12 +37,16 @@ const OPENING: u64 = 900;
 /// Somebody who asks and tells how long it took.
 type Asking = Pin<Box<dyn Future<Output = Duration> + Send>>;
 
-struct SystemClock;
+struct SystemClock(Instant);
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         Timestamp(u64::try_from(since.as_millis()).unwrap())
+    }
+
+    fn running(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -80,7 +83,7 @@ async fn engine(journal: Box<dyn Journal>) -> Engine {
         statements: Arc::new(MemoryStatements::default()),
         snapshots: Arc::new(MemorySnapshots::default()),
         room: Arc::new(|| true),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(SystemClock(Instant::now())),
         on_fatal: Arc::new(|why| panic!("{why}")),
     };
     let engine = Engine::start(ports, Config { snapshot_every: 0, ..Config::default() }).await.unwrap();

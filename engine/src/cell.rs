@@ -37,7 +37,7 @@ impl<S, A> Cell<S, A> {
     }
 
     /// Gives the actor that owns the account a message through `deliver`; where none does, one from `actor`, with the
-    /// state that it owns from then on. False if the account is being rebuilt: the message stays with the caller.
+    /// state that it owns from then on. False if the account is being rebuilt: then nothing is delivered.
     pub(crate) fn send(&self, actor: impl FnOnce() -> A, deliver: impl FnOnce(&A, Option<S>)) -> bool {
         let mut slot = self.lock();
         let (actor, state, waiting) = match std::mem::replace(&mut *slot, Slot::Rebuilding) {
@@ -129,6 +129,40 @@ mod loom_tests {
                 );
             } else {
                 assert_eq!(left_behind, 1, "the actor stayed for the message");
+            }
+        });
+    }
+
+    /// An actor gives one account back and rests; whoever asks for another account may take it, while somebody asks for the first again. In every
+    /// interleaving each account has an actor of its own, with its own state and its own messages.
+    #[test]
+    fn an_actor_that_rests_is_taken_with_nothing_left_of_before() {
+        loom::model(|| {
+            let (one, other): (Arc<Cell<u32, Mailbox>>, _) = (Cell::new(AccountId(1), 10), Cell::new(AccountId(2), 20));
+            let pool: Arc<Mutex<Option<Mailbox>>> = Arc::default();
+            let first = Mailbox::default();
+            assert!(send(&one, || Arc::clone(&first)));
+            let ask = |cell: &Arc<Cell<u32, Mailbox>>| {
+                let (cell, pool) = (Arc::clone(cell), Arc::clone(&pool));
+                loom::thread::spawn(move || assert!(send(&cell, || pool.lock().unwrap().take().unwrap_or_default())))
+            };
+            let asking = [ask(&one), ask(&other)];
+            let state = {
+                let mut first = first.lock().unwrap();
+                first.0 -= 1;
+                first.1.take().unwrap()
+            };
+            match one.give_back(1, state) {
+                Ok(()) => *pool.lock().unwrap() = Some(Arc::clone(&first)),
+                Err(state) => first.lock().unwrap().1 = Some(state),
+            }
+            for asking in asking {
+                asking.join().unwrap();
+            }
+            for (cell, owned) in [(&one, 10), (&other, 20)] {
+                let slot = cell.lock();
+                let Slot::Active(mailbox, 1) = &*slot else { panic!("a message waits somewhere: {slot:?}") };
+                assert_eq!(*mailbox.lock().unwrap(), (1, Some(owned)));
             }
         });
     }

@@ -1,5 +1,5 @@
 //! The committer: one thread that owns the journal. It takes whatever has queued while the last flush ran as one group,
-//! appends it, and only then hands the group's answers to the releaser. While many sell, a group waits a moment for more of what is in flight.
+//! appends it, and only then hands the group's answers to the releaser. A group waits a moment for more where that is worth it.
 //! A failed flush is final: no retry, no further answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

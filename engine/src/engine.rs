@@ -160,7 +160,7 @@ impl Shared {
         self.queue.give(item);
     }
 
-    /// Puts a message into the mailbox of the account's actor. If the account is being rebuilt, the message is dropped, which answers it.
+    /// Puts a message into the mailbox of the account's actor. If the account is being rebuilt or is about to be, the message is dropped, which answers it.
     pub(crate) fn tell(self: &Arc<Shared>, cell: Arc<AccountCell>, message: AccountMessage) {
         let one = Arc::clone(&cell);
         one.send(
@@ -367,7 +367,7 @@ impl Engine {
         if joined.await.is_err() {
             tracing::error!("waiting for the engine's threads panicked");
         }
-        // No permit is out, so no mailbox has a message: nothing is lost by stopping.
+        // No permit is out, so no mailbox has a request: nothing is lost by stopping.
         if let Some(supervisor) = self.shared.supervisor.get() {
             supervisor.stop(None);
         }

@@ -74,7 +74,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Now. May go backwards: nothing but limits and texts rests on it.
     fn now(&self) -> Timestamp;
 
-    /// How long it has been running: for measuring how long something takes. A clock that may jump has to tell this otherwise.
+    /// How long it has been running: for measuring how long something takes, a flush of the disk, say, so in much less than milliseconds
+    /// where speed matters. Never goes backwards: a clock that may jump has to tell this otherwise.
     fn running(&self) -> Duration {
         Duration::from_millis(self.now().0)
     }

@@ -14,6 +14,7 @@
 
 mod bounds;
 mod durability;
+mod everybody;
 mod harness;
 mod keys;
 mod naive;
