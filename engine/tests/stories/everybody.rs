@@ -71,8 +71,8 @@ async fn two_who_are_back_at_once_share_a_flush() {
     let (one, other) = (sell(1), sell(1 + SALES));
     one.await.unwrap();
     other.await.unwrap();
-    // In two halves it would be one for each sale; a machine that has no time for one of them within milliseconds may spoil some.
+    // In two halves it would be one for most sales (485 and 502 were seen); a machine that has no time for one of them within milliseconds may spoil some.
     let flushes = flushes.load(Ordering::SeqCst);
-    assert!(flushes < 450, "{flushes} flushes for 600 sales of two who sell at once");
+    assert!(flushes < 400, "{flushes} flushes for 600 sales of two who sell at once");
     engine.shutdown().await;
 }
