@@ -21,6 +21,8 @@ const WAITS: usize = 3;
 
 /// Everybody is waited for when so many flushes one after the other have found those back who had been answered before them,
 const SURE: usize = 4;
+/// and took so long each: behind a shorter one processors that had nothing to do meanwhile take as long to be woken as is won,
+const LONG: Duration = Duration::from_micros(500);
 /// for this part of a flush at most: then no more is lost than half of what is won where they come,
 const OF_A_FLUSH: u32 = 2;
 /// and for so long, since a disk that has stood still for seconds says nothing about the next flush,
@@ -91,7 +93,7 @@ impl Patience {
             }
             _ => {
                 self.everybody = None;
-                let back = self.before > 0 && flush.answers > 0 && flush.queued >= self.before;
+                let back = self.before > 0 && flush.answers > 0 && flush.queued >= self.before && flush.took >= LONG;
                 self.found_back = if back { self.found_back + 1 } else { 0 };
                 if self.found_back >= SURE && self.rests == 0 {
                     self.everybody = Some((flush.queued + flush.answers, ANEW));
@@ -144,11 +146,11 @@ impl Patience {
 mod tests {
     use super::*;
 
-    const FLUSH: Duration = Duration::from_micros(150);
+    const FLUSH: Duration = Duration::from_millis(2);
 
-    /// So many who each ask again as soon as they are answered, one sale after the other being worked on for so long, for a second: how often
+    /// So many who each ask again as soon as they are answered, one sale after the other being worked on for so long, for 5,000 flushes: how often
     /// they are answered, in thousandths of what two halves that take turns have.
-    fn rush(patience: &mut Patience, askers: u32, a_sale: Duration) -> u128 {
+    fn rush(patience: &mut Patience, flush: Duration, askers: u32, a_sale: Duration) -> u128 {
         let mut now = Duration::ZERO;
         let mut worked_until = now;
         let mut arrivals: Vec<Duration> = Vec::new();
@@ -160,7 +162,7 @@ mod tests {
         };
         ask(&mut arrivals, askers as usize, now);
         let mut answered = 0;
-        while now < Duration::from_secs(1) {
+        while now < 5_000 * flush {
             now = now.max(arrivals.first().copied().expect("everybody has asked"));
             let there = loop {
                 let there = arrivals.iter().filter(|at| **at <= now).count();
@@ -173,21 +175,30 @@ mod tests {
                 }
             };
             arrivals.drain(..there);
-            now += FLUSH;
+            now += flush;
             let queued = arrivals.iter().filter(|at| **at <= now).count();
-            patience.flushed(Flush { records: there, answers: there, queued, took: FLUSH, ended: now });
+            patience.flushed(Flush { records: there, answers: there, queued, took: flush, ended: now });
             answered += there as u128;
             ask(&mut arrivals, there, now);
         }
-        answered * 1_000 * 2 * FLUSH.as_nanos() / (u128::from(askers) * now.as_nanos())
+        answered * 1_000 * 2 * flush.as_nanos() / (u128::from(askers) * now.as_nanos())
     }
 
     #[test]
     fn whoever_comes_back_quickly_is_waited_for() {
         for askers in [2, 16, 64, 400] {
-            let won = rush(&mut Patience::new(), askers, FLUSH / 4 / askers);
+            let won = rush(&mut Patience::new(), FLUSH, askers, FLUSH / 4 / askers);
             assert!(won > 1_500, "{askers} askers are answered {won} thousandths as often as in two halves");
         }
+    }
+
+    #[test]
+    fn nobody_is_kept_waiting_on_a_quick_disk() {
+        let mut patience = Patience::new();
+        rush(&mut patience, LONG - Duration::from_micros(1), 16, Duration::from_nanos(300));
+        assert_eq!((patience.everybody, patience.found_back), (None, 0));
+        rush(&mut patience, LONG, 16, Duration::from_nanos(300));
+        assert!(patience.everybody.is_some(), "{patience:?}");
     }
 
     #[test]
@@ -195,8 +206,8 @@ mod tests {
         // In tenths of a flush: when all of them are back.
         for (askers, back) in [(2, 6), (2, 30), (16, 6), (16, 12), (64, 8), (64, 25), (64, 50)] {
             let a_sale = FLUSH * back / 10 / askers;
-            let with = rush(&mut Patience::new(), askers, a_sale);
-            let without = rush(&mut Patience { rests: usize::MAX, ..Patience::new() }, askers, a_sale);
+            let with = rush(&mut Patience::new(), FLUSH, askers, a_sale);
+            let without = rush(&mut Patience { rests: usize::MAX, ..Patience::new() }, FLUSH, askers, a_sale);
             assert!(with * 100 >= without * 97, "{askers}, back within {back} tenths of a flush: {with}, {without}");
         }
     }
@@ -214,7 +225,7 @@ mod tests {
     /// Everybody is waited for, 64 of them; half are there.
     fn used_to_everybody() -> Patience {
         let mut patience = Patience::new();
-        rush(&mut patience, 64, Duration::from_nanos(300));
+        rush(&mut patience, FLUSH, 64, Duration::from_nanos(300));
         patience
     }
 

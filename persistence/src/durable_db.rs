@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::one_flush::Disk;
 use crate::spare_threads::SpareThreads;
+use crate::zeros_ahead::ZerosAhead;
 
 /// The most one value may be: larger ones end in blob files, which sled never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
@@ -21,6 +22,7 @@ pub(crate) struct DurableDb {
     /// A flush has failed: what is in memory is not what is on disk, and nothing may be read or written any more.
     failed: Arc<AtomicBool>,
     spare: Arc<SpareThreads>,
+    zeros: Arc<ZerosAhead>,
 }
 
 /// Why a database cannot be used.
@@ -43,11 +45,19 @@ impl DurableDb {
         fs::create_dir_all(folder).map_err(io)?;
         set_aside_half_made_snapshots(folder).map_err(io)?;
         if let Ok(file) = File::open(folder.join("db")) {
+            // What an earlier life has written and not synced: sled goes by it, and clears what it makes superfluous before anything is synced again.
+            file.sync_all().map_err(io)?;
             read_from_disk(&file);
         }
         let db = open_when_free(folder)?;
         let file = File::options().read(true).write(true).open(folder.join("db")).map_err(io)?;
-        let opened = DurableDb { db, file: Arc::new(file), failed: Arc::default(), spare: Arc::default() };
+        let opened = DurableDb {
+            db,
+            file: Arc::new(file),
+            failed: Arc::default(),
+            spare: Arc::default(),
+            zeros: Arc::default(),
+        };
         // At every start, not only when it is made: the first start may have been killed before it came to this.
         opened.flush(folder)?;
         opened.file.sync_all().map_err(io)?;
@@ -76,9 +86,10 @@ impl DurableDb {
         Disk::of(&self.file)
     }
 
-    /// For whoever flushes all the time: makes that cheaper, for every database of this process.
-    pub(crate) fn flushes_often(&self) {
+    /// For whoever flushes all the time: makes that cheaper. The database is in `folder`.
+    pub(crate) fn flushes_often(&self, folder: &Path) {
         self.spare.keep_from_now_on();
+        self.zeros.keep_from_now_on(folder.join("db"));
     }
 
     /// Makes everything written so far survive a power cut. If it fails, it fails for good.
@@ -93,7 +104,10 @@ impl DurableDb {
         let flushed = self.db.flush();
         beside();
         let flushed = match flushed {
-            Ok(_) => self.file.sync_data().map_err(|source| DbError::Io { path: path.to_owned(), source }),
+            Ok(bytes) => {
+                self.zeros.written(bytes);
+                self.file.sync_data().map_err(|source| DbError::Io { path: path.to_owned(), source })
+            }
             Err(error) => Err(explain(path, error)),
         };
         match flushed {

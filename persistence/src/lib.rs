@@ -21,6 +21,7 @@ mod spare_threads;
 mod statement_ends;
 mod statement_log;
 pub mod statements;
+mod zeros_ahead;
 
 pub use file_journal::FileJournal;
 pub use head_file::acknowledged;

@@ -166,6 +166,38 @@ fn what_the_disk_was_given_beside_a_group_is_flushed_with_it() {
     }
 }
 
+/// The journal is cut in quiet hours, one step after the other and nothing appended in between; sled moves what stays, and uses the place again.
+#[test]
+fn the_power_is_cut_while_the_journal_is_cut_and_nobody_sells() {
+    const GROUPS: u64 = 1_500;
+    let (mut forgotten, mut cut_off) = (0, 0);
+    for steps in [2, 4, 8, 12, 16, 20] {
+        let Some(disk) = LoopDisk::that_forgets(128, "a cut of the journal") else { return };
+        let mut journal = SledJournal::open(&disk.path().join("journal")).unwrap();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        for n in 0..GROUPS {
+            journal.append(&claim, Lsn(n * 100), &group(Lsn(n * 100))).unwrap();
+        }
+        let (head, keep) = (Lsn(GROUPS * 100), Lsn(GROUPS * 100 - 5_000));
+        for _ in 0..steps {
+            journal.truncate_before(&claim, keep).unwrap();
+        }
+        let (after, forgot, ()) = disk.cut(Forgets::Some, || ());
+        forgotten += forgot;
+        let mut journal = SledJournal::open(&after.path().join("journal")).unwrap();
+        assert_eq!(journal.claim(Shard(0), "test").unwrap().head, head, "after {steps} steps");
+        let first = journal.reader().first().unwrap();
+        assert!(first <= keep, "{first} is too much");
+        let read: Vec<_> = journal.reader().read_from(first).map(|record| record.unwrap().lsn).collect();
+        assert!(read.iter().copied().eq((first.0..=head.0).map(Lsn)), "after {steps} steps: {} records", read.len());
+        cut_off += first.0 - 1;
+    }
+    assert!(
+        forgotten > 0 && cut_off > 0,
+        "{forgotten} writes forgotten, {cut_off} records cut off: this shows nothing"
+    );
+}
+
 /// A journal that says it flushes a disk, and has nothing to flush, as if each group had been durable already.
 struct NeverFlushes(MemoryJournal, Disk);
 
