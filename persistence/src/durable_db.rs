@@ -1,7 +1,7 @@
 //! A sled database whose writes survive a power cut. sled's own `flush` calls `sync_file_range` only, which does not
 //! survive one; so every flush here is followed by an `fdatasync` on sled's file. Nothing else in frokost opens sled.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::one_flush::Disk;
 use crate::spare_threads::SpareThreads;
-use crate::zeros_ahead::ZerosAhead;
+use crate::zeros_ahead::{self, ZerosAhead};
 
 /// The most one value may be: larger ones end in blob files, which sled never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
@@ -44,12 +44,10 @@ impl DurableDb {
         let io = |source| DbError::Io { path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(io)?;
         set_aside_half_made_snapshots(folder).map_err(io)?;
-        if let Ok(file) = File::open(folder.join("db")) {
-            // What an earlier life has written and not synced: sled goes by it, and clears what it makes superfluous before anything is synced again.
-            file.sync_all().map_err(io)?;
-            read_from_disk(&file);
-        }
-        let db = open_when_free(folder)?;
+        let db = when_free(|| {
+            prepare(folder)?;
+            open(folder)
+        })?;
         let file = File::options().read(true).write(true).open(folder.join("db")).map_err(io)?;
         let opened = DurableDb {
             db,
@@ -89,7 +87,10 @@ impl DurableDb {
     /// For whoever flushes all the time: makes that cheaper. The database is in `folder`.
     pub(crate) fn flushes_often(&self, folder: &Path) {
         self.spare.keep_from_now_on();
-        self.zeros.keep_from_now_on(folder.join("db"));
+        // Where a file is written to a new place each time, nothing is won.
+        if self.disk().is_some() {
+            self.zeros.keep_from_now_on(folder.join("db"));
+        }
     }
 
     /// Makes everything written so far survive a power cut. If it fails, it fails for good.
@@ -105,39 +106,61 @@ impl DurableDb {
         beside();
         let flushed = match flushed {
             Ok(bytes) => {
-                self.zeros.written(bytes);
-                self.file.sync_data().map_err(|source| DbError::Io { path: path.to_owned(), source })
+                self.file.sync_data().map(|()| bytes).map_err(|source| DbError::Io { path: path.to_owned(), source })
             }
             Err(error) => Err(explain(path, error)),
         };
-        match flushed {
-            Ok(()) => self.spare.after_flush(&self.db, began),
+        match &flushed {
+            Ok(bytes) => {
+                self.spare.after_flush(&self.db, began);
+                self.zeros.written(*bytes);
+            }
             Err(_) => self.failed.store(true, Ordering::SeqCst),
         }
-        flushed
+        flushed.map(drop)
     }
 }
 
 /// sled gives its lock back a moment after a database is dropped, from a thread of its own; so a lock that is held is
 /// asked for again for a moment before it is believed.
-fn open_when_free(folder: &Path) -> Result<sled::Db, DbError> {
+fn when_free<T>(mut attempt: impl FnMut() -> Result<T, DbError>) -> Result<T, DbError> {
     let begin = Instant::now();
     loop {
-        // Some damage makes sled panic where it should refuse.
-        let opened = std::panic::catch_unwind(|| {
-            sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(64 << 20).open()
-        });
-        let Ok(opened) = opened else {
-            let why = "sled gives up on it".to_owned();
-            return Err(DbError::Corrupt { path: folder.to_owned(), why });
-        };
-        match opened.map_err(|error| explain(folder, error)) {
+        match attempt() {
             Err(DbError::InUse { .. }) if begin.elapsed() < Duration::from_millis(500) => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             other => return other,
         }
     }
+}
+
+/// Makes sled's file what sled may go by, while nobody has it open.
+fn prepare(folder: &Path) -> Result<(), DbError> {
+    let io = |source| DbError::Io { path: folder.to_owned(), source };
+    let Ok(file) = File::options().read(true).write(true).open(folder.join("db")) else { return Ok(()) };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(DbError::InUse { path: folder.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    zeros_ahead::cut_off(&file).map_err(io)?;
+    // What an earlier life has written and not synced: sled goes by it, and clears what it makes superfluous before anything is synced again.
+    file.sync_all().map_err(io)?;
+    read_from_disk(&file);
+    Ok(())
+}
+
+fn open(folder: &Path) -> Result<sled::Db, DbError> {
+    // Some damage makes sled panic where it should refuse.
+    let opened = std::panic::catch_unwind(|| {
+        sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(64 << 20).open()
+    });
+    let Ok(opened) = opened else {
+        let why = "sled gives up on it".to_owned();
+        return Err(DbError::Corrupt { path: folder.to_owned(), why });
+    };
+    opened.map_err(|error| explain(folder, error))
 }
 
 pub(crate) fn explain(path: &Path, error: sled::Error) -> DbError {
@@ -171,7 +194,7 @@ fn set_aside_half_made_snapshots(folder: &Path) -> io::Result<()> {
 /// What is read of a file from here on comes from the disk, and not from what is left of it in memory. After a sync that failed Linux keeps
 /// what it could not write and calls it written, so that a program that starts again would take it for durable.
 pub(crate) fn read_from_disk(file: &File) {
-    // What is not written yet stays, and is synced with what comes; where the system cannot do it there is nothing else to be done.
+    // What is not written yet stays and is synced with what comes, as far as it is not synced before; where the system cannot do it there is nothing else to be done.
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 

@@ -101,11 +101,15 @@ impl Records {
         if !self.db.tree().is_empty() {
             return Err(RecordsError::Storage(format!("{} holds records already", self.path.display())));
         }
-        for line in lines {
+        for (n, line) in lines.into_iter().enumerate() {
             self.db
                 .tree()
                 .insert(line.key.as_bytes(), line.value.as_bytes())
                 .map_err(|error| explain(&self.path, error))?;
+            // Now and then: sled writes over what it has moved, whether or not that is durable where it is now.
+            if n % 256 == 255 {
+                self.db.flush(&self.path)?;
+            }
         }
         Ok(self.db.flush(&self.path)?)
     }

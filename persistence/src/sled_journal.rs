@@ -19,9 +19,13 @@ use crate::one_flush::Disk;
 
 const _: () = assert!(PART_LIMIT <= MAX_VALUE, "larger values end in files that sled never syncs");
 
-/// The most parts that one cut removes. sled writes over a segment when what was needed of it stands elsewhere and two more segments, a megabyte, have been written since.
-/// It does not ask whether that is durable, so much less than that may be written from one sync to the next: with a cut of so many parts it is 0.4 at most.
-const PARTS_A_CUT: usize = 64;
+/// The most parts that one cut removes: about ten thousand records.
+const PARTS_A_CUT: usize = 128;
+
+/// sled writes over a segment when what was needed of it stands elsewhere and two more segments, a megabyte, have been written since. It does not ask whether that
+/// is durable, so much less than that may be written from one sync to the next: no more parts are removed, and no more inserted, without one.
+const REMOVED_BEFORE_A_SYNC: usize = 32;
+const INSERTED_BEFORE_A_SYNC: usize = 12;
 
 /// The journal in a folder. Clones are the same journal.
 #[derive(Clone, Debug)]
@@ -42,8 +46,6 @@ struct Tail {
     head_file: HeadFile,
     /// Does somebody else say what is acknowledged?
     waits_for_word: bool,
-    /// Has it been cut since the last sync?
-    cut: bool,
     /// Why nothing can be appended any more.
     failed: Option<String>,
 }
@@ -87,7 +89,7 @@ impl SledJournal {
             return Err(JournalError::Damaged { lsn: head.next(), what });
         }
         let epoch = read_epoch(&db, folder)?;
-        let tail = Tail { epoch, head, hash, last: None, head_file, waits_for_word: false, cut: false, failed: None };
+        let tail = Tail { epoch, head, hash, last: None, head_file, waits_for_word: false, failed: None };
         Ok(SledJournal { path: folder.to_owned(), db, tail: Arc::new(Mutex::new(tail)) })
     }
 
@@ -115,12 +117,8 @@ impl SledJournal {
     }
 
     /// Removes some of the parts of groups that end before `before`, from the front, so that what is left has no gap
-    /// whenever the machine stops. It becomes durable with the next group or the next cut.
-    fn cut(&self, before: Lsn, tail: &mut Tail) -> Result<bool, JournalError> {
-        if tail.cut {
-            self.db.flush(&self.path)?;
-        }
-        tail.cut = true;
+    /// whenever the machine stops.
+    fn cut(&self, before: Lsn, head: Lsn) -> Result<bool, JournalError> {
         let mut old: Vec<(sled::IVec, Lsn)> = Vec::new();
         for item in parts_from(&self.db, Lsn::ZERO).take(PARTS_A_CUT) {
             let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
@@ -131,13 +129,15 @@ impl SledJournal {
         }
         // The group that `before` is in, and the last group there is, stay whole.
         let reader = SledReader { path: self.path.clone(), db: self.db.clone() };
-        let keep = reader.start_of_group(before.min(tail.head))?;
-        let mut removed = 0;
-        for (key, _) in old.iter().take_while(|(_, group)| *group < keep) {
-            self.db.tree().remove(key).map_err(|error| explain(&self.path, error))?;
-            removed += 1;
+        let keep = reader.start_of_group(before.min(head))?;
+        old.retain(|(_, group)| *group < keep);
+        for some in old.chunks(REMOVED_BEFORE_A_SYNC) {
+            for (key, _) in some {
+                self.db.tree().remove(key).map_err(|error| explain(&self.path, error))?;
+            }
+            self.db.flush(&self.path)?;
         }
-        Ok(removed < PARTS_A_CUT)
+        Ok(old.len() < PARTS_A_CUT)
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
@@ -147,8 +147,11 @@ impl SledJournal {
     fn write(&self, records: &[Record], previous: &GroupHash, beside: &mut dyn FnMut()) -> Result<GroupHash, DbError> {
         let group = encode_group(records, previous);
         let tree = self.db.tree();
-        for (first, part) in &group.parts {
+        for (n, (first, part)) in group.parts.iter().enumerate() {
             assert!(part.len() <= MAX_VALUE, "a part of {} bytes would end in a blob file", part.len());
+            if n > 0 && n % INSERTED_BEFORE_A_SYNC == 0 {
+                self.db.flush(&self.path)?;
+            }
             tree.insert(keys::part(*first), part.as_slice()).map_err(|error| explain(&self.path, error))?;
         }
         let before = Instant::now();
@@ -215,7 +218,6 @@ impl Primary for SledJournal {
                 tail.last = Some((expected, tail.hash));
                 tail.head = last;
                 tail.hash = hash;
-                tail.cut = false;
                 if !tail.waits_for_word {
                     tail.note(last);
                 }
@@ -266,7 +268,7 @@ impl Journal for SledJournal {
         if let Some(why) = &tail.failed {
             return Err(AppendError::Failed(why.clone()));
         }
-        let cut = self.cut(before, &mut tail);
+        let cut = self.cut(before, tail.head);
         if let Err(error) = &cut {
             tail.failed = Some(error.to_string());
         }

@@ -156,7 +156,7 @@ fn what_the_disk_was_given_beside_a_group_is_flushed_with_it() {
     let mut direct = DirectFile::open(&path).expect("ext4 writes past the page cache");
     for n in 0..GROUPS {
         let mut write = || direct.write(&file, n * 5_000, &[7; 5_000]).unwrap();
-        journal.append_beside(&claim, Lsn(n * 100), &group(Lsn(n * 100)), &mut write).unwrap();
+        journal.append_beside(&claim, Lsn(n * 100), &group(Lsn(n * 100), 100), &mut write).unwrap();
         let (after, ..) = disk.cut(Forgets::Everything, || ());
         let found = std::fs::read(after.path().join("beside")).unwrap();
         let whole = usize::try_from((n + 1) * 5_000).unwrap();
@@ -166,35 +166,45 @@ fn what_the_disk_was_given_beside_a_group_is_flushed_with_it() {
     }
 }
 
-/// The journal is cut in quiet hours, one step after the other and nothing appended in between; sled moves what stays, and uses the place again.
+/// The journal is cut in quiet hours, one step after the other and nothing appended in between, or a large group behind it; sled moves what stays, and
+/// uses the place again. Zeros are ahead of it, and a second life goes on with what the power cut has left.
 #[test]
-fn the_power_is_cut_while_the_journal_is_cut_and_nobody_sells() {
+fn a_cut_of_the_journal_in_quiet_hours_survives_a_power_cut() {
     const GROUPS: u64 = 1_500;
-    let (mut forgotten, mut cut_off) = (0, 0);
-    for steps in [2, 4, 8, 12, 16, 20] {
-        let Some(disk) = LoopDisk::that_forgets(128, "a cut of the journal") else { return };
-        let mut journal = SledJournal::open(&disk.path().join("journal")).unwrap();
-        let claim = journal.claim(Shard(0), "test").unwrap();
-        for n in 0..GROUPS {
-            journal.append(&claim, Lsn(n * 100), &group(Lsn(n * 100))).unwrap();
+    let (mut forgotten, mut cut_off, mut with_zeros) = (0, 0, 0);
+    for steps in [2, 4, 6, 8, 10, 12] {
+        let Some(mut disk) = LoopDisk::that_forgets(128, "a cut of the journal") else { return };
+        let mut head = 0;
+        for life in 0..2 {
+            let mut journal = SledJournal::open(&disk.path().join("journal")).unwrap();
+            let claim = journal.claim(Shard(0), "test").unwrap();
+            assert_eq!(claim.head, Lsn(head), "after {steps} steps, life {life}");
+            let first = journal.reader().first().unwrap();
+            let read: Vec<_> = journal.reader().read_from(first).map(|record| record.unwrap().lsn).collect();
+            assert!(first == Lsn(1) || life == 1 && first.0 + 5_000 <= head, "{first} is too much of {head}");
+            assert!(read.iter().copied().eq((first.0..=head).map(Lsn)), "after {steps} steps: {} records", read.len());
+            cut_off += first.0 - 1;
+            for _ in 0..GROUPS / (life + 1) {
+                journal.append(&claim, Lsn(head), &group(Lsn(head), 100)).unwrap();
+                head += 100;
+            }
+            for _ in 0..steps {
+                journal.truncate_before(&claim, Lsn(head - 5_000)).unwrap();
+            }
+            if steps % 4 == 0 {
+                journal.append(&claim, Lsn(head), &group(Lsn(head), 1_024)).unwrap();
+                head += 1_024;
+            }
+            let (after, forgot, ()) = disk.cut(Forgets::Some, || ());
+            forgotten += forgot;
+            disk = after;
+            let left = std::fs::read(disk.path().join("journal/db")).unwrap();
+            with_zeros += u32::from(left.iter().rev().take(512 << 10).all(|byte| *byte == 0));
         }
-        let (head, keep) = (Lsn(GROUPS * 100), Lsn(GROUPS * 100 - 5_000));
-        for _ in 0..steps {
-            journal.truncate_before(&claim, keep).unwrap();
-        }
-        let (after, forgot, ()) = disk.cut(Forgets::Some, || ());
-        forgotten += forgot;
-        let mut journal = SledJournal::open(&after.path().join("journal")).unwrap();
-        assert_eq!(journal.claim(Shard(0), "test").unwrap().head, head, "after {steps} steps");
-        let first = journal.reader().first().unwrap();
-        assert!(first <= keep, "{first} is too much");
-        let read: Vec<_> = journal.reader().read_from(first).map(|record| record.unwrap().lsn).collect();
-        assert!(read.iter().copied().eq((first.0..=head.0).map(Lsn)), "after {steps} steps: {} records", read.len());
-        cut_off += first.0 - 1;
     }
     assert!(
-        forgotten > 0 && cut_off > 0,
-        "{forgotten} writes forgotten, {cut_off} records cut off: this shows nothing"
+        forgotten > 0 && cut_off > 0 && with_zeros > 0,
+        "{forgotten} forgotten, {cut_off} cut off, {with_zeros} with zeros"
     );
 }
 
@@ -241,7 +251,7 @@ fn a_mirror_flushes_by_itself_what_the_journal_did_not() {
         let claim = journal.claim(Shard(0), "test").unwrap();
         // The first life's segment was not prepared, so that its groups are synced one by one; the second's are not.
         for n in life * 3..life * 3 + 3 {
-            journal.append(&claim, Lsn(n * 100), &group(Lsn(n * 100))).unwrap();
+            journal.append(&claim, Lsn(n * 100), &group(Lsn(n * 100), 100)).unwrap();
             let (after, ..) = disk.cut(Forgets::Everything, || ());
             let (head, _) = FileJournal::peek(&after.path().join("mirror")).unwrap();
             assert_eq!(head, Lsn((n + 1) * 100));
@@ -462,7 +472,7 @@ async fn killed_in_the_middle_of_recovery_and_again_it_recovers() {
 }
 
 /// A hundred sales behind `after`.
-fn group(after: Lsn) -> Vec<Record> {
+fn group(after: Lsn, many: u64) -> Vec<Record> {
     let record = |lsn| Record {
         lsn: Lsn(lsn),
         at: Timestamp(1_790_000_000_000 + lsn),
@@ -474,7 +484,7 @@ fn group(after: Lsn) -> Vec<Record> {
         text: Text::EMPTY,
         entry: Entry::Purchased { amount: Amount::from_ore(1) },
     };
-    (after.0 + 1..=after.0 + 100).map(record).collect()
+    (after.0 + 1..=after.0 + many).map(record).collect()
 }
 
 /// After a sync that failed Linux shows what it could not write to whoever reads, and calls it written. A start in the same life of the machine
@@ -506,12 +516,12 @@ fn a_start_after_a_sync_that_failed_believes_the_disk() {
         if kind == "statements" {
             let mut statements = statements().unwrap();
             write_until_it_fails(&disk, &mut |head| {
-                statements.project(&group(head)).is_ok() && statements.flush().is_ok()
+                statements.project(&group(head, 100)).is_ok() && statements.flush().is_ok()
             });
         } else {
             let mut journal = journal().unwrap();
             let claim = journal.claim(Shard(0), "test").unwrap();
-            write_until_it_fails(&disk, &mut |head| journal.append(&claim, head, &group(head)).is_ok());
+            write_until_it_fails(&disk, &mut |head| journal.append(&claim, head, &group(head, 100)).is_ok());
         }
         // A disk on a loop device may also lose a write that it has acknowledged, where it could write a part of it; that is noticed and named.
         let start = || match kind {
