@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,8 @@ pub(crate) const MAX_VALUE: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub(crate) struct DurableDb {
-    db: sled::Db,
+    /// Until it is dropped.
+    db: Option<sled::Db>,
     file: Arc<File>,
     /// A flush has failed: what is in memory is not what is on disk, and nothing may be read or written any more.
     failed: Arc<AtomicBool>,
@@ -50,7 +52,7 @@ impl DurableDb {
         })?;
         let file = File::options().read(true).write(true).open(folder.join("db")).map_err(io)?;
         let opened = DurableDb {
-            db,
+            db: Some(db),
             file: Arc::new(file),
             failed: Arc::default(),
             spare: Arc::default(),
@@ -67,7 +69,7 @@ impl DurableDb {
     }
 
     pub(crate) fn tree(&self) -> &sled::Db {
-        &self.db
+        self.db.as_ref().expect("it is there until it is dropped")
     }
 
     /// An error if a flush has failed before: sled shows what it could not store.
@@ -102,7 +104,7 @@ impl DurableDb {
     pub(crate) fn flush_beside(&self, path: &Path, beside: &mut dyn FnMut()) -> Result<(), DbError> {
         self.check(path)?;
         let began = Instant::now();
-        let flushed = self.db.flush();
+        let flushed = self.tree().flush();
         beside();
         let flushed = match flushed {
             Ok(bytes) => {
@@ -112,12 +114,20 @@ impl DurableDb {
         };
         match &flushed {
             Ok(bytes) => {
-                self.spare.after_flush(&self.db, began);
+                self.spare.after_flush(self.tree(), began);
                 self.zeros.written(*bytes);
             }
             Err(_) => self.failed.store(true, Ordering::SeqCst),
         }
         flushed.map(drop)
+    }
+}
+
+impl Drop for DurableDb {
+    fn drop(&mut self) {
+        // After a sync that failed sled syncs once more when it is dropped, and panics if it is only told then. Whoever asked for the sync knows already.
+        let db = self.db.take();
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(db)));
     }
 }
 
