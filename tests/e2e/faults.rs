@@ -13,6 +13,7 @@ use frokost_engine::{
 };
 use frokost_net::wire::{Request, Response};
 use frokost_net::{Bundle, Client};
+use frokost_persistence::format::{PART_LIMIT, salvage};
 use frokost_persistence::mirrored_journal::{Mode, Primary};
 use frokost_persistence::one_flush::{DirectFile, Disk};
 use frokost_persistence::{FileJournal, LoggedStatements, MirroredJournal, SledJournal};
@@ -206,6 +207,28 @@ fn a_cut_of_the_journal_in_quiet_hours_survives_a_power_cut() {
         forgotten > 0 && cut_off > 0 && with_zeros > 0,
         "{forgotten} forgotten, {cut_off} cut off, {with_zeros} with zeros"
     );
+}
+
+/// So that sled writes little between two syncs, a large group is synced in pieces; where the power is cut before the last one, none of it is there.
+#[test]
+fn a_large_group_is_synced_in_pieces_and_is_there_as_a_whole_or_not() {
+    let Some(disk) = LoopDisk::that_forgets(64, "the large group") else { return };
+    let mut journal = SledJournal::open(&disk.path().join("journal")).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    journal.append(&claim, Lsn(0), &group(Lsn(0), 100)).unwrap();
+    let mut found = None;
+    let mut cut = || {
+        let (after, ..) = disk.cut(Forgets::Everything, || ());
+        let bytes = std::fs::read(after.path().join("journal/db")).unwrap();
+        let on_disk = (0..bytes.len()).flat_map(|at| salvage(&bytes[at..bytes.len().min(at + PART_LIMIT)]));
+        let last = on_disk.map(|record| record.lsn).max();
+        let mut journal = SledJournal::open(&after.path().join("journal")).unwrap();
+        found = Some((last, journal.claim(Shard(0), "test").unwrap().head));
+    };
+    journal.append_beside(&claim, Lsn(100), &group(Lsn(100), 1_024), &mut cut).unwrap();
+    let (last, head) = found.unwrap();
+    assert_eq!(head, Lsn(100));
+    assert!(last > Some(Lsn(500)), "the disk has no more of it than up to {last:?}");
 }
 
 /// A journal that says it flushes a disk, and has nothing to flush, as if each group had been durable already.
@@ -471,7 +494,7 @@ async fn killed_in_the_middle_of_recovery_and_again_it_recovers() {
     recovers(&home, tills, &known).await;
 }
 
-/// A hundred sales behind `after`.
+/// So many sales behind `after`.
 fn group(after: Lsn, many: u64) -> Vec<Record> {
     let record = |lsn| Record {
         lsn: Lsn(lsn),
