@@ -1,7 +1,9 @@
 //! A few bytes beside the journal that say how far it has been acknowledged. sled silently forgets everything after a
 //! flipped bit; this file does not, and so a shortened journal is noticed instead of served.
 //!
-//! It is written after a group is durable and never synced: it may lag behind the journal, it can never be ahead of it.
+//! It is written after a group is durable, so it can never be ahead of the journal. Nobody waits until it is durable itself: once a second the
+//! system is asked to begin writing it to the disk, and the next group's flush makes that durable. So after a power cut it may lag
+//! behind the journal by the last second or two.
 //!
 //! ```text
 //! slot 0 at byte 0, slot 1 at byte 512, written in turn; little-endian
@@ -13,28 +15,46 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use frokost_engine::Lsn;
+use rustix::fs::{Advice, fadvise};
+
+use crate::durable_db::sync_folder;
 
 const SLOT: u64 = 512;
+/// Both slots.
+const LENGTH: usize = 1024;
+/// How often it goes to the disk.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// The last LSN that the file at `path` says was acknowledged; 0 if it cannot be read.
 #[must_use]
 pub fn acknowledged(path: &Path) -> u64 {
     let file = File::open(path).ok();
-    file.and_then(|file| HeadFile { file, turn: false }.read().ok()).unwrap_or_default().0
+    file.and_then(|file| HeadFile { file, turn: false, begun: None }.read().ok()).unwrap_or_default().0
 }
 
 #[derive(Debug)]
 pub(crate) struct HeadFile {
     file: File,
     turn: bool,
+    /// When it was last on its way to the disk.
+    begun: Option<Instant>,
 }
 
 impl HeadFile {
+    /// A new one is made as long as it will be, so that the file system has nothing to note when it is written to.
     pub(crate) fn open(path: &Path) -> io::Result<HeadFile> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        Ok(HeadFile { file, turn: false })
+        if file.metadata()?.len() == 0 {
+            file.write_all_at(&[0; LENGTH], 0)?;
+            file.sync_all()?;
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                sync_folder(folder)?;
+            }
+        }
+        Ok(HeadFile { file, turn: false, begun: None })
     }
 
     /// The highest position either slot vouches for; zero where none does.
@@ -58,7 +78,13 @@ impl HeadFile {
         lsn.copy_from_slice(&number);
         crc.copy_from_slice(&crc32c::crc32c(&number).to_le_bytes());
         self.turn = !self.turn;
-        self.file.write_all_at(&bytes, if self.turn { SLOT } else { 0 })
+        self.file.write_all_at(&bytes, if self.turn { SLOT } else { 0 })?;
+        if self.begun.is_none_or(|begun| begun.elapsed() >= EVERY) {
+            self.begun = Some(Instant::now());
+            // Begins to write, and does not wait. Where the system cannot do it the file goes to the disk when the system sees fit.
+            let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+        }
+        Ok(())
     }
 }
 

@@ -209,6 +209,26 @@ fn a_cut_of_the_journal_in_quiet_hours_survives_a_power_cut() {
     );
 }
 
+/// Without what `journal.head` says a journal that has lost its end would be served.
+#[test]
+fn how_far_was_acknowledged_survives_a_power_cut_but_for_two_seconds() {
+    let Some(disk) = LoopDisk::that_forgets(64, "what journal.head says") else { return };
+    let mut journal = SledJournal::open(&disk.path().join("journal")).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    let begin = Instant::now();
+    let (mut head, mut before) = (Lsn::ZERO, Lsn::ZERO);
+    while begin.elapsed() < Duration::from_millis(3_500) {
+        head = journal.append(&claim, head, &group(head, 10)).unwrap();
+        if begin.elapsed() < Duration::from_millis(1_500) {
+            before = head;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (after, ..) = disk.cut(Forgets::Everything, || ());
+    let said = frokost_persistence::acknowledged(&after.path().join("journal.head"));
+    assert!((before.0..=head.0).contains(&said), "{said}, and it was {before} two seconds before {head}");
+}
+
 /// So that sled writes little between two syncs, a large group is synced in pieces; where the power is cut before the last one, none of it is there.
 #[test]
 fn a_large_group_is_synced_in_pieces_and_is_there_as_a_whole_or_not() {
