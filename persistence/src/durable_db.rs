@@ -62,9 +62,7 @@ impl DurableDb {
         opened.flush(folder)?;
         opened.file.sync_all().map_err(io)?;
         sync_folder(folder).map_err(io)?;
-        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_folder(parent).map_err(io)?;
-        }
+        sync_folder_of(folder).map_err(io)?;
         Ok(opened)
     }
 
@@ -210,4 +208,9 @@ pub(crate) fn read_from_disk(file: &File) {
 
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// The folder that `path` is in: after it, its name survives a power cut.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
 }

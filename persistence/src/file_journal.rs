@@ -10,7 +10,7 @@ use std::time::Instant;
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
 use frokost_engine::{Lsn, Record};
 
-use crate::durable_db::{read_from_disk, sync_folder};
+use crate::durable_db::{read_from_disk, sync_folder, sync_folder_of};
 use crate::format::{GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
 use crate::group_reader::GroupReader;
 use crate::head_file::HeadFile;
@@ -87,9 +87,7 @@ impl FileJournal {
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         sync_folder(folder).map_err(io)?;
-        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_folder(parent).map_err(io)?;
-        }
+        sync_folder_of(folder).map_err(io)?;
         let head_file = HeadFile::open(&folder.join("head")).map_err(io)?;
         let acknowledged = head_file.read().map_err(io)?;
         if let Some(file) = list(folder)?.pop().and_then(|(_, last)| File::open(last).ok()) {

@@ -2,8 +2,8 @@
 //! flipped bit; this file does not, and so a shortened journal is noticed instead of served.
 //!
 //! It is written after a group is durable, so it can never be ahead of the journal. Nobody waits until it is durable itself: once a second the
-//! system is asked to begin writing it to the disk, and the next group's flush makes that durable. So after a power cut it may lag
-//! behind the journal by the last second or two.
+//! system is asked to begin writing it to the disk, and the next group's flush makes that durable. So after a power cut it may lack
+//! what was acknowledged within the two seconds before the last group, and that group.
 //!
 //! ```text
 //! slot 0 at byte 0, slot 1 at byte 512, written in turn; little-endian
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use frokost_engine::Lsn;
 use rustix::fs::{Advice, fadvise};
 
-use crate::durable_db::sync_folder;
+use crate::durable_db::sync_folder_of;
 
 const SLOT: u64 = 512;
 /// Both slots.
@@ -50,9 +50,7 @@ impl HeadFile {
         if file.metadata()?.len() == 0 {
             file.write_all_at(&[0; LENGTH], 0)?;
             file.sync_all()?;
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                sync_folder(folder)?;
-            }
+            sync_folder_of(path)?;
         }
         Ok(HeadFile { file, turn: false, begun: None })
     }
