@@ -83,9 +83,11 @@ impl Comparison {
             row("p99", "us", &|report| report.latency_us.p99),
             row("p99.9", "us", &|report| report.latency_us.p99_9),
             row("longest", "us", &|report| report.latency_us.max),
+            row("undisturbed p99", "us", &|report| report.undisturbed_latency_us.p99),
             row("refused", "%", &refused),
             row("no answer", "sales", &|report| report.given_up as f64),
             row("tester", "%", &cost),
+            row("machine slow", "%", &|report| report.machine.slow_share * 100.0),
         ];
         let (name, started_at) = (before.name.clone(), before.started_at.clone());
         Comparison { name, started_at, measured_s: before.measured_s, unlike, rows }
@@ -105,7 +107,7 @@ impl fmt::Display for Comparison {
                 _ => format!("{value:.0}"),
             };
             let ratio = if *before > 0.0 { format!("{:.2} x", now / before) } else { "-".to_owned() };
-            writeln!(f, "          {what:<9} {:>10}  before {:>10}  {ratio}", show(*now), show(*before))?;
+            writeln!(f, "          {what:<15} {:>10}  before {:>10}  {ratio}", show(*now), show(*before))?;
         }
         Ok(())
     }

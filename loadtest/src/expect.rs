@@ -37,6 +37,7 @@ enum Of {
     Raw,
     Approved,
     Refused,
+    Undisturbed,
     Looks,
 }
 
@@ -71,7 +72,7 @@ enum Bound {
 /// Why a text is no expectation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no threshold; write for instance 'p99<20ms', 'refused.max<=1s', 'refused<1%', 'unanswered<1', 'rate>=5000', or 'p99<=1.2x' beside a baseline; times are up to 60s"
+    "'{0}' is no threshold; write for instance 'p99<20ms', 'refused.max<=1s', 'undisturbed.p99<5ms', 'refused<1%', 'unanswered<1', 'rate>=5000', or 'p99<=1.2x' beside a baseline; times are up to 60s"
 )]
 pub struct NotAnExpectation(String);
 
@@ -140,7 +141,8 @@ impl Expectation {
             }
         };
         let value = times.unwrap_or(measured);
-        let of_sales = matches!(self.what, What::Latency(Of::All | Of::Raw | Of::Approved | Of::Refused, _));
+        let of_sales =
+            matches!(self.what, What::Latency(Of::All | Of::Raw | Of::Approved | Of::Refused | Of::Undisturbed, _));
         let unanswered = of_sales && stats.given_up > 0;
         let within = match self.comparison {
             Comparison::Less => value < bound,
@@ -177,6 +179,7 @@ impl Expectation {
                     Of::Raw => at(&stats.raw),
                     Of::Approved => at(&stats.approved_latency()),
                     Of::Refused => at(&stats.refused_latency),
+                    Of::Undisturbed => at(&stats.undisturbed_latency()),
                     Of::Looks => at(&stats.reads),
                 }
             }
@@ -213,11 +216,16 @@ impl What {
         if let Some(counted) = counted {
             return Some(What::Count(counted));
         }
-        let (of, percentile) =
-            [("raw.", Of::Raw), ("approved.", Of::Approved), ("refused.", Of::Refused), ("looks.", Of::Looks)]
-                .into_iter()
-                .find_map(|(prefix, of)| Some((of, text.strip_prefix(prefix)?)))
-                .unwrap_or((Of::All, text));
+        let (of, percentile) = [
+            ("raw.", Of::Raw),
+            ("approved.", Of::Approved),
+            ("refused.", Of::Refused),
+            ("undisturbed.", Of::Undisturbed),
+            ("looks.", Of::Looks),
+        ]
+        .into_iter()
+        .find_map(|(prefix, of)| Some((of, text.strip_prefix(prefix)?)))
+        .unwrap_or((Of::All, text));
         let percentile = match percentile {
             "max" => 100.0,
             _ => percentile.strip_prefix('p')?.parse::<f64>().ok()?,
@@ -300,6 +308,18 @@ mod tests {
             let verdict = verdict(text, &stats, None);
             assert_eq!((verdict.held, verdict.measured.as_str()), (held, said), "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_machine_disturbed_can_be_left_out() {
+        let mut stats = measured();
+        (41..=100).for_each(|millis| stats.disturbed(Duration::from_millis(millis)));
+        assert!(!verdict("max<50ms", &stats, None).held, "what is bounded without a word are all");
+        let said = |text| verdict(text, &stats, None);
+        assert_eq!(said("undisturbed.max<41ms"), Verdict { held: true, measured: "40.01 ms".to_owned() });
+        assert!(!said("undisturbed.p50<20ms").held);
+        (1..=40).for_each(|millis| stats.disturbed(Duration::from_millis(millis)));
+        assert!(!verdict("undisturbed.max<41ms", &stats, None).held, "nothing is left");
     }
 
     #[test]

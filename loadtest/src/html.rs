@@ -68,6 +68,9 @@ impl Report {
         };
         row("latency", self.latency_us);
         row("from when it was sent", self.raw_latency_us);
+        if self.machine.slow_speed.is_some() {
+            row("not disturbed by the machine", self.undisturbed_latency_us);
+        }
         if !self.refused.is_empty() {
             row("approved", self.approved_latency_us);
             row("refused", self.refused_latency_us);
@@ -134,7 +137,17 @@ impl Report {
             .build_cartesian_2d(0.0..self.end(), (0.05..most).log_scale())?;
         let whole = |value: &f64| format!("{value:.0}");
         let mut mesh = chart.configure_mesh();
-        mesh.x_desc("seconds").y_desc("ms").light_line_style(TRANSPARENT).x_label_formatter(&whole).draw()?;
+        let slow = self.seconds.iter().any(|second| second.machine_slow > 0.0);
+        mesh.x_desc(if slow { "seconds; red: the machine itself was slow, so much of the second" } else { "seconds" });
+        mesh.y_desc("ms").light_line_style(TRANSPARENT).x_label_formatter(&whole).draw()?;
+        // From the bottom up, the more of a second was slow the higher: which latencies are the machine's is seen at a glance.
+        let begins = std::iter::once(0.0).chain(self.seconds.iter().map(|second| second.at_s));
+        chart.draw_series(begins.zip(&self.seconds).filter(|(_, second)| second.machine_slow > 0.0).map(
+            |(begin, second)| {
+                let top = 0.05 * (most / 0.05).powf(second.machine_slow.min(1.0));
+                Rectangle::new([(begin, 0.05), (second.at_s, top)], RED.mix(0.25).filled())
+            },
+        ))?;
         let picks = [
             ("p50", GREEN, (|latency| latency.p50) as fn(&Latency) -> f64),
             ("p99", ORANGE, |latency| latency.p99),
@@ -238,9 +251,12 @@ mod tests {
             .map(|n| Second::of(&stats, Duration::from_secs(n), Duration::from_secs(1), Some(1_990.0), n == 1))
             .collect();
         let before = report.clone();
+        assert!(!before.html(None).unwrap().contains("the machine itself was slow"));
+        report.seconds[1].machine_slow = 0.4;
         report.judge(&stats, &[], Some(&before));
         let page = report.html(Some(&before)).unwrap();
         assert_eq!(page.matches("<svg").count(), 3);
+        assert!(page.contains("red: the machine itself was slow"));
         assert!(page.contains("a &lt;run&gt;") && page.contains("1.00 x") && page.contains("planned"));
         let fetched = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!fetched.contains("http") && !fetched.contains("src="), "it fetches something");
@@ -251,8 +267,8 @@ mod tests {
         let text = serde_json::to_string(&report).unwrap();
         let again = Report::read(&text).unwrap();
         assert!((again.latency_us.p99 - report.latency_us.p99).abs() < 0.001 && again.histogram_us.len() > 1_000);
-        let older = text.replacen("\"schema\":4", "\"schema\":3", 1);
-        assert!(Report::read(&older).unwrap_err().to_string().starts_with("it is of schema 3, and this program"));
+        let older = text.replacen("\"schema\":5", "\"schema\":4", 1);
+        assert!(Report::read(&older).unwrap_err().to_string().starts_with("it is of schema 4, and this program"));
         assert!(Report::read("{}").unwrap_err().to_string().contains("is no report"));
     }
 }

@@ -11,11 +11,12 @@ use crate::asked::Asked;
 use crate::audit::Audit;
 use crate::comparison::Comparison;
 use crate::expect::Expectation;
+use crate::machine::Machine;
 use crate::plan::{Plan, Shape};
 use crate::stats::Stats;
 
 /// The version of the JSON.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 /// Less of what was planned than this is a failure, whatever the latencies are.
 const ACHIEVED: f64 = 0.99;
 /// More of the plan than this begun late or never, and the rate is not claimed.
@@ -84,6 +85,10 @@ pub struct Report {
     pub refused_latency_us: Latency,
     /// How long it took until those without an answer were given up.
     pub unanswered_latency_us: Latency,
+    /// Of those in whose time the machine itself was as fast as usual.
+    pub undisturbed_latency_us: Latency,
+    /// How many sales that were.
+    pub undisturbed: u64,
     /// Looks at accounts that showed balance and statement.
     pub reads: u64,
     /// Looks in vain.
@@ -98,6 +103,8 @@ pub struct Report {
     pub seconds: Vec<Second>,
     /// What the tester itself used of the machine, 0 to 1.
     pub own_cpu_share: Option<f64>,
+    /// How fast the machine itself was.
+    pub machine: Machine,
     /// The audit after the run.
     pub audit: Audit,
     /// What was expected, and what came of it.
@@ -157,6 +164,8 @@ pub struct Second {
     pub resent: u64,
     /// Errors of connections.
     pub errors: u64,
+    /// The share of it in which the machine itself was slow, 0 to 1.
+    pub machine_slow: f64,
     /// Latencies in it.
     pub latency_us: Latency,
 }
@@ -180,6 +189,7 @@ impl Second {
             given_up: stats.given_up,
             resent: stats.resent,
             errors: stats.errors.values().sum(),
+            machine_slow: stats.speed.slow_share(),
             latency_us: Latency::of(&stats.latency),
         }
     }
@@ -230,6 +240,7 @@ impl Report {
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     pub(crate) fn new(plan: &Plan, stats: &Stats, in_time: u64, elapsed: Duration, audit: Audit) -> Report {
         let seconds = elapsed.as_secs_f64();
+        let undisturbed = stats.undisturbed_latency();
         let model = match plan.shape {
             Shape::Open { .. } => "open",
             Shape::Closed { .. } => "closed",
@@ -265,6 +276,8 @@ impl Report {
             approved_latency_us: Latency::of(&stats.approved_latency()),
             refused_latency_us: Latency::of(&stats.refused_latency),
             unanswered_latency_us: Latency::of(&stats.unanswered_latency),
+            undisturbed_latency_us: Latency::of(&undisturbed),
+            undisturbed: undisturbed.len(),
             reads: stats.reads.len(),
             reads_failed: stats.reads_failed,
             reads_missed: stats.reads_missed,
@@ -276,6 +289,7 @@ impl Report {
                 .collect(),
             seconds: Vec::new(),
             own_cpu_share: None,
+            machine: stats.speed.into(),
             audit,
             expectations: BTreeMap::new(),
             against: None,
@@ -434,6 +448,20 @@ impl fmt::Display for Report {
         if let Some(share) = self.own_cpu_share {
             writeln!(f, "tester    used {:.0} % of this machine's processors", share * 100.0)?;
         }
+        if let Machine { slow_share, slow_speed: Some(speed), longest_slow_ms: longest } = self.machine {
+            let (share, speed) = (slow_share * 100.0, speed * 100.0);
+            writeln!(
+                f,
+                "machine   was slow itself for {share:.1} % of the time, {longest:.0} ms at a stretch at most, and did {speed:.0} % of its usual work then"
+            )?;
+            let all: u64 = self.histogram_us.iter().map(|(_, count)| count).sum();
+            writeln!(
+                f,
+                "{} (the {:.0} % of the sales it did not disturb)",
+                line("undisturbed", self.undisturbed_latency_us),
+                self.undisturbed as f64 / all.max(1) as f64 * 100.0
+            )?;
+        }
         if self.planned_late > 0 {
             writeln!(f, "          was more than 50 ms late with {} sales", self.planned_late)?;
         }
@@ -486,6 +514,34 @@ mod tests {
     use frokost_engine::{Amount, Lsn, Outcome, Receipt};
 
     use super::*;
+    use crate::machine::Speed;
+
+    #[test]
+    fn what_the_machine_did_to_it_is_said_and_only_then() {
+        let yes = Outcome::Approved(Receipt { lsn: Lsn(1), balance: Amount::ZERO });
+        let plan = Plan::new("a run", Shape::steady(100.0, Duration::from_secs(2)));
+        let mut stats = Stats::default();
+        let told = |stats: &Stats| {
+            Report::new(&plan, stats, stats.answered(), Duration::from_secs(2), Audit::default()).to_string()
+        };
+        for millis in 1..=100 {
+            let latency = Duration::from_millis(millis);
+            stats.decided(&yes, latency, latency);
+            if millis > 75 {
+                stats.disturbed(latency);
+            }
+        }
+        assert!(!told(&stats).contains("machine") && !told(&stats).contains("undisturbed"), "{}", told(&stats));
+        let longest = Duration::from_millis(86);
+        stats.speed = Speed { probes: 1_000, slow: 67, longest, lost: 67.0 * 0.8 };
+        let text = told(&stats);
+        let slow = "machine   was slow itself for 6.7 % of the time, 86 ms at a stretch at most, and did 20 % of its usual work then";
+        assert!(text.contains(slow), "{text}");
+        assert!(
+            text.contains("undisturbed p50 38.01 ms") && text.contains("(the 75 % of the sales it did not disturb)"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn nothing_sold_or_never_begun_is_not_passed_over() {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::audit::{self, Audit};
 use crate::expect::Expectation;
+use crate::machine::Probe;
 use crate::own_cost::OwnCost;
 use crate::pacer::{self, Pace};
 use crate::plan::{Chooser, Plan, Readers, Schedule, Shape, Stage, due_until};
@@ -218,6 +219,7 @@ async fn sell(
     let measure = open + plan.warm_up;
     let hours = Hours { open, measure, close: measure + plan.shape.duration() };
     let own = OwnCost::begin();
+    let probe = Probe::start(Arc::clone(board), hours).map_err(|error| LoadError::Till(error.to_string()))?;
     let pace = Arc::new(Pace::default());
     let stages = plan.shape.with_warm_up(plan.warm_up);
     // They sell in turn: lists that are copied when they have no room left would all be copied in the same moment.
@@ -268,6 +270,7 @@ async fn sell(
     let cut_at = early.then(|| board.total().answered());
     let ended_early = early.then(|| if *stop.borrow() { EndedEarly::Stopped } else { EndedEarly::NoTillLeft });
     let own_share = own.share();
+    drop(probe);
     if early {
         // Nothing is due any more.
         pace.over.store(true, Ordering::Relaxed);

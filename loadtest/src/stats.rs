@@ -8,6 +8,8 @@ use std::time::Duration;
 use frokost_engine::Outcome;
 use hdrhistogram::Histogram;
 
+use crate::machine::{LastSlow, Speed};
+
 /// The longest latency that is told apart: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
 
@@ -22,6 +24,8 @@ pub struct Stats {
     pub refused_latency: Histogram<u64>,
     /// How long it took until those that never had an answer were given up.
     pub unanswered_latency: Histogram<u64>,
+    /// Of those whose time has a slow moment of the machine in it, or soon after one.
+    pub disturbed_latency: Histogram<u64>,
     /// How many sales were answered with a yes.
     pub approved: u64,
     /// How many were refused, by reason.
@@ -48,6 +52,8 @@ pub struct Stats {
     pub given_up: u64,
     /// Errors of the connection, by message.
     pub errors: BTreeMap<String, u64>,
+    /// How fast the machine itself was.
+    pub speed: Speed,
 }
 
 impl Default for Stats {
@@ -58,6 +64,7 @@ impl Default for Stats {
             raw: histogram(),
             refused_latency: histogram(),
             unanswered_latency: histogram(),
+            disturbed_latency: histogram(),
             reads: histogram(),
             reads_failed: 0,
             reads_missed: 0,
@@ -71,11 +78,17 @@ impl Default for Stats {
             repeated: 0,
             broken: 0,
             errors: BTreeMap::new(),
+            speed: Speed::default(),
         }
     }
 }
 
 impl Stats {
+    /// Counts that a sale had a slow moment of the machine in its time, beside what became of it.
+    pub fn disturbed(&mut self, latency: Duration) {
+        self.disturbed_latency.saturating_record(nanos(latency));
+    }
+
     /// Counts a sale that was decided.
     pub fn decided(&mut self, outcome: &Outcome, latency: Duration, raw: Duration) {
         match outcome {
@@ -116,6 +129,14 @@ impl Stats {
         approved
     }
 
+    /// Latencies of sales in whose time the machine was as fast as usual.
+    #[must_use]
+    pub fn undisturbed_latency(&self) -> Histogram<u64> {
+        let mut undisturbed = self.latency.clone();
+        undisturbed.subtract(&self.disturbed_latency).expect("what is subtracted was added");
+        undisturbed
+    }
+
     fn took(&mut self, latency: Duration) {
         self.latency.saturating_record(nanos(latency));
     }
@@ -127,10 +148,12 @@ impl Stats {
             (&mut self.raw, &other.raw),
             (&mut self.refused_latency, &other.refused_latency),
             (&mut self.unanswered_latency, &other.unanswered_latency),
+            (&mut self.disturbed_latency, &other.disturbed_latency),
             (&mut self.reads, &other.reads),
         ] {
             to.add(from).expect("all have the same bounds");
         }
+        self.speed.add(&other.speed);
         self.approved += other.approved;
         self.resent += other.resent;
         self.repeated += other.repeated;
@@ -173,6 +196,8 @@ pub(crate) struct Board {
     seats: Vec<Mutex<Seat>>,
     /// What was planned within the measured time and has been looked at.
     total: Mutex<Stats>,
+    /// When the machine itself was slow.
+    pub(crate) last_slow: LastSlow,
 }
 
 /// What some tills have counted since the last look. Each sale is counted once, here or there.
@@ -192,7 +217,8 @@ impl Seat {
 impl Default for Board {
     fn default() -> Board {
         let seats = std::thread::available_parallelism().map_or(1, usize::from);
-        Board { seats: (0..seats).map(|_| Mutex::default()).collect(), total: Mutex::default() }
+        let seats = (0..seats).map(|_| Mutex::default()).collect();
+        Board { seats, total: Mutex::default(), last_slow: LastSlow::default() }
     }
 }
 

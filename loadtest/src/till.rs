@@ -335,6 +335,9 @@ impl Till {
                         let (latency, raw) = (now - flight.planned, now - flight.sent);
                         let stats = seat.of(flight.planned >= measure);
                         stats.decided(&outcome, latency, raw);
+                        if self.board.last_slow.disturbs(flight.planned) {
+                            stats.disturbed(latency);
+                        }
                         stats.in_time += u64::from(now < close);
                     }
                 }

@@ -277,7 +277,11 @@ impl Run {
         ] {
             rows.push(Row::new([name.to_owned(), readable(now), readable(all)]));
         }
-        let table = Table::new(rows, [Constraint::Length(10), Constraint::Length(14), Constraint::Length(14)])
+        if self.all.speed.slow > 0 {
+            let share = |stats: &Stats| format!("{:.1} %", stats.speed.slow_share() * 100.0);
+            rows.push(Row::new(["machine slow".to_owned(), share(&self.last), share(&self.all)]).yellow());
+        }
+        let table = Table::new(rows, [Constraint::Length(13), Constraint::Length(14), Constraint::Length(14)])
             .header(Row::new(["", "last second", "measured"]).dim())
             .block(Block::bordered());
         frame.render_widget(table, area);
@@ -308,6 +312,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use frokost_engine::{Amount, Lsn, Outcome, Receipt, Rejection};
+    use frokost_loadtest::machine::Speed;
     use frokost_loadtest::{Shape, Stage};
     use ratatui::backend::TestBackend;
 
@@ -342,7 +347,8 @@ mod tests {
         assert!(!run.take(&Progress::Connected(3)) && run.take(&Progress::Connected(64)));
         assert!(seen(&run, 100, 30).contains("64 of 64 tills connected"));
         for n in 1..=12 {
-            let (elapsed, took, stats) = (Duration::from_secs(n), Duration::from_secs(1), second(199));
+            let (elapsed, took, mut stats) = (Duration::from_secs(n), Duration::from_secs(1), second(199));
+            stats.speed = Speed { probes: 500, slow: if n == 12 { 125 } else { 0 }, ..Speed::default() };
             run.take(&Progress::Second { warming_up: n <= 5, elapsed, took, planned: Some(200.0), stats: &stats });
         }
         let screen = seen(&run, 100, 30);
@@ -354,8 +360,9 @@ mod tests {
             // Seven measured seconds of 199 and one refusal.
             "1393 approved",
             "7 refused: card_blocked",
-            "sales/s    200",
-            "longest    1.99 ms",
+            "sales/s       200",
+            "longest       1.99 ms",
+            "machine slow  25.0 %         3.6 %",
             "Ctrl-C",
         ] {
             assert!(screen.contains(part), "'{part}' is not in\n{screen}");

@@ -27,6 +27,11 @@ pub fn wait_for(run: &mut Child, what: &str) {
     std::thread::spawn(move || lines.for_each(drop));
 }
 
+fn answered_in(report: &serde_json::Value) -> u64 {
+    let refused: u64 = report["refused"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    report["approved"].as_u64().unwrap() + refused
+}
+
 #[test]
 fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     let home = Installation::new();
@@ -36,11 +41,16 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     let ran = home.run(&[&args[..], &["--expect", "p50<10s"]].concat());
     ran_well(&ran);
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(report["schema"], 4);
+    assert_eq!(report["schema"], 5);
+    // Whatever the machine does just now: what it disturbed is apart, and all of it is counted.
+    let slow = report["machine"]["slow_share"].as_f64().unwrap();
+    let undisturbed = report["undisturbed"].as_u64().unwrap();
+    assert!((0.0..=1.0).contains(&slow) && undisturbed <= answered_in(&report), "{}", report["machine"]);
+    let never_slow = report["seconds"].as_array().unwrap().iter().all(|second| second["machine_slow"] == 0.0);
+    assert!(!never_slow || undisturbed == answered_in(&report), "{undisturbed} of {}", answered_in(&report));
     assert_eq!(report["tills"], 4);
     assert_eq!(report["model"], "open");
-    let refused: u64 = report["refused"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
-    let answered = report["approved"].as_u64().unwrap() + refused;
+    let answered = answered_in(&report);
     assert!((540..=660).contains(&answered), "300 a second for two seconds, and {answered} were answered");
     let latency = &report["latency_us"];
     let order: Vec<f64> = ["p50", "p90", "p99", "p99.9", "max"].iter().map(|p| latency[p].as_f64().unwrap()).collect();
@@ -110,7 +120,7 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
     let again = home.run(&["load", "--scenario", lossy(&file), "--scale", "0.5", "--baseline", "first.json"]);
     ran_well(&again);
     assert!(again.out.contains("against   short") && again.out.contains("NOT ALIKE: stages"), "{}", again.out);
-    let older = std::fs::read_to_string(home.path("first.json")).unwrap().replacen("\"schema\": 4", "\"schema\": 3", 1);
+    let older = std::fs::read_to_string(home.path("first.json")).unwrap().replacen("\"schema\": 5", "\"schema\": 4", 1);
     home.write("older.json", &older);
     let shown = home.must(&["load", "--scenario", "lunch-rush", "--show"]);
     assert!(shown.contains("name = \"lunch-rush\"") && shown.contains("[[stage]]"), "{shown}");
@@ -120,7 +130,7 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
         (vec!["load", "--scenario", "nothing"], "neither a file nor one of the scenarios lunch-rush"),
         (vec!["load", "--scenario", "steady", "--rate", "3"], "cannot be used with"),
         (vec!["load", "--baseline", "short.toml"], "the baseline short.toml: it is no report"),
-        (vec!["load", "--baseline", "older.json"], "it is of schema 3, and this program writes and reads 4"),
+        (vec!["load", "--baseline", "older.json"], "it is of schema 4, and this program writes and reads 5"),
         (vec!["load", "--expect", "p99<=1.1x"], "name its report with --baseline"),
         (vec!["load", "--expect", "refused>1%"], "is no threshold"),
         (vec!["load", "--html", "/nonexistent/x.html"], "cannot be written"),
