@@ -167,7 +167,8 @@ impl Committer {
             });
             if !answers.is_empty() {
                 // A releaser that has fallen has said so.
-                if let Err(mpsc::error::SendError(answers)) = self.releases.send(std::mem::take(answers)) {
+                let room = Vec::with_capacity(answers.len());
+                if let Err(mpsc::error::SendError(answers)) = self.releases.send(std::mem::replace(answers, room)) {
                     silence(answers);
                 }
             }
