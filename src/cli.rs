@@ -386,8 +386,8 @@ pub(crate) struct LoadArgs {
     /// Makes the choices: the same seed, the same plan [default: 1, or the scenario's].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// A threshold, for instance 'p99<20ms', 'refused.max<=1s', 'undisturbed.p99<5ms', 'refused<1%', 'unanswered<1', 'rate>=5000', or 'p99<=1.2x' beside a
-    /// baseline; may be given several times, and adds to the scenario's. If one does not hold the exit code is 3.
+    /// A threshold, for instance 'p99<20ms', 'refused.max<=1s', 'undisturbed.p99<5ms', 'refused<1%', 'unanswered<1', 'rate>=5000', or
+    /// 'p99<=1.2x' beside a baseline; may be given several times, and adds to the scenario's. If one does not hold the exit code is 3.
     #[arg(long, value_name = "THRESHOLD")]
     pub(crate) expect: Vec<Expectation>,
     /// Print the report as JSON.

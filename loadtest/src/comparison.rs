@@ -76,19 +76,22 @@ impl Comparison {
             now: of(now),
             before: of(before),
         };
-        let rows = vec![
+        let undisturbed = |report: &Report| report.undisturbed > 0;
+        let mut rows = vec![
             row("sales/s", "1/s", &|report| report.achieved_rate),
             row("p50", "us", &|report| report.latency_us.p50),
             row("p90", "us", &|report| report.latency_us.p90),
             row("p99", "us", &|report| report.latency_us.p99),
             row("p99.9", "us", &|report| report.latency_us.p99_9),
             row("longest", "us", &|report| report.latency_us.max),
-            row("undisturbed p99", "us", &|report| report.undisturbed_latency_us.p99),
             row("refused", "%", &refused),
             row("no answer", "sales", &|report| report.given_up as f64),
             row("tester", "%", &cost),
             row("machine slow", "%", &|report| report.machine.slow_share * 100.0),
         ];
+        if undisturbed(now) && undisturbed(before) {
+            rows.push(row("undisturbed p99", "us", &|report| report.undisturbed_latency_us.p99));
+        }
         let (name, started_at) = (before.name.clone(), before.started_at.clone());
         Comparison { name, started_at, measured_s: before.measured_s, unlike, rows }
     }

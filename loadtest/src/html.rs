@@ -68,7 +68,7 @@ impl Report {
         };
         row("latency", self.latency_us);
         row("from when it was sent", self.raw_latency_us);
-        if self.machine.slow_speed.is_some() {
+        if self.machine.slow_speed.is_some() && self.undisturbed > 0 {
             row("not disturbed by the machine", self.undisturbed_latency_us);
         }
         if !self.refused.is_empty() {
@@ -138,14 +138,18 @@ impl Report {
         let whole = |value: &f64| format!("{value:.0}");
         let mut mesh = chart.configure_mesh();
         let slow = self.seconds.iter().any(|second| second.machine_slow > 0.0);
-        mesh.x_desc(if slow { "seconds; red: the machine itself was slow, so much of the second" } else { "seconds" });
+        mesh.x_desc(if slow {
+            "seconds; shaded: the share of each in which the machine itself was slow, all of it to the top"
+        } else {
+            "seconds"
+        });
         mesh.y_desc("ms").light_line_style(TRANSPARENT).x_label_formatter(&whole).draw()?;
         // From the bottom up, the more of a second was slow the higher: which latencies are the machine's is seen at a glance.
         let begins = std::iter::once(0.0).chain(self.seconds.iter().map(|second| second.at_s));
         chart.draw_series(begins.zip(&self.seconds).filter(|(_, second)| second.machine_slow > 0.0).map(
             |(begin, second)| {
                 let top = 0.05 * (most / 0.05).powf(second.machine_slow.min(1.0));
-                Rectangle::new([(begin, 0.05), (second.at_s, top)], RED.mix(0.25).filled())
+                Rectangle::new([(begin, 0.05), (second.at_s, top)], BLACK.mix(0.15).filled())
             },
         ))?;
         let picks = [
@@ -256,7 +260,7 @@ mod tests {
         report.judge(&stats, &[], Some(&before));
         let page = report.html(Some(&before)).unwrap();
         assert_eq!(page.matches("<svg").count(), 3);
-        assert!(page.contains("red: the machine itself was slow"));
+        assert!(page.contains("the machine itself was slow, all of it"));
         assert!(page.contains("a &lt;run&gt;") && page.contains("1.00 x") && page.contains("planned"));
         let fetched = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!fetched.contains("http") && !fetched.contains("src="), "it fetches something");

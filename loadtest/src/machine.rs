@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::stats::Board;
+use crate::stats::{Board, Stats};
 use crate::till::Hours;
 
 /// How often it is looked.
@@ -20,45 +20,46 @@ const EVERY: Duration = Duration::from_millis(2);
 const STEPS: u32 = 2_000;
 /// Slower than this by the usual time is slow: processors that share their insides with another differ by as much without anything being wrong.
 const SLOW: u64 = 2;
-/// Before so many were seen nobody knows what is usual; it is reckoned anew after as many.
+/// Before so many were seen nobody knows what is usual, and nothing is counted; it is reckoned anew after as many.
 const KNOWN_AFTER: u64 = 100;
 /// How long after a slow moment a sale may still wait behind those that were slow.
 const AFTER: Duration = Duration::from_millis(100);
 
-/// What was seen of the machine's speed.
+/// What was seen of the machine's speed. Each probe stands for the time since the one before.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Speed {
-    /// How often it was looked.
-    pub probes: u64,
-    /// How often it was slow then.
-    pub slow: u64,
-    /// The longest time it was slow at a stretch.
+    /// How long it was looked at.
+    pub looked: Duration,
+    /// How long of that it was slow.
+    pub slow: Duration,
+    /// How often that began.
+    pub stretches: u64,
+    /// The longest it was slow at a stretch.
     pub longest: Duration,
-    /// What was not done in the slow moments, in probes.
-    pub lost: f64,
+    /// What was not done in that time, as time at the usual speed.
+    pub lost: Duration,
 }
 
 impl Speed {
     /// Adds what was seen at another time.
     pub(crate) fn add(&mut self, other: &Speed) {
-        self.probes += other.probes;
+        self.looked += other.looked;
         self.slow += other.slow;
+        self.stretches += other.stretches;
         self.longest = self.longest.max(other.longest);
         self.lost += other.lost;
     }
 
     /// The share of the time that was slow, 0 to 1.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "2^52 probes are not made")]
     pub fn slow_share(&self) -> f64 {
-        self.slow as f64 / self.probes.max(1) as f64
+        if self.looked.is_zero() { 0.0 } else { self.slow.div_duration_f64(self.looked) }
     }
 
-    /// What was done in the slow moments, beside what usually is, 0 to 1.
+    /// Less than this is not worth a word.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "2^52 probes are not made")]
-    pub fn slow_speed(&self) -> f64 {
-        1.0 - self.lost / self.slow.max(1) as f64
+    pub fn was_slow(&self) -> bool {
+        self.slow_share() >= 0.0005
     }
 }
 
@@ -69,6 +70,8 @@ pub struct Machine {
     pub slow_share: f64,
     /// What it did then, beside what it usually does, 0 to 1; nothing if it was never slow.
     pub slow_speed: Option<f64>,
+    /// How many times it was slow.
+    pub slow_stretches: u64,
     /// The longest it was slow at a stretch, in milliseconds.
     pub longest_slow_ms: f64,
 }
@@ -77,7 +80,8 @@ impl From<Speed> for Machine {
     fn from(speed: Speed) -> Machine {
         Machine {
             slow_share: speed.slow_share(),
-            slow_speed: (speed.slow > 0).then(|| speed.slow_speed()),
+            slow_speed: speed.was_slow().then(|| 1.0 - speed.lost.div_duration_f64(speed.slow)),
+            slow_stretches: speed.stretches,
             longest_slow_ms: speed.longest.as_secs_f64() * 1e3,
         }
     }
@@ -103,8 +107,15 @@ impl LastSlow {
     }
 
     /// Was the machine slow between shortly before something was planned and now?
-    pub(crate) fn disturbs(&self, planned: Instant) -> bool {
+    fn disturbs(&self, planned: Instant) -> bool {
         nanos(planned.saturating_duration_since(self.begun)) < self.until.load(Ordering::Relaxed)
+    }
+
+    /// Counts a sale that has just been counted among the disturbed, too, if it is one of them.
+    pub(crate) fn tell(&self, stats: &mut Stats, planned: Instant, latency: Duration) {
+        if self.disturbs(planned) {
+            stats.disturbed(latency);
+        }
     }
 }
 
@@ -116,69 +127,98 @@ fn nanos(time: Duration) -> u64 {
 #[derive(Debug)]
 struct Judge {
     seen: Histogram<u64>,
-    /// Longer is slow; nothing is known at first.
-    bound: Option<u64>,
     usual: u64,
-    slow_since: Option<Instant>,
+    /// When the probe before was made, and was that measured?
+    before: Option<(Instant, bool)>,
+    /// How many in a row were slow, and since when.
+    in_a_row: u32,
+    since: Instant,
 }
 
 impl Judge {
-    fn new() -> Judge {
+    fn new(now: Instant) -> Judge {
         let seen = Histogram::new_with_bounds(1, 1_000_000_000, 2).expect("the bounds are sound");
-        Judge { seen, bound: None, usual: 0, slow_since: None }
+        Judge { seen, usual: 0, before: None, in_a_row: 0, since: now }
     }
 
-    /// What a probe of `took` nanoseconds says, `now`.
+    /// What a probe of `took` nanoseconds says, `now`. Two in a row make a slow moment: one alone may be an interrupt's doing.
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a moment")]
-    fn take(&mut self, took: u64, now: Instant) -> Speed {
+    fn take(&mut self, took: u64, now: Instant, measured: bool) -> Speed {
         self.seen.saturating_record(took);
         if self.seen.len().is_multiple_of(KNOWN_AFTER) {
             self.usual = self.seen.value_at_quantile(0.5);
-            self.bound = Some(self.usual.saturating_mul(SLOW));
         }
-        if self.bound.is_none_or(|bound| took <= bound) {
-            self.slow_since = None;
-            return Speed { probes: 1, ..Speed::default() };
+        let (before, was_measured) = self.before.replace((now, measured)).unwrap_or((now, measured));
+        if self.usual == 0 {
+            return Speed::default();
         }
-        let since = *self.slow_since.get_or_insert(now);
-        let longest = now.saturating_duration_since(since) + EVERY;
-        Speed { probes: 1, slow: 1, longest, lost: 1.0 - self.usual as f64 / took as f64 }
+        let looked = now.saturating_duration_since(before);
+        let slow = took > self.usual.saturating_mul(SLOW);
+        self.in_a_row = if slow && measured == was_measured { self.in_a_row + 1 } else { u32::from(slow) };
+        if self.in_a_row == 1 {
+            self.since = now;
+        }
+        if self.in_a_row < 2 {
+            return Speed { looked, ..Speed::default() };
+        }
+        let longest = now.saturating_duration_since(self.since);
+        let lost = looked.mul_f64(1.0 - self.usual as f64 / took as f64);
+        Speed { looked, slow: looked, stretches: u64::from(self.in_a_row == 2), longest, lost }
+    }
+
+    /// Takes what a probe says to the board.
+    fn tell(&mut self, took: u64, now: Instant, hours: Hours, counts: bool, board: &Board) {
+        let measured = now >= hours.measure;
+        let speed = self.take(took, now, measured);
+        if !speed.slow.is_zero() {
+            board.last_slow.is_slow(now);
+        }
+        if counts {
+            board.seat(0).of(measured).speed.add(&speed);
+        }
     }
 }
 
 /// The thread that looks.
 #[derive(Debug)]
 pub(crate) struct Probe {
-    over: Arc<AtomicBool>,
+    told: Arc<Told>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    /// What is seen is no longer counted.
+    counted: AtomicBool,
+    over: AtomicBool,
 }
 
 impl Probe {
     /// Looks until it is dropped, and counts on the board.
     pub(crate) fn start(board: Arc<Board>, hours: Hours) -> std::io::Result<Probe> {
-        let over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&over);
+        let told = Arc::new(Told::default());
+        let hears = Arc::clone(&told);
         let run = move || {
-            let mut judge = Judge::new();
-            while !told.load(Ordering::Relaxed) {
+            let mut judge = Judge::new(Instant::now());
+            while !hears.over.load(Ordering::Relaxed) {
                 let took = middle([count(), count(), count()]);
-                let now = Instant::now();
-                let speed = judge.take(took, now);
-                if speed.slow > 0 {
-                    board.last_slow.is_slow(now);
-                }
-                board.seat(0).of(now >= hours.measure).speed.add(&speed);
+                judge.tell(took, Instant::now(), hours, !hears.counted.load(Ordering::Relaxed), &board);
                 std::thread::sleep(EVERY);
             }
         };
         let thread = std::thread::Builder::new().name("frokost-probe".to_owned()).spawn(run)?;
-        Ok(Probe { over, thread: Some(thread) })
+        Ok(Probe { told, thread: Some(thread) })
+    }
+
+    /// The measured time is over. What comes still disturbs the sales that are open.
+    pub(crate) fn count_no_more(&self) {
+        self.told.counted.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.told.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // It counts and sleeps; it has nothing to fail with.
             let _ = thread.join();
@@ -209,29 +249,67 @@ fn middle(mut times: [u64; 3]) -> u64 {
 mod tests {
     use super::*;
 
+    /// Hours whose measured time begins a tenth of a second after `open`.
+    fn hours(open: Instant) -> Hours {
+        Hours { open, measure: open + Duration::from_millis(100), close: open + Duration::from_secs(9) }
+    }
+
     #[test]
     fn a_slow_moment_is_told_from_what_is_usual() {
-        let begin = Instant::now();
-        let mut judge = Judge::new();
+        let mut at = Instant::now();
+        let mut judge = Judge::new(at);
         let mut all = Speed::default();
-        let mut at = begin;
         let mut look = |took: u64, times: u32, all: &mut Speed| {
             for _ in 0..times {
                 at += EVERY;
-                all.add(&judge.take(took, at));
+                all.add(&judge.take(took, at, true));
             }
         };
         // Nobody knows yet what is usual.
         look(50_000, 20, &mut all);
-        look(5_000, 980, &mut all);
-        assert_eq!((all.probes, all.slow), (1_000, 0));
+        look(5_000, 79, &mut all);
+        assert_eq!(all, Speed::default());
+        look(5_000, 901, &mut all);
+        assert_eq!((all.looked, all.slow), (EVERY * 901, Duration::ZERO));
         look(9_000, 50, &mut all);
-        assert_eq!(all.slow, 0, "less than twice the usual");
-        look(25_000, 40, &mut all);
+        look(25_000, 1, &mut all);
         look(5_000, 1, &mut all);
-        look(25_000, 10, &mut all);
-        assert_eq!((all.probes, all.slow, all.longest), (1_101, 50, EVERY * 40));
-        assert!((all.slow_speed() - 0.2).abs() < 0.01 && (all.slow_share() - 50.0 / 1_101.0).abs() < 1e-9, "{all:?}");
+        assert_eq!(all.slow, Duration::ZERO, "less than twice the usual, and one alone");
+        look(25_000, 41, &mut all);
+        look(5_000, 1, &mut all);
+        look(25_000, 11, &mut all);
+        assert_eq!((all.slow, all.stretches, all.longest), (EVERY * 50, 2, EVERY * 40));
+        let machine = Machine::from(all);
+        assert!((machine.slow_speed.unwrap() - 0.2).abs() < 0.01, "{machine:?}");
+        assert!((machine.slow_share - 50.0 / 1_006.0).abs() < 1e-9, "{machine:?}");
+        assert_eq!(Machine::from(Speed::default()).slow_share, 0.0, "nobody looked");
+    }
+
+    #[test]
+    fn what_a_probe_says_is_counted_where_it_belongs() {
+        let board = Board::default();
+        let open = Instant::now();
+        let hours = hours(open);
+        let mut judge = Judge::new(open);
+        let mut at = open - EVERY * 200;
+        let mut look = |took: u64, times: u32, counts: bool| {
+            for _ in 0..times {
+                at += EVERY;
+                judge.tell(took, at, hours, counts, &board);
+            }
+        };
+        look(5_000, 190, true);
+        assert!(!board.last_slow.disturbs(open));
+        // From 10 ms before the measured time to 10 ms after.
+        look(5_000, 55, true);
+        look(25_000, 10, true);
+        assert_eq!(board.total().speed.stretches, 1, "the warm-up has a stretch of its own");
+        assert!(board.last_slow.disturbs(open));
+        let all = board.look().speed;
+        assert_eq!((all.stretches, all.longest, all.slow), (2, EVERY * 5, EVERY * 8), "{all:?}");
+        look(25_000, 10, false);
+        assert_eq!(board.look().speed, Speed::default(), "the measured time is over");
+        assert!(board.last_slow.disturbs(open + Duration::from_millis(220)), "and yet it disturbs");
     }
 
     #[test]
@@ -243,20 +321,28 @@ mod tests {
         // Also what was planned before and is answered only now.
         assert!(slow.disturbs(at(400)) && slow.disturbs(at(1_000)) && slow.disturbs(at(1_099)));
         assert!(!slow.disturbs(at(1_100)) && !slow.disturbs(at(5_000)));
+        let mut stats = Stats::default();
+        for planned in [400, 1_100] {
+            stats.abandoned(Duration::from_millis(planned));
+            slow.tell(&mut stats, at(planned), Duration::from_millis(planned));
+        }
+        assert_eq!((stats.disturbed_latency.len(), stats.undisturbed_latency().len()), (1, 1));
+        assert!(stats.disturbed_latency.max() < 401_000_000 && stats.undisturbed_latency().min() > 1_099_000_000);
     }
 
     #[test]
-    fn the_probe_looks_and_counts_where_it_belongs() {
+    fn the_probe_looks_until_it_is_dropped() {
         let board = Arc::new(Board::default());
-        let open = Instant::now();
-        let hours = Hours { open, measure: open + Duration::from_millis(100), close: open + Duration::from_secs(9) };
-        let probe = Probe::start(Arc::clone(&board), hours).unwrap();
-        std::thread::sleep(Duration::from_millis(600));
+        let probe = Probe::start(Arc::clone(&board), hours(Instant::now())).unwrap();
+        // What is usual is known after a hundred.
+        let begin = Instant::now();
+        while board.total().speed.looked < EVERY * 5 {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", board.total().speed);
+            std::thread::sleep(EVERY);
+        }
         drop(probe);
-        let measured = board.total().speed.probes;
-        let all = board.look().speed.probes;
-        assert!(measured >= 10 && all > measured, "{measured} of {all}");
-        std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(board.look().speed.probes, 0, "it goes on after its end");
+        board.look();
+        std::thread::sleep(EVERY * 10);
+        assert_eq!(board.look().speed, Speed::default(), "it goes on after its end");
     }
 }

@@ -448,22 +448,27 @@ impl fmt::Display for Report {
         if let Some(share) = self.own_cpu_share {
             writeln!(f, "tester    used {:.0} % of this machine's processors", share * 100.0)?;
         }
-        if let Machine { slow_share, slow_speed: Some(speed), longest_slow_ms: longest } = self.machine {
+        if self.planned_late > 0 {
+            writeln!(f, "          was more than 50 ms late with {} sales", self.planned_late)?;
+        }
+        if let Machine { slow_share, slow_speed: Some(speed), slow_stretches: times, longest_slow_ms: longest } =
+            self.machine
+        {
             let (share, speed) = (slow_share * 100.0, speed * 100.0);
             writeln!(
                 f,
-                "machine   was slow itself for {share:.1} % of the time, {longest:.0} ms at a stretch at most, and did {speed:.0} % of its usual work then"
+                "machine   was slow itself for {share:.1} % of the time ({times} times, {longest:.0} ms at most), and did {speed:.0} % of its usual work then"
             )?;
             let all: u64 = self.histogram_us.iter().map(|(_, count)| count).sum();
-            writeln!(
-                f,
-                "{} (the {:.0} % of the sales it did not disturb)",
-                line("undisturbed", self.undisturbed_latency_us),
-                self.undisturbed as f64 / all.max(1) as f64 * 100.0
-            )?;
-        }
-        if self.planned_late > 0 {
-            writeln!(f, "          was more than 50 ms late with {} sales", self.planned_late)?;
+            match self.undisturbed {
+                0 => writeln!(f, "          it disturbed every sale")?,
+                some => writeln!(
+                    f,
+                    "{} (undisturbed: {:.0} % of the sales)",
+                    line("", self.undisturbed_latency_us),
+                    some as f64 / all.max(1) as f64 * 100.0
+                )?,
+            }
         }
         if self.missed > 0 {
             writeln!(f, "missed    {} planned sales were never begun", self.missed)?;
@@ -533,14 +538,14 @@ mod tests {
         }
         assert!(!told(&stats).contains("machine") && !told(&stats).contains("undisturbed"), "{}", told(&stats));
         let longest = Duration::from_millis(86);
-        stats.speed = Speed { probes: 1_000, slow: 67, longest, lost: 67.0 * 0.8 };
+        let slow = longest + Duration::from_millis(48);
+        stats.speed = Speed { looked: Duration::from_secs(2), slow, stretches: 2, longest, lost: slow.mul_f64(0.8) };
         let text = told(&stats);
-        let slow = "machine   was slow itself for 6.7 % of the time, 86 ms at a stretch at most, and did 20 % of its usual work then";
+        let slow = "machine   was slow itself for 6.7 % of the time (2 times, 86 ms at most), and did 20 % of its usual work then\n";
         assert!(text.contains(slow), "{text}");
-        assert!(
-            text.contains("undisturbed p50 38.01 ms") && text.contains("(the 75 % of the sales it did not disturb)"),
-            "{text}"
-        );
+        assert!(text.contains("          p50 38.01 ms") && text.contains("(undisturbed: 75 % of the sales)"), "{text}");
+        (1..=75).for_each(|millis| stats.disturbed(Duration::from_millis(millis)));
+        assert!(told(&stats).contains("it disturbed every sale"), "{}", told(&stats));
     }
 
     #[test]

