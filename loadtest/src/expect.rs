@@ -1,5 +1,5 @@
-//! Thresholds: `p99<20ms`, `refused.max<=1s`, `undisturbed.p99<5ms`, `refused<1%`, `rate>=5000`, and beside an earlier run `p99<=1.2x`. A run that measured nothing
-//! meets none.
+//! Thresholds: `p99<20ms`, `refused.max<=1s`, `undisturbed.p99<5ms`, `refused<1%`, `rate>=5000`, and beside an earlier run
+//! `p99<=1.2x`. A run that measured nothing meets none.
 
 use std::fmt;
 use std::str::FromStr;

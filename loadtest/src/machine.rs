@@ -188,8 +188,8 @@ pub(crate) struct Probe {
 
 #[derive(Debug, Default)]
 struct Told {
-    /// What is seen is no longer counted.
-    counted: AtomicBool,
+    /// The measured time is over: what is seen is no longer counted.
+    closed: AtomicBool,
     over: AtomicBool,
 }
 
@@ -202,7 +202,7 @@ impl Probe {
             let mut judge = Judge::new(Instant::now());
             while !hears.over.load(Ordering::Relaxed) {
                 let took = middle([count(), count(), count()]);
-                judge.tell(took, Instant::now(), hours, !hears.counted.load(Ordering::Relaxed), &board);
+                judge.tell(took, Instant::now(), hours, !hears.closed.load(Ordering::Relaxed), &board);
                 std::thread::sleep(EVERY);
             }
         };
@@ -212,7 +212,7 @@ impl Probe {
 
     /// The measured time is over. What comes still disturbs the sales that are open.
     pub(crate) fn count_no_more(&self) {
-        self.told.counted.store(true, Ordering::Relaxed);
+        self.told.closed.store(true, Ordering::Relaxed);
     }
 }
 
