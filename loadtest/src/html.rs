@@ -247,7 +247,7 @@ mod tests {
         let mut stats = Stats::default();
         let yes = Outcome::Approved(Receipt { lsn: Lsn(1), balance: Amount::ZERO });
         for micros in 1..2_000 {
-            stats.decided(&yes, Duration::from_micros(micros), Duration::from_micros(micros));
+            stats.decided(&yes, Duration::from_micros(micros), Duration::from_micros(micros), false);
         }
         let plan = Plan::new("a <run>", Shape::steady(100.0, Duration::from_secs(2)));
         let mut report = Report::new(&plan, &stats, stats.answered(), Duration::from_secs(2), Audit::default());

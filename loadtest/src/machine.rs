@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::stats::{Board, Stats};
+use crate::stats::Board;
 use crate::till::Hours;
 
 /// How often it is looked.
@@ -107,15 +107,8 @@ impl LastSlow {
     }
 
     /// Was the machine slow between shortly before something was planned and now?
-    fn disturbs(&self, planned: Instant) -> bool {
+    pub(crate) fn disturbs(&self, planned: Instant) -> bool {
         nanos(planned.saturating_duration_since(self.begun)) < self.until.load(Ordering::Relaxed)
-    }
-
-    /// Counts a sale that has just been counted among the disturbed, too, if it is one of them.
-    pub(crate) fn tell(&self, stats: &mut Stats, planned: Instant, latency: Duration) {
-        if self.disturbs(planned) {
-            stats.disturbed(latency);
-        }
     }
 }
 
@@ -321,13 +314,6 @@ mod tests {
         // Also what was planned before and is answered only now.
         assert!(slow.disturbs(at(400)) && slow.disturbs(at(1_000)) && slow.disturbs(at(1_099)));
         assert!(!slow.disturbs(at(1_100)) && !slow.disturbs(at(5_000)));
-        let mut stats = Stats::default();
-        for planned in [400, 1_100] {
-            stats.abandoned(Duration::from_millis(planned));
-            slow.tell(&mut stats, at(planned), Duration::from_millis(planned));
-        }
-        assert_eq!((stats.disturbed_latency.len(), stats.undisturbed_latency().len()), (1, 1));
-        assert!(stats.disturbed_latency.max() < 401_000_000 && stats.undisturbed_latency().min() > 1_099_000_000);
     }
 
     #[test]

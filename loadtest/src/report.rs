@@ -531,10 +531,7 @@ mod tests {
         };
         for millis in 1..=100 {
             let latency = Duration::from_millis(millis);
-            stats.decided(&yes, latency, latency);
-            if millis > 75 {
-                stats.disturbed(latency);
-            }
+            stats.decided(&yes, latency, latency, millis > 75);
         }
         assert!(!told(&stats).contains("machine") && !told(&stats).contains("undisturbed"), "{}", told(&stats));
         let longest = Duration::from_millis(86);
@@ -544,7 +541,7 @@ mod tests {
         let slow = "machine   was slow itself for 6.7 % of the time (2 times, 86 ms at most), and did 20 % of its usual work then\n";
         assert!(text.contains(slow), "{text}");
         assert!(text.contains("          p50 38.01 ms") && text.contains("(undisturbed: 75 % of the sales)"), "{text}");
-        (1..=75).for_each(|millis| stats.disturbed(Duration::from_millis(millis)));
+        stats.disturbed_latency = stats.latency.clone();
         assert!(told(&stats).contains("it disturbed every sale"), "{}", told(&stats));
     }
 
@@ -567,7 +564,7 @@ mod tests {
             let (passed, text) = judged(&stats, planned, true);
             assert!(!passed && text.contains("something is sold: NOT HELD") && !text.contains("NaN"), "{text}");
         }
-        (0..200).for_each(|_| stats.decided(&yes, Duration::from_millis(1), Duration::from_millis(1)));
+        (0..200).for_each(|_| stats.decided(&yes, Duration::from_millis(1), Duration::from_millis(1), false));
         assert!(judged(&stats, Some((200, 200)), false).0 && judged(&stats, None, false).0);
         let (passed, text) = judged(&stats, Some((203, 200)), false);
         assert!(!passed && text.contains("missed    3 planned sales were never begun"), "{text}");
@@ -580,7 +577,7 @@ mod tests {
             judged(&stats, Some((200, 200)), false).1.contains("planned in time: NOT HELD (3 late, 0 never begun)")
         );
         stats.begun_late = 0;
-        stats.abandoned(Duration::from_secs(1));
+        stats.abandoned(Duration::from_secs(1), false);
         assert!(judged(&stats, None, false).1.contains("every sale is answered: NOT HELD (1 were not)"));
         let audit = Audit { records: 1, left_blocked: 2, ..Audit::default() };
         let mut report = Report::new(&open, &stats, stats.answered(), Duration::from_secs(2), audit);

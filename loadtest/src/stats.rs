@@ -84,13 +84,8 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Counts that a sale had a slow moment of the machine in its time, beside what became of it.
-    pub fn disturbed(&mut self, latency: Duration) {
-        self.disturbed_latency.saturating_record(nanos(latency));
-    }
-
-    /// Counts a sale that was decided.
-    pub fn decided(&mut self, outcome: &Outcome, latency: Duration, raw: Duration) {
+    /// Counts a sale that was decided. `disturbed`: did it have a slow moment of the machine in its time?
+    pub fn decided(&mut self, outcome: &Outcome, latency: Duration, raw: Duration, disturbed: bool) {
         match outcome {
             Outcome::Approved(_) => self.approved += 1,
             Outcome::Rejected(why) => {
@@ -100,14 +95,14 @@ impl Stats {
             Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => return,
         }
         self.raw.saturating_record(nanos(raw));
-        self.took(latency);
+        self.took(latency, disturbed);
     }
 
     /// Counts a sale that was given up. Left out, a server that answers only what it can answer quickly would look good.
-    pub fn abandoned(&mut self, after: Duration) {
+    pub fn abandoned(&mut self, after: Duration, disturbed: bool) {
         self.given_up += 1;
         self.unanswered_latency.saturating_record(nanos(after));
-        self.took(after);
+        self.took(after, disturbed);
     }
 
     /// Counts a look at an account. One in vain has no latency: a server that is gone says no at once.
@@ -137,8 +132,11 @@ impl Stats {
         undisturbed
     }
 
-    fn took(&mut self, latency: Duration) {
+    fn took(&mut self, latency: Duration, disturbed: bool) {
         self.latency.saturating_record(nanos(latency));
+        if disturbed {
+            self.disturbed_latency.saturating_record(nanos(latency));
+        }
     }
 
     /// Adds what another has counted.
@@ -280,11 +278,13 @@ mod tests {
         });
         let no = Outcome::Rejected(frokost_engine::Rejection::CardBlocked);
         let millis = Duration::from_millis;
-        (0..10).for_each(|_| stats.decided(&yes, millis(5), millis(5)));
-        (0..4).for_each(|_| stats.decided(&no, millis(900), millis(900)));
-        stats.abandoned(millis(30_000));
+        (0..10).for_each(|_| stats.decided(&yes, millis(5), millis(5), false));
+        (0..4).for_each(|_| stats.decided(&no, millis(900), millis(900), false));
+        stats.abandoned(millis(30_000), true);
         stats.looked(true, millis(7));
         stats.looked(false, millis(0));
+        let undisturbed = stats.undisturbed_latency();
+        assert_eq!((undisturbed.len(), undisturbed.max() / 1_000_000), (14, 900));
         let approved = stats.approved_latency();
         assert_eq!((approved.len(), approved.max() / 1_000_000), (10, 5));
         assert_eq!((stats.refused_latency.len(), stats.unanswered_latency.len(), stats.latency.len()), (4, 1, 15));

@@ -334,8 +334,7 @@ impl Till {
                     } else {
                         let (latency, raw) = (now - flight.planned, now - flight.sent);
                         let stats = seat.of(flight.planned >= measure);
-                        stats.decided(&outcome, latency, raw);
-                        self.board.last_slow.tell(stats, flight.planned, latency);
+                        stats.decided(&outcome, latency, raw, self.board.last_slow.disturbs(flight.planned));
                         stats.in_time += u64::from(now < close);
                     }
                 }
@@ -347,9 +346,8 @@ impl Till {
                         self.flights.remove(&tag);
                         // The second of two is no sale of its own.
                         if !repeat {
-                            let stats = seat.of(planned >= measure);
-                            stats.abandoned(now - planned);
-                            self.board.last_slow.tell(stats, planned, now - planned);
+                            let disturbed = self.board.last_slow.disturbs(planned);
+                            seat.of(planned >= measure).abandoned(now - planned, disturbed);
                         }
                     } else {
                         seat.of(planned >= measure).resent += 1;
@@ -413,9 +411,8 @@ impl Till {
                 Err(_) if begin.elapsed() > BACK_WITHIN => {
                     let mut seat = self.board.seat(self.number);
                     for (_, flight) in self.flights.drain().filter(|(_, flight)| !flight.repeat) {
-                        let (stats, after) = (seat.of(flight.planned >= self.hours.measure), flight.planned.elapsed());
-                        stats.abandoned(after);
-                        self.board.last_slow.tell(stats, flight.planned, after);
+                        let disturbed = self.board.last_slow.disturbs(flight.planned);
+                        seat.of(flight.planned >= self.hours.measure).abandoned(flight.planned.elapsed(), disturbed);
                     }
                     let what = format!("a till tried for {BACK_WITHIN:?} to come back and sells no more");
                     *seat.of(self.measures()).errors.entry(what).or_default() += 1;

@@ -138,7 +138,7 @@ mod tests {
         stats.speed = Speed { looked: Duration::from_secs(1), slow: Duration::from_millis(92), ..Speed::default() };
         assert!(lines.take(&second(&stats)).unwrap().ends_with("no answers  machine slow 9.2 %"));
         stats.speed = Speed::default();
-        stats.abandoned(Duration::from_secs(2));
+        stats.abandoned(Duration::from_secs(2), false);
         stats.errors.insert("no answer".to_owned(), 4);
         let line = lines.take(&second(&stats)).unwrap();
         assert!(line.ends_with("approved 0  GIVEN UP 1  errors 4 (no answer)"), "{line}");

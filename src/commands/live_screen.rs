@@ -334,9 +334,14 @@ mod tests {
         let mut stats = Stats::default();
         let yes = Outcome::Approved(Receipt { lsn: Lsn(1), balance: Amount::ZERO });
         for micros in 1..=sales {
-            stats.decided(&yes, Duration::from_micros(micros * 10), Duration::from_micros(micros));
+            stats.decided(&yes, Duration::from_micros(micros * 10), Duration::from_micros(micros), false);
         }
-        stats.decided(&Outcome::Rejected(Rejection::CardBlocked), Duration::from_millis(1), Duration::from_millis(1));
+        stats.decided(
+            &Outcome::Rejected(Rejection::CardBlocked),
+            Duration::from_millis(1),
+            Duration::from_millis(1),
+            false,
+        );
         stats
     }
 
