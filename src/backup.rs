@@ -7,7 +7,7 @@
 //!   manifest.json     when, up to which LSN, the size and BLAKE3 of every other file
 //!   journal/          every record (segments, as in a mirror)
 //!   records.jsonl     the portal's records, one a line
-//!   pki/              certificate authority, bundles, who is enrolled
+//!   pki/              certificate authority, bundles, who is enrolled and who is revoked
 //!   pictures/         pupils' pictures
 //! ```
 

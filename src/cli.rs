@@ -34,7 +34,7 @@ pub(crate) enum Verb {
     Card(CardArgs),
     /// Give a parent a login to the portal.
     Parent(ParentArgs),
-    /// Sell at a till; `till add` enrols one.
+    /// Sell at a till; `till add` enrols one, `till revoke` locks one out.
     Till(TillArgs),
     /// Load a running server with many tills, and audit what it did. It buys with real cards: for test installations.
     Load(LoadArgs),
@@ -330,7 +330,22 @@ pub(crate) enum TillVerb {
         #[command(flatten)]
         settings: SettingsArgs,
     },
-    /// Everyone who is enrolled.
+    /// Let a till in no more that is lost or stolen, or whose bundle is. A running server closes its connections within two seconds; what
+    /// it has sold stands.
+    Revoke {
+        /// The name it was enrolled under.
+        name: String,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Let a till in again that was revoked.
+    Readmit {
+        /// The name it was enrolled under.
+        name: String,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Everyone who is enrolled, and who is revoked.
     List {
         #[command(flatten)]
         settings: SettingsArgs,

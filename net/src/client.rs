@@ -47,6 +47,11 @@ pub enum ClientError {
     /// The server closed the connection.
     #[error("the server closed the connection: {0}")]
     Closed(String),
+    /// The installation has revoked this bundle: it is of no use to try again.
+    #[error(
+        "this bundle has been revoked: nothing can be sold with it any more; have a new one made with `frokost till add`"
+    )]
+    Revoked,
     /// The connection broke.
     #[error("the connection to the server was lost: {0}")]
     Lost(String),
@@ -385,6 +390,9 @@ pub(crate) fn explain(address: SocketAddr, error: &ConnectionError) -> ClientErr
         ConnectionError::TimedOut => ClientError::NoServer(address),
         ConnectionError::TransportError(transport) => ClientError::Untrusted { address, why: transport.to_string() },
         ConnectionError::ConnectionClosed(close) => ClientError::Untrusted { address, why: close.to_string() },
+        ConnectionError::ApplicationClosed(close) if close.error_code == VarInt::from_u32(code::REVOKED) => {
+            ClientError::Revoked
+        }
         ConnectionError::ApplicationClosed(close) => {
             ClientError::Closed(String::from_utf8_lossy(&close.reason).into_owned())
         }

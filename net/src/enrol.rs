@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use frokost_engine::{Caller, CallerId, Role, SchoolId};
+use frokost_engine::{Caller, CallerId, Role, SchoolId, Timestamp};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -18,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::identity::Identity;
 use crate::reset_key::ResetKey;
+use crate::revocations::{self, Revoked, Watch};
 
 /// The name every server certificate bears, whatever address it is reached at.
 pub const SERVER_NAME: &str = "frokost.internal";
@@ -53,6 +54,17 @@ pub enum EnrolError {
     /// The name cannot be one.
     #[error("'{0}' is no name for a caller: use 1 to 32 lower-case letters, digits and hyphens")]
     BadName(String),
+    /// Nobody has the name.
+    #[error("there is no caller named '{0}'; `frokost till list` shows who there is")]
+    NoSuchCaller(String),
+    /// Only tills can be revoked.
+    #[error("'{name}' is no till but the installation's {}, which cannot be revoked", role.name())]
+    NotATill {
+        /// Who.
+        name: String,
+        /// What it is instead.
+        role: Role,
+    },
     /// A certificate could not be made.
     #[error("a certificate could not be made: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -156,10 +168,8 @@ impl Authority {
             return Err(EnrolError::BadName(name.to_owned()));
         }
         let path = self.list();
-        let mut list =
-            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(file_error(&path))?;
         // Two that enrol at once would give out the same number.
-        list.lock().map_err(file_error(&path))?;
+        let mut list = self.locked_list()?;
         let mut text = String::new();
         list.read_to_string(&mut text).map_err(file_error(&path))?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -176,6 +186,53 @@ impl Authority {
             .map_err(file_error(&path))?;
         let identity = Identity(caller);
         Ok((identity, self.bundle(identity)?))
+    }
+
+    /// Lets a till in no more, and says who it is and since when that is so. A running server closes its connections within two seconds.
+    ///
+    /// # Errors
+    /// [`EnrolError`].
+    pub fn revoke(&self, name: &str, now: Timestamp) -> Result<(Caller, Timestamp), EnrolError> {
+        self.change_revoked(name, |revoked, id| *revoked.entry(id).or_insert(now))
+    }
+
+    /// Lets a till in again that was revoked, and says who it is and since when it had been, if it was.
+    ///
+    /// # Errors
+    /// [`EnrolError`].
+    pub fn readmit(&self, name: &str) -> Result<(Caller, Option<Timestamp>), EnrolError> {
+        self.change_revoked(name, |revoked, id| revoked.remove(&id))
+    }
+
+    fn change_revoked<T>(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Revoked, CallerId) -> T,
+    ) -> Result<(Caller, T), EnrolError> {
+        // Of two changes at once one would be lost.
+        let _lock = self.locked_list()?;
+        let known = self.enrolled()?.into_iter().find(|enrolled| enrolled.name == name);
+        let caller = known.ok_or_else(|| EnrolError::NoSuchCaller(name.to_owned()))?.caller;
+        if caller.role != Role::Till {
+            return Err(EnrolError::NotATill { name: name.to_owned(), role: caller.role });
+        }
+        let mut revoked = self.revoked()?;
+        let changed = change(&mut revoked, caller.id);
+        revocations::write(&self.revoked_file(), &revoked)?;
+        Ok((caller, changed))
+    }
+
+    /// Who is let in no more.
+    ///
+    /// # Errors
+    /// [`EnrolError`].
+    pub fn revoked(&self) -> Result<Revoked, EnrolError> {
+        revocations::read(&self.revoked_file())
+    }
+
+    /// For a server, which looks again and again.
+    pub(crate) fn watch_revoked(&self) -> Result<Watch, EnrolError> {
+        Watch::begin(self.revoked_file())
     }
 
     /// A new bundle for an identity, as the text of a PEM file.
@@ -216,6 +273,18 @@ impl Authority {
 
     fn list(&self) -> PathBuf {
         self.folder.join("callers")
+    }
+
+    /// The list, for one at a time.
+    fn locked_list(&self) -> Result<File, EnrolError> {
+        let path = self.list();
+        let list = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(file_error(&path))?;
+        list.lock().map_err(file_error(&path))?;
+        Ok(list)
+    }
+
+    fn revoked_file(&self) -> PathBuf {
+        self.folder.join("revoked")
     }
 }
 
@@ -291,12 +360,12 @@ fn parse_line(line: &str) -> Option<Enrolled> {
     words.next().is_none().then_some(Enrolled { caller: Caller { id, role, school }, name })
 }
 
-fn file_error(path: &Path) -> impl FnOnce(io::Error) -> EnrolError {
+pub(crate) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> EnrolError {
     let path = path.to_owned();
     move |source| EnrolError::File { path, source }
 }
 
-fn content(path: &Path, why: &dyn std::fmt::Display) -> EnrolError {
+pub(crate) fn content(path: &Path, why: &dyn std::fmt::Display) -> EnrolError {
     EnrolError::Content { path: path.to_owned(), why: why.to_string() }
 }
 
@@ -316,6 +385,26 @@ mod tests {
         assert_ne!(first.0.id, second.0.id);
         assert_eq!(Bundle::from_pem(pem.as_bytes()).unwrap().identity(), Some(first));
         assert_eq!(authority.enrolled().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_till_is_revoked_once_and_readmitted_and_nobody_else_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::load_or_create(folder.path()).unwrap();
+        let (till, _) = authority.enrol("till-1", Role::Till, SchoolId(1)).unwrap();
+        authority.enrol("portal", Role::Portal, SchoolId(0)).unwrap();
+        let (first, later) = (Timestamp(1000), Timestamp(2000));
+        assert_eq!(authority.revoke("till-1", first).unwrap(), (till.0, first));
+        assert_eq!(authority.revoke("till-1", later).unwrap(), (till.0, first), "it stays as it was");
+        let authority = Authority::load_or_create(folder.path()).unwrap();
+        assert_eq!(authority.revoked().unwrap(), Revoked::from([(till.0.id, first)]));
+        assert_eq!(authority.readmit("till-1").unwrap(), (till.0, Some(first)));
+        assert_eq!(authority.readmit("till-1").unwrap(), (till.0, None));
+        assert_eq!(authority.revoked().unwrap(), Revoked::new());
+        let unknown = authority.revoke("till-2", first).unwrap_err().to_string();
+        assert!(unknown.contains("no caller named 'till-2'"), "{unknown}");
+        let portal = authority.revoke("portal", first).unwrap_err().to_string();
+        assert_eq!(portal, "'portal' is no till but the installation's portal, which cannot be revoked");
     }
 
     #[test]

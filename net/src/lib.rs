@@ -12,6 +12,7 @@ mod frames;
 pub mod identity;
 pub mod outbox;
 mod reset_key;
+pub mod revocations;
 pub mod server;
 mod session;
 pub mod socket;

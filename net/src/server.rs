@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::enrol::{Authority, EnrolError};
 use crate::identity::Identity;
 use crate::reset_key::RESET_EVERY;
+use crate::revocations::Watch;
 use crate::session::{self, Session};
 use crate::socket;
 use crate::tls::{TlsError, server_config};
@@ -31,13 +32,16 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Above this many open connections a newcomer has to prove its address first.
 const RETRY_ABOVE: usize = 256;
 
+/// How often it is looked who has been revoked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// There is no certificate for it.
+    /// There is no certificate for it, or it cannot be told who is revoked.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
     /// The address cannot be listened on.
@@ -84,6 +88,7 @@ struct Reception {
     desks: Desks,
     unsent: Arc<AtomicUsize>,
     looking_up: Arc<Semaphore>,
+    revoked: Watch,
     /// The open connections of each caller, oldest first.
     connections: DashMap<CallerId, Vec<Connection>>,
 }
@@ -101,6 +106,7 @@ impl Server {
         desks: Desks,
     ) -> Result<Server, ServerError> {
         let config = server_config(&authority.server()?)?;
+        let revoked = authority.watch_revoked()?;
         let mut names = socket::names();
         names.reset_key(Arc::new(authority.reset_key())).min_reset_interval(RESET_EVERY);
         let listen = |source| ServerError::Listen { address, source };
@@ -108,8 +114,9 @@ impl Server {
         let address = endpoint.local_addr().map_err(listen)?;
         let unsent = Arc::new(AtomicUsize::new(0));
         let looking_up = Arc::new(Semaphore::new(1));
+        let connections = DashMap::new();
         let unsent_too = Arc::clone(&unsent);
-        let reception = Reception { engine, clock, desks, unsent: unsent_too, looking_up, connections: DashMap::new() };
+        let reception = Reception { engine, clock, desks, unsent: unsent_too, looking_up, revoked, connections };
         tokio::spawn(accept(endpoint.clone(), Arc::new(reception)));
         Ok(Server { endpoint, address, unsent })
     }
@@ -142,6 +149,7 @@ impl Server {
 }
 
 async fn accept(endpoint: Endpoint, reception: Arc<Reception>) {
+    let turning_out = tokio::spawn(turn_out(Arc::clone(&reception)));
     while let Some(incoming) = endpoint.accept().await {
         if endpoint.open_connections() > RETRY_ABOVE && !incoming.remote_address_validated() && incoming.may_retry() {
             // It comes back with a token; if the packet cannot be sent, the client tries again by itself.
@@ -150,6 +158,29 @@ async fn accept(endpoint: Endpoint, reception: Arc<Reception>) {
         }
         tokio::spawn(greet(incoming, Arc::clone(&reception)));
     }
+    turning_out.abort();
+}
+
+/// Closes the connections of those who have been revoked since it last looked.
+async fn turn_out(reception: Arc<Reception>) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        ticks.tick().await;
+        let looking = Arc::clone(&reception);
+        // It may wait for a disk. If it panics, things stay as they were.
+        drop(tokio::task::spawn_blocking(move || looking.revoked.look()).await);
+        for caller in reception.revoked.everybody() {
+            if let Some(open) = reception.connections.get(&caller) {
+                open.iter().for_each(|connection| refuse_revoked(connection, caller));
+            }
+        }
+    }
+}
+
+fn refuse_revoked(connection: &Connection, caller: CallerId) {
+    metrics::counter!("frokost_connections_refused_total", "why" => "revoked").increment(1);
+    tracing::warn!(remote = %connection.remote_address(), %caller, "a caller that is revoked is turned out");
+    connection.close(VarInt::from_u32(code::REVOKED), b"this caller has been revoked");
 }
 
 /// One connection, from handshake to end.
@@ -168,6 +199,11 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
         connection.close(VarInt::from_u32(code::UNKNOWN_CALLER), b"the certificate names no caller");
         return;
     };
+    // Who is revoked from here on is turned out within a second.
+    if reception.revoked.is_revoked(caller.id) {
+        refuse_revoked(&connection, caller.id);
+        return;
+    }
     let limit = match caller.role {
         frokost_engine::Role::Till => CONNECTIONS_PER_TILL,
         frokost_engine::Role::Portal | frokost_engine::Role::Secretary | frokost_engine::Role::Operator => {

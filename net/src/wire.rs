@@ -36,6 +36,8 @@ pub mod code {
     pub const UNKNOWN_CALLER: u32 = 17;
     /// This caller has too many connections open.
     pub const TOO_MANY_CONNECTIONS: u32 = 18;
+    /// This caller was let in once and is no more.
+    pub const REVOKED: u32 = 19;
 }
 
 /// Checked access to a body that has to fill its bytes exactly.

@@ -8,14 +8,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use frokost_engine::{Amount, Asked, CardNumber, Command, Outcome, Role, SchoolId, Sequence, Text};
+use frokost_engine::{Amount, Asked, CardNumber, Clock, Command, Outcome, Role, SchoolId, Sequence, Text, Timestamp};
 use frokost_net::enrol::write_new;
-use frokost_net::{Bundle, Client, Outbox};
+use frokost_net::{Bundle, Client, ClientError, Outbox};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 
 use crate::cli::{Lang, SettingsArgs, TillArgs, TillVerb};
 use crate::data_folder::DataFolder;
 use crate::exit;
+use crate::node::SystemClock;
 use crate::outcome_text::explain;
 use crate::say::{complain, say};
 use crate::settings::Settings;
@@ -29,6 +30,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) async fn run(args: TillArgs) -> anyhow::Result<ExitCode> {
     match args.verb {
         Some(TillVerb::Add { name, school, out, settings }) => add(&name, SchoolId(school), out, &settings),
+        Some(TillVerb::Revoke { name, settings }) => revoke(&name, &settings),
+        Some(TillVerb::Readmit { name, settings }) => readmit(&name, &settings),
         Some(TillVerb::List { settings }) => list(&settings),
         None => {
             let bundle = args.bundle.context("a till needs its bundle: --bundle FILE")?;
@@ -62,13 +65,44 @@ fn add(name: &str, school: SchoolId, out: Option<PathBuf>, settings: &SettingsAr
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
+fn revoke(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(settings, &[])?;
-    for enrolled in DataFolder::existing(&settings.data)?.authority()?.enrolled()? {
-        let caller = enrolled.caller;
-        say!("{:>6}  {:<9}  school {:<4}  {}", caller.id.0, caller.role.name(), caller.school, enrolled.name);
+    let now = SystemClock.now();
+    let (caller, since) = DataFolder::existing(&settings.data)?.authority()?.revoke(name, now)?;
+    if since == now {
+        say!("till {} '{name}' is revoked: a server that runs turns it out within two seconds", caller.id);
+        say!("take that back with: frokost till readmit {name}");
+    } else {
+        say!("till {} '{name}' has been revoked since {}", caller.id, moment(since));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn readmit(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(settings, &[])?;
+    let (caller, since) = DataFolder::existing(&settings.data)?.authority()?.readmit(name)?;
+    match since {
+        Some(since) => say!("till {} '{name}' may sell again; it was revoked on {}", caller.id, moment(since)),
+        None => say!("till {} '{name}' is not revoked", caller.id),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(settings, &[])?;
+    let authority = DataFolder::existing(&settings.data)?.authority()?;
+    let revoked = authority.revoked()?;
+    for enrolled in authority.enrolled()? {
+        let caller = enrolled.caller;
+        let since =
+            revoked.get(&caller.id).map_or_else(String::new, |since| format!("  revoked on {}", moment(*since)));
+        say!("{:>6}  {:<9}  school {:<4}  {}{since}", caller.id.0, caller.role.name(), caller.school, enrolled.name);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn moment(at: Timestamp) -> String {
+    at.local().strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 struct Till {
@@ -85,7 +119,7 @@ impl Till {
     async fn open(bundle: &Path, server: SocketAddr, lang: Lang, picture: Option<PathBuf>) -> anyhow::Result<Till> {
         let outbox = bundle.with_extension("outbox");
         let bundle = Bundle::read(bundle)?;
-        let (client, welcome) = Client::connect(server, &bundle).await?;
+        let (client, welcome) = Client::connect(server, &bundle).await.map_err(|error| said(error, lang))?;
         // An outbox that is new begins above every number this till can have used before.
         let outbox = Outbox::open(&outbox, Sequence(welcome.now.0 << 16))?;
         anyhow::ensure!(welcome.role == Role::Till, "this bundle is a {}'s, not a till's", welcome.role.name());
@@ -158,13 +192,16 @@ impl Till {
                     return Ok(Some(outcome));
                 }
                 Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {}
+                Err(error @ ClientError::Revoked) => return Err(said(error, self.lang)),
                 Err(error) => {
                     if !told {
                         complain!("{error}");
                         told = true;
                     }
-                    if let Ok((client, _)) = Client::connect(self.server, &self.bundle).await {
-                        self.client = client;
+                    match Client::connect(self.server, &self.bundle).await {
+                        Ok((client, _)) => self.client = client,
+                        Err(error @ ClientError::Revoked) => return Err(said(error, self.lang)),
+                        Err(_) => {}
                     }
                 }
             }
@@ -224,6 +261,21 @@ impl Till {
         }
         self.client.close().await;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Why there is nothing to be sold; what the cashier has to act on in the display's language.
+fn said(error: ClientError, lang: Lang) -> anyhow::Error {
+    match (error, lang) {
+        (ClientError::Revoked, Lang::Da) => anyhow::anyhow!(
+            "kassen er spærret og kan ikke sælge; ring til den, der driver anlægget: frokost till readmit lukker den ind igen, \
+             frokost till add laver en ny. Salg uden svar er gemt ved siden af kassens certifikat"
+        ),
+        (ClientError::Revoked, Lang::En) => anyhow::anyhow!(
+            "this till has been revoked and cannot sell; call whoever runs the installation: frokost till readmit lets it in again, \
+             frokost till add makes a new one. Sales without an answer are kept beside the till's bundle"
+        ),
+        (error, Lang::Da | Lang::En) => error.into(),
     }
 }
 

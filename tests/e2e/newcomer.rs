@@ -1,8 +1,9 @@
 //! The README's path: a school's list, a server, a till, a sale, its line on the statement. What could go wrong: a step that
 //! needs something the README does not say, an import that does things twice, a command that only works while the server stands still.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::installation::*;
 
@@ -154,6 +155,55 @@ fn a_till_at_the_terminal_says_what_to_do() {
     assert!(said[2].contains("The card cannot be read"), "{said:?}");
     assert!(said[3].contains("'abc' is not an amount"), "{said:?}");
     assert!(said[4].contains("50,00 kr. missing"), "{said:?}");
+}
+
+#[test]
+fn a_till_that_is_lost_is_locked_out_and_one_that_is_found_sells_again() {
+    let home = Installation::new();
+    home.import(1, 100);
+    let till = home.enrol("canteen-1");
+    let server = home.serve();
+    let address = server.tills.to_string();
+    let mut process = home
+        .command(&["till", "--bundle", lossy(&till), "--server", &address, "--lang", "en"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = process.stdin.take().unwrap();
+    let mut display = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut shows = |what: &str| display.by_ref().map(Result::unwrap).any(|line| line.contains(what));
+    writeln!(keys, "{}\n20", card(1)).unwrap();
+    assert!(shows("Approved. New balance 80,00 kr."));
+
+    let said = home.must(&["till", "revoke", "canteen-1"]);
+    assert!(said.starts_with("till 2 'canteen-1' is revoked"), "{said}");
+    let again = home.must(&["till", "revoke", "canteen-1"]);
+    assert!(again.starts_with("till 2 'canteen-1' has been revoked since 20"), "{again}");
+    let list = home.must(&["till", "list"]);
+    let marked: Vec<&str> = list.lines().filter(|line| line.contains("revoked on 20")).collect();
+    assert!(matches!(marked[..], [line] if line.contains("canteen-1")), "{list}");
+    std::thread::sleep(Duration::from_secs(3));
+    writeln!(keys, "{}\n1", card(1)).unwrap();
+    let ended: Ran = process.wait_with_output().unwrap().into();
+    assert_eq!((ended.code, ended.err.lines().count()), (1, 1), "{ended:?}");
+    assert!(ended.err.starts_with("frokost: this till has been revoked and cannot sell"), "{ended:?}");
+    let sell = ["till", "--bundle", lossy(&till), "--server", &address, "--card", &card(1), "--amount", "2"];
+    let refused = home.run(&sell);
+    assert!(refused.code == 1 && refused.err.starts_with("frokost: kassen er spærret"), "{refused:?}");
+
+    for (name, says) in [("canteen-7", "no caller named 'canteen-7'"), ("portal", "'portal' is no till")] {
+        let ran = home.run(&["till", "revoke", name]);
+        assert!(ran.code == 1 && ran.err.contains(says), "{ran:?}");
+    }
+    let back = home.must(&["till", "readmit", "canteen-1"]);
+    assert!(back.starts_with("till 2 'canteen-1' may sell again"), "{back}");
+    assert_eq!(home.must(&["till", "readmit", "canteen-1"]), "till 2 'canteen-1' is not revoked\n");
+    std::thread::sleep(Duration::from_secs(2));
+    // What it could not ask when it was locked out is asked first.
+    let sold = home.must(&sell);
+    assert_eq!(sold, "Fra sidst: 1,00 kr. ..0001\nGodkendt. Ny saldo 79,00 kr.\nGodkendt. Ny saldo 77,00 kr.\n");
 }
 
 #[test]

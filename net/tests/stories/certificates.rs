@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frokost_engine::{Amount, Command, Outcome, Query, Rejection, Role, Sequence};
+use frokost_engine::{Amount, Clock, Command, Outcome, Query, Rejection, Role, Sequence};
 use frokost_net::wire::ALPN;
 use frokost_net::{Authority, Bundle, Client, ClientError};
 use rcgen::{CertificateParams, Issuer, KeyPair};
@@ -139,6 +139,41 @@ async fn a_certificate_that_has_expired_or_names_nobody_is_refused() {
     assert!(expired.to_string().contains("expired"), "{expired}");
     let nobody = Client::connect(address, &issue(false, "https://example.org/")).await.unwrap_err();
     assert!(nobody.to_string().contains("names no caller"), "{nobody}");
+}
+
+#[tokio::test]
+async fn a_till_that_is_revoked_is_turned_out_and_no_other() {
+    let world = World::new().await;
+    let (lost, other) = (world.bundle("till-1", Role::Till, 1), world.bundle("till-2", Role::Till, 1));
+    let address = world.server.address();
+    let (thief, _) = Client::connect(address, &lost).await.unwrap();
+    let (honest, _) = Client::connect(address, &other).await.unwrap();
+    let sale = Command::Purchase { card: card(), amount: Amount::from_kroner(25) };
+    let sold = thief.command(Sequence(1), sale).await.unwrap();
+    world.authority.revoke("till-1", SystemClock.now()).unwrap();
+    // Whatever it does, or does not.
+    let turned_out = async {
+        while thief.ended().is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(3), turned_out).await.unwrap();
+    for refused in
+        [thief.command(Sequence(2), sale).await.unwrap_err(), Client::connect(address, &lost).await.unwrap_err()]
+    {
+        assert!(matches!(refused, ClientError::Revoked), "{refused}");
+    }
+    assert!(matches!(honest.command(Sequence(1), sale).await.unwrap(), Outcome::Approved(_)));
+    world.authority.readmit("till-1").unwrap();
+    let back = async {
+        loop {
+            if let Ok((client, _)) = Client::connect(address, &lost).await {
+                return client;
+            }
+        }
+    };
+    let back = tokio::time::timeout(std::time::Duration::from_secs(3), back).await.unwrap();
+    assert_eq!(back.command(Sequence(1), sale).await.unwrap(), sold, "what it sold before stands, once");
 }
 
 #[tokio::test]
