@@ -28,7 +28,14 @@ pub(crate) fn read(path: &Path) -> Result<Revoked, EnrolError> {
         Some((CallerId(number.parse().ok()?), Timestamp(since.parse().ok()?)))
     };
     text.lines()
-        .map(|line| entry(line).ok_or_else(|| content(path, &format!("'{line}' is no number and moment"))))
+        .map(|line| {
+            entry(line).ok_or_else(|| {
+                content(
+                    path,
+                    &format!("'{line}' is no caller's number and moment (milliseconds since 1970); mend that line"),
+                )
+            })
+        })
         .collect()
 }
 
@@ -109,7 +116,7 @@ mod tests {
         watch.look();
         assert!(watch.is_revoked(CallerId(3)), "a file that cannot be read lets nobody in");
         let refused = Watch::begin(path.clone()).unwrap_err().to_string();
-        assert!(refused.contains("'four' is no number and moment"), "{refused}");
+        assert!(refused.contains("'four' is no caller's number and moment"), "{refused}");
         write(&path, &Revoked::new()).unwrap();
         watch.look();
         assert!(!watch.is_revoked(CallerId(3)));

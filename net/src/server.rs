@@ -179,7 +179,8 @@ async fn turn_out(reception: Arc<Reception>) {
 
 fn refuse_revoked(connection: &Connection, caller: CallerId) {
     metrics::counter!("frokost_connections_refused_total", "why" => "revoked").increment(1);
-    tracing::warn!(remote = %connection.remote_address(), %caller, "a caller that is revoked is turned out");
+    let address = connection.remote_address();
+    tracing::warn!(target: "security", event = "revoked_till", %caller, %address, "security");
     connection.close(VarInt::from_u32(code::REVOKED), b"this caller has been revoked");
 }
 

@@ -71,7 +71,7 @@ fn revoke(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let (caller, since) = DataFolder::existing(&settings.data)?.authority()?.revoke(name, now)?;
     if since == now {
         say!("till {} '{name}' is revoked: a server that runs turns it out within two seconds", caller.id);
-        say!("take that back with: frokost till readmit {name}");
+        say!("take that back with: frokost till readmit {name} --data {}", settings.data.display());
     } else {
         say!("till {} '{name}' has been revoked since {}", caller.id, moment(since));
     }

@@ -193,6 +193,10 @@ fn a_till_that_is_lost_is_locked_out_and_one_that_is_found_sells_again() {
     let refused = home.run(&sell);
     assert!(refused.code == 1 && refused.err.starts_with("frokost: kassen er spærret"), "{refused:?}");
 
+    let log = server.log.lock().unwrap().clone();
+    let turned_out = log.lines().filter(|line| line.contains(r#""event":"revoked_till""#)).count();
+    assert!(turned_out >= 2 && log.contains(r#""caller":"2""#), "{log}");
+
     for (name, says) in [("canteen-7", "no caller named 'canteen-7'"), ("portal", "'portal' is no till")] {
         let ran = home.run(&["till", "revoke", name]);
         assert!(ran.code == 1 && ran.err.contains(says), "{ran:?}");
