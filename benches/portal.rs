@@ -20,6 +20,7 @@ const PARENTS: u64 = 100;
 const RATE: u64 = 2_000;
 const TILLS: u64 = 64;
 const SECONDS: u64 = 15;
+const WARM_UP: u64 = 2;
 /// How long a parent looks at a page.
 const LOOKS: Duration = Duration::from_secs(1);
 /// Browsers that do nothing but log in.
@@ -134,8 +135,9 @@ async fn read_pages(portal: &str, cookies: &[(u64, String)], enough: &Arc<Atomic
     Arc::into_inner(took).unwrap().into_inner().unwrap()
 }
 
-/// Logs in again and again; returns how often it was let in.
-async fn storm(portal: &str, enough: &Arc<AtomicBool>) -> u64 {
+/// Logs in again and again; returns how often a second it was let in.
+async fn storm(portal: &str, enough: &Arc<AtomicBool>) -> f64 {
+    let begin = Instant::now();
     let (asked, count) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut storming = tokio::task::JoinSet::new();
     for _ in 0..STORM {
@@ -149,7 +151,7 @@ async fn storm(portal: &str, enough: &Arc<AtomicBool>) -> u64 {
         });
     }
     storming.join_all().await;
-    count.load(Ordering::Relaxed)
+    count.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64()
 }
 
 /// Somebody else who computes at the lowest priority and asks for nothing: what a storm is held against, since hashing does the same.
@@ -177,15 +179,16 @@ struct Sales {
 
 /// Tills sell, and `meanwhile` is done.
 async fn while_selling<T>(served: &Served, meanwhile: impl AsyncFnOnce(Arc<AtomicBool>) -> T) -> (Sales, T) {
-    let (rate, tills, seconds) = (RATE.to_string(), TILLS.to_string(), SECONDS.to_string());
-    let args = ["load", "--rate", &rate, "--tills", &tills, "--seconds", &seconds, "--json"];
+    let [rate, tills, seconds, warm_up] = [RATE, TILLS, SECONDS, WARM_UP].map(|number| number.to_string());
+    let args = ["load", "--rate", &rate, "--tills", &tills, "--seconds", &seconds, "--warm-up", &warm_up, "--json"];
     let mut command = frokost(served.folder.path(), &args);
+    let selling = tokio::task::spawn_blocking(move || must_load(&mut command));
+    // While they warm up and are measured; not while the audit reads what they sold.
     let enough = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&enough);
-    let selling = tokio::task::spawn_blocking(move || {
-        let printed = must_load(&mut command);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(WARM_UP + SECONDS)).await;
         ended.store(true, Ordering::Relaxed);
-        printed
     });
     let done = meanwhile(enough).await;
     let report: serde_json::Value = serde_json::from_str(&selling.await.unwrap()).unwrap();
@@ -200,7 +203,7 @@ fn must_load(command: &mut Command) -> String {
     String::from_utf8(ran.stdout).unwrap()
 }
 
-fn line(what: &str, sales: &Sales, pages: Option<&Histogram<u64>>, logins: Option<u64>) {
+fn line(what: &str, sales: &Sales, pages: Option<&Histogram<u64>>, logins: Option<f64>) {
     let ms = |pages: &Histogram<u64>, at: f64| pages.value_at_percentile(at) as f64 / 1e3;
     let pages = pages.map_or_else(
         || "-".to_owned(),
@@ -208,7 +211,7 @@ fn line(what: &str, sales: &Sales, pages: Option<&Histogram<u64>>, logins: Optio
             format!("{:.1} / {:.1} / {:.1} ms of {}", ms(pages, 50.0), ms(pages, 99.0), ms(pages, 100.0), pages.len())
         },
     );
-    let logins = logins.map_or_else(|| "-".to_owned(), |logins| format!("{:.0}", logins as f64 / SECONDS as f64));
+    let logins = logins.map_or_else(|| "-".to_owned(), |logins| format!("{logins:.1}"));
     println!("| {what} | {:.2} / {:.2} ms | {:.0} | {pages} | {logins} |", sales.p50, sales.p99, sales.achieved);
 }
 

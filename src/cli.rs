@@ -378,7 +378,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) sockets: Option<u32>,
     /// Open model: sales per second, all tills together, whether or not earlier ones are answered.
-    #[arg(long, value_name = "PER_SECOND", conflicts_with = "in_flight")]
+    #[arg(long, value_name = "PER_SECOND", conflicts_with = "in_flight", allow_negative_numbers = true)]
     pub(crate) rate: Option<f64>,
     /// Closed loop: sales in flight on each till [default: 1].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::asked::Asked;
-use crate::report::{Report, readable};
+use crate::report::{EndedEarly, Report, readable};
 
 /// Two runs beside each other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,7 +51,12 @@ impl Comparison {
         told("sockets", now.sockets.to_string(), before.sockets.to_string());
         told("cards that could buy", now.cards.to_string(), before.cards.to_string());
         told("seed", now.seed.to_string(), before.seed.to_string());
-        told("ended early", format!("{:?}", now.ended_early), format!("{:?}", before.ended_early));
+        let ended = |report: &Report| match report.ended_early {
+            None => "by its plan",
+            Some(EndedEarly::Stopped) => "stopped",
+            Some(EndedEarly::NoTillLeft) => "with its last till",
+        };
+        told("ended", ended(now).to_owned(), ended(before).to_owned());
         // Field by field, so that what differs is named; both as they are read, which may be a last digit beside what was written.
         let fields = |report: &Report| {
             let text = serde_json::to_string(&report.plan).unwrap_or_default();
@@ -62,6 +67,13 @@ impl Comparison {
             }
         };
         let then = fields(before);
+        if !before.passed() {
+            told(
+                "failed",
+                "it is held against a run that did not pass".to_owned(),
+                "did not keep what was expected of it".to_owned(),
+            );
+        }
         for (key, value) in fields(now) {
             told(&key, value.to_string(), then.get(&key).map_or_else(String::new, ToString::to_string));
         }

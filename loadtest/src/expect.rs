@@ -143,7 +143,8 @@ impl Expectation {
         let value = times.unwrap_or(measured);
         let of_sales =
             matches!(self.what, What::Latency(Of::All | Of::Raw | Of::Approved | Of::Refused | Of::Undisturbed, _));
-        let unanswered = of_sales && stats.given_up > 0;
+        let unsold = report.unsold(stats);
+        let unanswered = of_sales && unsold > 0;
         let within = match self.comparison {
             Comparison::Less => value < bound,
             Comparison::AtMost => value <= bound,
@@ -160,7 +161,7 @@ impl Expectation {
             said.push_str(&format!(", {times:.2} x"));
         }
         if unanswered {
-            said.push_str(&format!(", and {} sales had no answer", stats.given_up));
+            said.push_str(&format!(", and {unsold} sales had no answer"));
         }
         Verdict { held: within && !unanswered, measured: said }
     }
@@ -168,7 +169,7 @@ impl Expectation {
     /// What is bounded, in the unit of the bound; nothing if there is nothing of it.
     #[expect(clippy::cast_precision_loss, reason = "2^52 sales are not measured")]
     fn measured(&self, stats: &Stats, report: &Report) -> Option<f64> {
-        let sales = stats.answered() + stats.given_up;
+        let sales = stats.answered() + report.unsold(stats);
         match self.what {
             What::Latency(of, percentile) => {
                 let at = |latency: &Histogram<u64>| {
@@ -188,7 +189,7 @@ impl Expectation {
                 let looks = stats.reads.len() + stats.reads_failed + stats.reads_missed;
                 let (count, of) = match counted {
                     Counted::Refused => (stats.refused_in_all(), sales),
-                    Counted::Unanswered => (stats.given_up, sales),
+                    Counted::Unanswered => (report.unsold(stats), sales),
                     Counted::Resent => (stats.resent, sales),
                     Counted::Missed => (report.missed, report.planned?),
                     Counted::Errors => (stats.errors.values().sum(), sales),
@@ -330,7 +331,7 @@ mod tests {
         assert!(!verdict("looks.p50<1s", &measured(), None).held, "nobody looked");
         assert!(!verdict("missed<1", &measured(), None).held, "nothing was planned");
         let mut stats = measured();
-        stats.abandoned(Duration::from_millis(1), false);
+        stats.abandoned(Duration::from_millis(1));
         let verdict = |text| verdict(text, &stats, None);
         assert!(!verdict("p50<51ms").held && verdict("p50<51ms").measured.contains("1 sales had no answer"));
         assert!(!verdict("unanswered<1").held && verdict("unanswered<2").held);

@@ -6,6 +6,7 @@ use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
 use crate::report::{Latency, Report, Verdict, readable};
+use crate::second::Second;
 
 type Drawing = Result<(), Box<dyn std::error::Error>>;
 
@@ -119,7 +120,7 @@ impl Report {
         let warm = self.seconds.iter().filter(|second| second.warming_up).map(|second| second.at_s).fold(0.0, f64::max);
         chart.draw_series([Rectangle::new([(0.0, 0.0), (warm, most)], BLACK.mix(0.06).filled())])?;
         let answered: Vec<(f64, f64)> = self.seconds.iter().map(|second| (second.at_s, second.rate)).collect();
-        let lines = [("planned", ORANGE, planned().collect()), ("answered", GREEN, answered)];
+        let lines = [("planned", ORANGE, vec![planned().collect()]), ("answered", GREEN, vec![answered])];
         draw_lines(&mut chart, lines, SeriesLabelPosition::LowerRight)?;
         area.present()?;
         Ok(())
@@ -157,9 +158,13 @@ impl Report {
             ("p99", ORANGE, |latency| latency.p99),
             ("longest", RED, |latency| latency.max),
         ];
+        // Where nothing was answered there is a gap: a line across it would look like something measured.
+        let stretches = || self.seconds.split(|second| second.latency_us.max == 0.0);
         let lines = picks.map(|(name, colour, pick)| {
-            let points = self.seconds.iter().filter(|second| second.rate > 0.0);
-            (name, colour, points.map(|second| (second.at_s, millis(pick(&second.latency_us)))).collect())
+            let points = |stretch: &[Second]| {
+                stretch.iter().map(|second| (second.at_s, millis(pick(&second.latency_us)))).collect()
+            };
+            (name, colour, stretches().map(points).collect())
         });
         draw_lines(&mut chart, lines, SeriesLabelPosition::LowerLeft)?;
         area.present()?;
@@ -179,7 +184,7 @@ impl Report {
             .y_label_area_size(70)
             .build_cartesian_2d((0.05..most).log_scale(), (0.001..100.0_f64).log_scale())?;
         chart.configure_mesh().x_desc("ms").y_desc("% took longer").light_line_style(TRANSPARENT).draw()?;
-        let lines = runs.into_iter().map(|(name, colour, run)| (name, colour, run.longer_than()));
+        let lines = runs.into_iter().map(|(name, colour, run)| (name, colour, vec![run.longer_than()]));
         draw_lines(&mut chart, lines, SeriesLabelPosition::LowerLeft)?;
         area.present()?;
         Ok(())
@@ -205,18 +210,23 @@ impl Report {
 /// Draws lines with their names, and the names where the lines mostly are not. One without points is left out.
 fn draw_lines<'a, X, Y>(
     chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
-    lines: impl IntoIterator<Item = (&'static str, RGBColor, Vec<(f64, f64)>)>,
+    lines: impl IntoIterator<Item = (&'static str, RGBColor, Vec<Vec<(f64, f64)>>)>,
     names_at: SeriesLabelPosition,
 ) -> Drawing
 where
     X: Ranged<ValueType = f64> + 'a,
     Y: Ranged<ValueType = f64> + 'a,
 {
-    for (name, colour, points) in lines.into_iter().filter(|(_, _, points)| !points.is_empty()) {
-        chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+    for (name, colour, stretches) in lines {
+        let mut name = Some(name);
+        for points in stretches.into_iter().filter(|points| !points.is_empty()) {
+            // One alone would be no line.
+            let dot = u32::from(points.len() == 1) * 2;
+            let drawn = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(dot))?;
+            if let Some(name) = name.take() {
+                drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+            }
+        }
     }
     let mut names = chart.configure_series_labels();
     names.position(names_at).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
@@ -239,7 +249,8 @@ mod tests {
 
     use crate::audit::Audit;
     use crate::plan::{Plan, Shape};
-    use crate::report::{Report, Second};
+    use crate::report::Report;
+    use crate::second::{Phase, Second};
     use crate::stats::Stats;
 
     #[test]
@@ -252,7 +263,15 @@ mod tests {
         let plan = Plan::new("a <run>", Shape::steady(100.0, Duration::from_secs(2)));
         let mut report = Report::new(&plan, &stats, stats.answered(), Duration::from_secs(2), Audit::default());
         report.seconds = (1..3)
-            .map(|n| Second::of(&stats, Duration::from_secs(n), Duration::from_secs(1), Some(1_990.0), n == 1))
+            .map(|n| {
+                Second::of(
+                    &stats,
+                    Duration::from_secs(n),
+                    Duration::from_secs(1),
+                    Some(1_990.0),
+                    if n == 1 { Phase::WarmUp } else { Phase::Measured },
+                )
+            })
             .collect();
         let before = report.clone();
         assert!(!before.html(None).unwrap().contains("the machine itself was slow"));

@@ -14,6 +14,7 @@ mod readers;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod second;
 pub mod stats;
 mod switch;
 mod till;

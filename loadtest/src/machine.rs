@@ -24,6 +24,9 @@ const SLOW: u64 = 2;
 const KNOWN_AFTER: u64 = 100;
 /// How long after a slow moment a sale may still wait behind those that were slow.
 const AFTER: Duration = Duration::from_millis(100);
+/// Who waited longer waited for something else: the longer a wait is, the surer one of the machine's slow moments is in it, and the server's own
+/// outages would be put down to them.
+const EXCUSED: Duration = Duration::from_millis(250);
 
 /// What was seen of the machine's speed. Each probe stands for the time since the one before.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -106,9 +109,11 @@ impl LastSlow {
         self.until.store(nanos(now + AFTER - self.begun), Ordering::Relaxed);
     }
 
-    /// Was the machine slow between shortly before something was planned and now?
-    pub(crate) fn disturbs(&self, planned: Instant) -> bool {
-        nanos(planned.saturating_duration_since(self.begun)) < self.until.load(Ordering::Relaxed)
+    /// May a wait be the machine's doing? It was slow between shortly before something was planned and now, which is not long.
+    pub(crate) fn disturbs(&self, planned: Instant, now: Instant) -> bool {
+        let until = self.until.load(Ordering::Relaxed);
+        nanos(planned.saturating_duration_since(self.begun)) < until
+            && now.saturating_duration_since(planned) <= EXCUSED
     }
 }
 
@@ -292,28 +297,39 @@ mod tests {
             }
         };
         look(5_000, 190, true);
-        assert!(!board.last_slow.disturbs(open));
+        assert!(!board.last_slow.disturbs(open, open));
         // From 10 ms before the measured time to 10 ms after.
         look(5_000, 55, true);
         look(25_000, 10, true);
         assert_eq!(board.total().speed.stretches, 1, "the warm-up has a stretch of its own");
-        assert!(board.last_slow.disturbs(open));
+        assert!(board.last_slow.disturbs(open, open));
         let all = board.look().speed;
         assert_eq!((all.stretches, all.longest, all.slow), (2, EVERY * 5, EVERY * 8), "{all:?}");
         look(25_000, 10, false);
         assert_eq!(board.look().speed, Speed::default(), "the measured time is over");
-        assert!(board.last_slow.disturbs(open + Duration::from_millis(220)), "and yet it disturbs");
+        let soon_after = open + Duration::from_millis(220);
+        assert!(board.last_slow.disturbs(soon_after, soon_after), "and yet it disturbs");
     }
 
     #[test]
     fn what_was_planned_long_after_a_slow_moment_is_not_disturbed() {
         let slow = LastSlow::default();
         let at = |millis| slow.begun + Duration::from_millis(millis);
-        assert!(!slow.disturbs(slow.begun) && !slow.disturbs(at(1)), "it was never slow");
+        let disturbs = |planned, now| slow.disturbs(at(planned), at(now));
+        assert!(!disturbs(0, 1) && !disturbs(1, 1), "it was never slow");
         slow.is_slow(at(1_000));
         // Also what was planned before and is answered only now.
-        assert!(slow.disturbs(at(400)) && slow.disturbs(at(1_000)) && slow.disturbs(at(1_099)));
-        assert!(!slow.disturbs(at(1_100)) && !slow.disturbs(at(5_000)));
+        assert!(disturbs(900, 1_000) && disturbs(1_000, 1_100) && disturbs(1_099, 1_200));
+        assert!(!disturbs(1_100, 1_200) && !disturbs(5_000, 5_001));
+    }
+
+    /// A server that stands still for seconds: nearly every wait has a slow moment in it then.
+    #[test]
+    fn a_long_wait_is_not_put_down_to_the_machine() {
+        let slow = LastSlow::default();
+        let at = |millis| slow.begun + Duration::from_millis(millis);
+        slow.is_slow(at(1_000));
+        assert!(slow.disturbs(at(900), at(1_150)) && !slow.disturbs(at(900), at(1_151)));
     }
 
     #[test]

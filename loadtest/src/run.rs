@@ -21,7 +21,8 @@ use crate::own_cost::OwnCost;
 use crate::pacer::{self, Pace};
 use crate::plan::{Chooser, Plan, Readers, Schedule, Shape, Stage, due_until};
 use crate::readers::{self, Desk, Portal};
-use crate::report::{EndedEarly, Report, Second};
+use crate::report::{EndedEarly, Report};
+use crate::second::{Phase, Second};
 use crate::stats::{Board, Stats};
 use crate::switch::Switch;
 use crate::till::{BACK_WITHIN, Brief, Hours, Log, Till, Work};
@@ -79,10 +80,10 @@ pub enum Progress<'a> {
     Preparing(String),
     /// So many tills are connected.
     Connected(usize),
-    /// What came in the last second; warming up or measured.
+    /// What came in the last second.
     Second {
-        /// Still warming up?
-        warming_up: bool,
+        /// Warming up, measured, or afterwards?
+        phase: Phase,
         /// Since the run began.
         elapsed: Duration,
         /// How long it was: a second, or what was left of one.
@@ -103,8 +104,14 @@ pub enum Progress<'a> {
 
 /// Connections that are being made at once.
 const CONNECTING: usize = 32;
-/// How long after the last till has ended a reader may still wait for an answer.
-const READERS_END_WITHIN: Duration = Duration::from_secs(10);
+/// How long after the last till has ended a reader may still wait for an answer: a look is two questions, of ten seconds each at most.
+const READERS_END_WITHIN: Duration = Duration::from_secs(25);
+/// How often it is told how it goes.
+const SECOND: Duration = Duration::from_secs(1);
+/// What is left of a second is shown with the one before, or not at all.
+const TOO_SHORT: Duration = Duration::from_millis(100);
+/// What was due so shortly before somebody said stop may not have been begun.
+const JUST_BEFORE: Duration = Duration::from_millis(100);
 
 /// Runs a plan. `stop` ends it early, and it is reported all the same, once somebody has sold. `before` is an earlier run to hold it against.
 ///
@@ -180,9 +187,9 @@ pub async fn run(
     report.own_cpu_share = sold.own_share;
     report.ended_early = sold.ended_early;
     if let Some(planned) = sold.planned {
-        // What was due and let be because somebody said stop was not missed.
-        let stopped = sold.ended_early == Some(EndedEarly::Stopped);
-        report.plan(if stopped { planned.min(stats.begun) } else { planned }, stats.begun);
+        // What was due in the moment when somebody said stop, and was let be for that, was not missed.
+        let let_be = planned.saturating_sub(stats.begun).min(sold.let_be);
+        report.plan(planned - let_be, stats.begun);
     }
     report.judge(&stats, expectations, before);
     Ok(report)
@@ -207,6 +214,8 @@ struct Sold {
     own_share: Option<f64>,
     /// How many were planned, in the open model.
     planned: Option<u64>,
+    /// How many of them may not have been begun because somebody said stop.
+    let_be: u64,
 }
 
 /// Has the tills sell until the end, or until somebody says stop or nobody is left.
@@ -259,18 +268,19 @@ async fn sell(
     });
 
     let (logs, seconds) = (Vec::new(), Vec::new());
-    let mut watch = Watch { open, board, stages, stop: stop.clone(), selling: &mut selling, logs, seconds };
+    let mut watch =
+        Watch { open, board, stages: stages.clone(), stop: stop.clone(), selling: &mut selling, logs, seconds };
     let mut goes_on = true;
     if !plan.warm_up.is_zero() {
-        goes_on = watch.until(hours.measure, true, progress).await?;
+        goes_on = watch.until(hours.measure, Phase::WarmUp, progress).await?;
     }
     if goes_on {
-        watch.until(hours.close, false, progress).await?;
+        watch.until(hours.close, Phase::Measured, progress).await?;
     }
-    let Watch { mut logs, seconds, .. } = watch;
+    let Watch { mut logs, mut seconds, .. } = watch;
     let now = Instant::now();
     let early = now < hours.close;
-    let cut_at = early.then(|| board.total().answered());
+    let cut_at = early.then(|| board.total().in_time);
     let ended_early = early.then(|| if *stop.borrow() { EndedEarly::Stopped } else { EndedEarly::NoTillLeft });
     let own_share = own.share();
     probe.count_no_more();
@@ -286,8 +296,30 @@ async fn sell(
         },
         None => None,
     };
-    while let Some(ended) = selling.join_next().await {
-        logs.push(ended.map_err(|error| LoadError::Till(error.to_string()))?);
+    let stopped = ended_early == Some(EndedEarly::Stopped);
+    let let_be = if stopped { due_between(&stages, now - JUST_BEFORE - open, Instant::now() - open) } else { 0 };
+    // Who waits for a server that stands still sees it, and what comes late is in no second before.
+    let mut last = now;
+    loop {
+        let ended = tokio::select! {
+            ended = selling.join_next() => Some(ended),
+            () = tokio::time::sleep_until(last + SECOND) => None,
+        };
+        if let Some(Some(log)) = ended {
+            logs.push(log.map_err(|error| LoadError::Till(error.to_string()))?);
+            continue;
+        }
+        if last.elapsed() >= TOO_SHORT {
+            let phase = Phase::After;
+            let (stats, took) = (board.look(), last.elapsed());
+            last += took;
+            let elapsed = last.saturating_duration_since(open);
+            progress(Progress::Second { phase, elapsed, took, planned: None, stats: &stats });
+            seconds.push(Second::of(&stats, elapsed, took, None, phase));
+        }
+        if ended.is_some() {
+            break;
+        }
     }
     drop(probe);
     match tokio::time::timeout(READERS_END_WITHIN, all_ended(&mut reading)).await {
@@ -302,7 +334,13 @@ async fn sell(
         desk.portal.close().await;
     }
     let elapsed = now.min(hours.close).saturating_duration_since(hours.measure).max(Duration::from_millis(1));
-    Ok(Sold { logs, seconds, elapsed, ended_early, cut_at, own_share, planned })
+    Ok(Sold { logs, seconds, elapsed, ended_early, cut_at, own_share, planned, let_be })
+}
+
+/// How many sales a plan has between two moments since the opening, and perhaps one more.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a plan never goes backwards")]
+fn due_between(stages: &[Stage], from: Duration, until: Duration) -> u64 {
+    (due_until(stages, until) - due_until(stages, from)).ceil() as u64
 }
 
 /// Waits until the readers have ended, by themselves or because they were told to.
@@ -450,15 +488,14 @@ impl Watch<'_> {
     async fn until(
         &mut self,
         until: Instant,
-        warming_up: bool,
+        phase: Phase,
         progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<bool, LoadError> {
         // Nobody sells before the opening.
         let mut last = Instant::now().max(self.open);
         loop {
-            let next = last + Duration::from_secs(1);
-            // What is left then would be too short to be shown by itself.
-            let next = if until.saturating_duration_since(next) < Duration::from_millis(100) { until } else { next };
+            let next = last + SECOND;
+            let next = if until.saturating_duration_since(next) < TOO_SHORT { until } else { next };
             let ended = loop {
                 tokio::select! {
                     () = tokio::time::sleep_until(next) => break false,
@@ -478,8 +515,8 @@ impl Watch<'_> {
             last = now;
             let due = due_until(&self.stages, elapsed) - due_until(&self.stages, elapsed.saturating_sub(took));
             let planned = (!self.stages.is_empty()).then(|| due / took.as_secs_f64().max(0.001));
-            progress(Progress::Second { warming_up, elapsed, took, planned, stats: &stats });
-            self.seconds.push(Second::of(&stats, elapsed, took, planned, warming_up));
+            progress(Progress::Second { phase, elapsed, took, planned, stats: &stats });
+            self.seconds.push(Second::of(&stats, elapsed, took, planned, phase));
             if ended || Instant::now() >= until {
                 return Ok(!ended);
             }

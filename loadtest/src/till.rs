@@ -32,6 +32,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_millis(50);
 /// Who could not send for so long was kept by the server.
 const NOTICED: Duration = Duration::from_millis(1);
+/// Nobody waits longer for a sale to begin. What is older is not begun and is missing in the report.
+const WORTH_BEGINNING: Duration = Duration::from_secs(60);
 /// How long a till tries to come back.
 pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(30);
 
@@ -121,6 +123,8 @@ pub(crate) struct Till {
     /// When the connection is next to be lost on purpose.
     breaks: Option<(Duration, Instant)>,
     hours: Hours,
+    /// Is it told when a sale is due?
+    planned: bool,
     /// Sales that were due within the measured time and were begun, and how many of them late.
     begun: u64,
     begun_late: u64,
@@ -174,6 +178,7 @@ impl Till {
             resend: plan.resend,
             breaks: plan.break_every.map(|every| (every, now + every)),
             hours: Hours { open: now, measure: now, close: now },
+            planned: false,
             begun: 0,
             begun_late: 0,
             sends_since: None,
@@ -196,6 +201,7 @@ impl Till {
     /// Sells until there is no more work and everything is answered or given up, or nobody is there who would sell.
     pub(crate) async fn sell(mut self, mut work: Work, hours: Hours, stop: watch::Receiver<bool>) -> Log {
         self.hours = hours;
+        self.planned = matches!(work, Work::Due(_));
         if let Some((every, next)) = &mut self.breaks {
             // Not all of them in the same moment.
             *next = hours.open + every.mul_f64(self.chooser.random());
@@ -248,7 +254,7 @@ impl Till {
                     if no_more {
                         due.clear();
                     }
-                    for planned in due.drain(..) {
+                    for planned in due.drain(..).filter(|planned| planned.elapsed() < WORTH_BEGINNING) {
                         no_more |= !self.begin(planned);
                     }
                 }
@@ -324,18 +330,19 @@ impl Till {
                         | Outcome::OutOfSpace
                         | Outcome::Unavailable => Told::Refused,
                     };
-                    if let Some(sale) = self.log.sales.get_mut(flight.sale)
-                        && !sale.tell(told)
-                    {
+                    let alike = self.log.sales.get_mut(flight.sale).is_none_or(|sale| sale.tell(told));
+                    if !alike {
                         self.log.contradictions.push(self.log.first + flight.sale as u64);
                     }
                     if flight.repeat {
-                        seat.of(flight.planned >= measure).repeated += 1;
+                        seat.of(flight.planned >= measure).repeated += u64::from(alike);
                     } else {
                         let (latency, raw) = (now - flight.planned, now - flight.sent);
                         let stats = seat.of(flight.planned >= measure);
-                        stats.decided(&outcome, latency, raw, self.board.last_slow.disturbs(flight.planned));
-                        stats.in_time += u64::from(now < close);
+                        stats.decided(&outcome, latency, raw, self.board.last_slow.disturbs(flight.planned, now));
+                        // Without a plan, what a second has is what is answered in it, whenever it was begun.
+                        let counts = if self.planned { flight.planned >= measure } else { now >= measure };
+                        seat.of(true).in_time += u64::from(counts && now < close);
                     }
                 }
                 Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => {
@@ -346,8 +353,7 @@ impl Till {
                         self.flights.remove(&tag);
                         // The second of two is no sale of its own.
                         if !repeat {
-                            let disturbed = self.board.last_slow.disturbs(planned);
-                            seat.of(planned >= measure).abandoned(now - planned, disturbed);
+                            seat.of(planned >= measure).abandoned(now - planned);
                         }
                     } else {
                         seat.of(planned >= measure).resent += 1;
@@ -411,8 +417,7 @@ impl Till {
                 Err(_) if begin.elapsed() > BACK_WITHIN => {
                     let mut seat = self.board.seat(self.number);
                     for (_, flight) in self.flights.drain().filter(|(_, flight)| !flight.repeat) {
-                        let disturbed = self.board.last_slow.disturbs(flight.planned);
-                        seat.of(flight.planned >= self.hours.measure).abandoned(flight.planned.elapsed(), disturbed);
+                        seat.of(flight.planned >= self.hours.measure).abandoned(flight.planned.elapsed());
                     }
                     let what = format!("a till tried for {BACK_WITHIN:?} to come back and sells no more");
                     *seat.of(self.measures()).errors.entry(what).or_default() += 1;

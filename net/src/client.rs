@@ -10,7 +10,7 @@ use std::time::Duration;
 use frokost_engine::time::Month;
 use frokost_engine::wishes::Wish;
 use frokost_engine::{AccountId, Asked, CardNumber, Lsn, Outcome, Query, Record, Sequence, Text};
-use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportErrorCode, VarInt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::conversation::Listener;
@@ -44,6 +44,9 @@ pub enum ClientError {
         /// What TLS says.
         why: String,
     },
+    /// The server takes nobody in just now.
+    #[error("the server at {0} takes no new connections; it may be closing down")]
+    Refused(SocketAddr),
     /// The server closed the connection.
     #[error("the server closed the connection: {0}")]
     Closed(String),
@@ -389,6 +392,9 @@ pub(crate) fn explain(address: SocketAddr, error: &ConnectionError) -> ClientErr
     match error {
         ConnectionError::TimedOut => ClientError::NoServer(address),
         ConnectionError::TransportError(transport) => ClientError::Untrusted { address, why: transport.to_string() },
+        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+            ClientError::Refused(address)
+        }
         ConnectionError::ConnectionClosed(close) => ClientError::Untrusted { address, why: close.to_string() },
         ConnectionError::ApplicationClosed(close) if close.error_code == VarInt::from_u32(code::REVOKED) => {
             ClientError::Revoked

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use frokost_loadtest::Plan;
 use frokost_loadtest::report::{Latency, readable};
 use frokost_loadtest::run::Progress;
+use frokost_loadtest::second::Phase;
 use frokost_loadtest::stats::Stats;
 
 use crate::commands::live_screen::Screen;
@@ -59,8 +60,12 @@ impl Lines {
             Progress::Connected(count) => {
                 self.now_and_then(*count == tills).then(|| format!("{count} of {tills} tills connected"))
             }
-            Progress::Second { warming_up, elapsed, took, planned, stats } => {
-                let phase = if *warming_up { "warm-up " } else { "" };
+            Progress::Second { phase, elapsed, took, planned, stats } => {
+                let phase = match phase {
+                    Phase::WarmUp => "warm-up ",
+                    Phase::Measured => "",
+                    Phase::After => "waiting for the last answers ",
+                };
                 Some(format!("{phase}{:>4.0} s  {}", elapsed.as_secs_f64(), second(stats, *took, *planned)))
             }
             Progress::Audit { at, of } => {
@@ -127,7 +132,7 @@ mod tests {
 
     fn second(stats: &Stats) -> Progress<'_> {
         let (elapsed, took) = (Duration::from_secs(3), Duration::from_secs(1));
-        Progress::Second { warming_up: false, elapsed, took, planned: Some(200.0), stats }
+        Progress::Second { phase: Phase::Measured, elapsed, took, planned: Some(200.0), stats }
     }
 
     #[test]
@@ -138,7 +143,7 @@ mod tests {
         stats.speed = Speed { looked: Duration::from_secs(1), slow: Duration::from_millis(92), ..Speed::default() };
         assert!(lines.take(&second(&stats)).unwrap().ends_with("no answers  machine slow 9.2 %"));
         stats.speed = Speed::default();
-        stats.abandoned(Duration::from_secs(2), false);
+        stats.abandoned(Duration::from_secs(2));
         stats.errors.insert("no answer".to_owned(), 4);
         let line = lines.take(&second(&stats)).unwrap();
         assert!(line.ends_with("approved 0  GIVEN UP 1  errors 4 (no answer)"), "{line}");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use frokost_loadtest::Plan;
 use frokost_loadtest::report::{Latency, readable};
 use frokost_loadtest::run::Progress;
+use frokost_loadtest::second::Phase as Part;
 use frokost_loadtest::stats::Stats;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
@@ -91,7 +92,7 @@ impl Drop for Screen {
 enum Phase {
     Preparing(String),
     Connecting(usize),
-    Selling { warming_up: bool, elapsed: Duration },
+    Selling { part: Part, elapsed: Duration },
     Auditing { at: u64, of: u64 },
 }
 
@@ -112,6 +113,8 @@ struct Run {
     /// Since it is measured.
     all: Stats,
     measured: Duration,
+    /// Sales that were decided in it.
+    in_time: u64,
 }
 
 /// A time on the chart of latencies: decades, from a microsecond on.
@@ -146,6 +149,7 @@ impl Run {
             last_rate: 0.0,
             all: Stats::default(),
             measured: Duration::ZERO,
+            in_time: 0,
         }
     }
 
@@ -160,7 +164,7 @@ impl Run {
                 self.phase = Phase::Connecting(count);
                 count % 16 == 0 || count == self.tills
             }
-            Progress::Second { warming_up, elapsed, took, stats, planned: _ } => {
+            Progress::Second { phase: part, elapsed, took, stats, planned: _ } => {
                 let at = elapsed.as_secs_f64();
                 self.last_rate = stats.answered() as f64 / took.as_secs_f64().max(0.001);
                 self.rate.push((at, self.last_rate));
@@ -169,12 +173,15 @@ impl Run {
                     self.p50.push((at, decade(latency.p50)));
                     self.p99.push((at, decade(latency.p99)));
                 }
-                if !warming_up {
+                if part != Part::WarmUp {
                     self.all.add(stats);
+                }
+                if part == Part::Measured {
                     self.measured += took;
+                    self.in_time += stats.answered();
                 }
                 self.last = stats.clone();
-                self.phase = Phase::Selling { warming_up, elapsed };
+                self.phase = Phase::Selling { part, elapsed };
                 true
             }
             Progress::Audit { at, of } => {
@@ -211,8 +218,12 @@ impl Run {
             Phase::Connecting(count) => {
                 (*count as f64 / self.tills.max(1) as f64, format!("{count} of {} tills connected", self.tills))
             }
-            Phase::Selling { warming_up, elapsed } => {
-                let phase = if *warming_up { "warming up" } else { "measuring" };
+            Phase::Selling { part, elapsed } => {
+                let phase = match part {
+                    Part::WarmUp => "warming up",
+                    Part::Measured => "measuring",
+                    Part::After => "waiting for the last answers",
+                };
                 let (at, of) = (elapsed.as_secs_f64(), self.whole.as_secs_f64());
                 (at / of.max(0.001), format!("{phase}: {at:.0} of {of:.0} s"))
             }
@@ -266,7 +277,7 @@ impl Run {
 
     fn draw_figures(&self, frame: &mut Frame<'_>, area: Rect) {
         let (now, all) = (Latency::of(&self.last.latency), Latency::of(&self.all.latency));
-        let rate = self.all.answered() as f64 / self.measured.as_secs_f64().max(0.001);
+        let rate = self.in_time as f64 / self.measured.as_secs_f64().max(0.001);
         let mut rows = vec![Row::new(["sales/s".to_owned(), format!("{:.0}", self.last_rate), format!("{rate:.0}")])];
         for (name, now, all) in [
             ("p50", now.p50, all.p50),
@@ -355,7 +366,13 @@ mod tests {
             let (elapsed, took, mut stats) = (Duration::from_secs(n), Duration::from_secs(1), second(199));
             stats.speed =
                 Speed { looked: took, slow: if n == 12 { took / 4 } else { Duration::ZERO }, ..Speed::default() };
-            run.take(&Progress::Second { warming_up: n <= 5, elapsed, took, planned: Some(200.0), stats: &stats });
+            run.take(&Progress::Second {
+                phase: if n <= 5 { Part::WarmUp } else { Part::Measured },
+                elapsed,
+                took,
+                planned: Some(200.0),
+                stats: &stats,
+            });
         }
         let screen = seen(&run, 100, 30);
         for part in [
@@ -381,7 +398,7 @@ mod tests {
     fn a_small_terminal_and_nothing_measured_are_no_trouble() {
         let mut run = Run::new(&plan(), 1, String::new());
         let (elapsed, stats) = (Duration::ZERO, Stats::default());
-        run.take(&Progress::Second { warming_up: false, elapsed, took: elapsed, planned: None, stats: &stats });
+        run.take(&Progress::Second { phase: Part::Measured, elapsed, took: elapsed, planned: None, stats: &stats });
         for (width, height) in [(80, 24), (40, 10), (3, 2), (1, 1)] {
             seen(&run, width, height);
         }

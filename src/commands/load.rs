@@ -1,6 +1,7 @@
 //! `frokost load`: many tills against a running server, then the audit.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -63,6 +64,10 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     if !folder.is_begun() {
         only_enrolled(&authority, &folder, tills, plan.readers.is_some())?;
     }
+    // Two at the same tills would find each other's sales in the journal, and each call the other's wrong.
+    let lock = folder.path().join("load.lock");
+    let alone = File::create(&lock).with_context(|| format!("{}", lock.display()))?;
+    anyhow::ensure!(alone.try_lock().is_ok(), "another load test sells at the tills of {}", folder.path().display());
     let portal = plan.readers.map(|_| folder.own_bundle(&authority, "load-portal", Role::Portal)).transpose()?;
     let cast = Cast {
         server: args.server.or(folder.serving_at()).unwrap_or(loopback_of(settings.tills.listen)),
@@ -137,7 +142,12 @@ fn plan(args: &LoadArgs) -> anyhow::Result<(Plan, u32, Vec<Expectation>)> {
             let scenario = scenario(name)?;
             let mut plan = scenario.plan(args.scale.unwrap_or(1.0)).with_context(|| format!("the scenario {name}"))?;
             if let Some(seconds) = args.seconds {
+                let whole = plan.shape.duration();
                 plan.shape = plan.shape.cut(Duration::from_secs(seconds));
+                // What is cut off may be what its name promises.
+                if plan.shape.duration() < whole {
+                    plan.name = format!("{}, the first {seconds} of {:.0} s", plan.name, whole.as_secs_f64());
+                }
             }
             (plan, scenario.tills, scenario.expectations()?)
         }
@@ -178,7 +188,10 @@ fn flags(args: &LoadArgs) -> anyhow::Result<Plan> {
     let duration = Duration::from_secs(args.seconds.unwrap_or(SECONDS));
     let shape = match args.rate {
         Some(rate) => {
-            anyhow::ensure!(rate.is_finite() && (0.1..=10_000_000.0).contains(&rate), "--rate {rate} is no rate");
+            anyhow::ensure!(
+                (0.1..=10_000_000.0).contains(&rate),
+                "--rate {rate} cannot be asked for: 0.1 to 10,000,000 sales a second can"
+            );
             Shape::steady(rate, duration)
         }
         None => Shape::Closed { in_flight: usize::try_from(args.in_flight.unwrap_or(1))?, duration },

@@ -154,6 +154,22 @@ fn sales_that_are_turned_away_for_good_are_given_up() {
     assert_eq!((&report["audit"]["approved"], &report["audit"]["findings"]), (&0.into(), &serde_json::json!([])));
 }
 
+/// Each would find the other's sales in the journal.
+#[test]
+fn two_testers_do_not_share_their_tills() {
+    let home = Installation::new();
+    home.import(20, 5_000);
+    let _server = home.serve();
+    let mut first = begin(&home, &["--tills", "2", "--rate", "50", "--seconds", "600", "--warm-up", "0"]);
+    wait_for(&mut first, "sales/s");
+    let second = home.run(&["load", "--tills", "2", "--seconds", "1"]);
+    assert_eq!((second.code, second.out.as_str()), (1, ""));
+    assert!(second.err.contains("another load test sells at the tills of"), "{second:?}");
+    interrupt(&first);
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+    ran_well(&home.run(&["load", "--tills", "2", "--seconds", "1"]));
+}
+
 /// A server that does not answer any more: whoever does not want to wait for what is open asks a second time.
 #[test]
 fn who_asks_twice_does_not_wait() {
@@ -162,10 +178,14 @@ fn who_asks_twice_does_not_wait() {
     let server = home.serve();
     home.write("yesterday.json", "yesterday's");
     let mut run = begin(&home, &["--tills", "2", "--rate", "100", "--seconds", "600", "--out", "yesterday.json"]);
-    wait_for(&mut run, "sales/s");
+    let mut said = BufReader::new(run.stderr.take().unwrap()).lines();
+    let mut says = |what: &str| assert!(said.by_ref().map(Result::unwrap).any(|line| line.contains(what)), "{what}");
+    says("sales/s");
     server.freeze(true);
-    interrupt(&run);
+    // Some sales are on their way by then.
     std::thread::sleep(Duration::from_millis(300));
+    interrupt(&run);
+    says("waiting for the last answers");
     assert!(run.try_wait().unwrap().is_none(), "it did not wait for what is open");
     interrupt(&run);
     let ended = run.wait().unwrap();
