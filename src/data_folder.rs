@@ -7,7 +7,8 @@
 //!   snapshots/        the state at an LSN         statements/    every record, by account and month
 //!   records/          names, logins, orders       backups/       what `frokost backup` made
 //!   set-aside/        what `frokost restore` replaced
-//!   pki/              our certificate authority, the lists of callers and of those revoked, the bundles of portal and operator
+//!   pki/              our certificate authority, the lists of callers and of those revoked, the bundles of portal and operator;
+//!                     load.lock is held while a load test sells
 //!   keys/records.key  seals CPR numbers           sandbox.json   the payment sandbox's book
 //!   mail/             mails, where no mail server is set   pictures/   pupils' pictures
 //!   serving           where the running server listens for tills

@@ -65,7 +65,7 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         only_enrolled(&authority, &folder, tills, plan.readers.is_some())?;
     }
     // Two at the same tills would find each other's sales in the journal, and each call the other's wrong.
-    let lock = folder.path().join("load.lock");
+    let lock = folder.path().join("pki/load.lock");
     let alone = File::create(&lock).with_context(|| format!("{}", lock.display()))?;
     anyhow::ensure!(alone.try_lock().is_ok(), "another load test sells at the tills of {}", folder.path().display());
     let portal = plan.readers.map(|_| folder.own_bundle(&authority, "load-portal", Role::Portal)).transpose()?;
