@@ -310,12 +310,11 @@ async fn sell(
             continue;
         }
         if last.elapsed() >= TOO_SHORT {
-            let phase = Phase::After;
             let (stats, took) = (board.look(), last.elapsed());
             last += took;
             let elapsed = last.saturating_duration_since(open);
-            progress(Progress::Second { phase, elapsed, took, planned: None, stats: &stats });
-            seconds.push(Second::of(&stats, elapsed, took, None, phase));
+            progress(Progress::Second { phase: Phase::After, elapsed, took, planned: None, stats: &stats });
+            seconds.push(Second::of(&stats, elapsed, took, None, Phase::After));
         }
         if ended.is_some() {
             break;

@@ -408,3 +408,27 @@ pub(crate) fn explain(address: SocketAddr, error: &ConnectionError) -> ClientErr
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quinn::{ApplicationClose, ConnectionClose};
+
+    use super::*;
+
+    #[test]
+    fn why_a_server_does_not_talk_to_us_is_told_apart() {
+        let address: SocketAddr = "127.0.0.1:4433".parse().unwrap();
+        let why = |error: ConnectionError| explain(address, &error).to_string();
+        let by_tls = |error_code| ConnectionClose { error_code, frame_type: None, reason: b"x".as_slice().into() };
+        let by_us =
+            |code| ApplicationClose { error_code: VarInt::from_u32(code), reason: b"it closes".as_slice().into() };
+        let refused = why(ConnectionError::ConnectionClosed(by_tls(TransportErrorCode::CONNECTION_REFUSED)));
+        assert_eq!(refused, "the server at 127.0.0.1:4433 takes no new connections; it may be closing down");
+        let stranger = why(ConnectionError::ConnectionClosed(by_tls(TransportErrorCode::crypto(42))));
+        assert!(stranger.contains("do not belong together"), "{stranger}");
+        assert!(why(ConnectionError::ApplicationClosed(by_us(code::REVOKED))).contains("has been revoked"));
+        let closed = why(ConnectionError::ApplicationClosed(by_us(code::SHUTDOWN)));
+        assert_eq!(closed, "the server closed the connection: it closes");
+        assert!(why(ConnectionError::TimedOut).starts_with("no frokost server answers"));
+    }
+}
