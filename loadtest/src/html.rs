@@ -283,6 +283,21 @@ mod tests {
         assert!(page.contains("a &lt;run&gt;") && page.contains("1.00 x") && page.contains("planned"));
         let fetched = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!fetched.contains("http") && !fetched.contains("src="), "it fetches something");
+        // A line across a second without answers would be none that was measured: each of the three is two then.
+        let lines = |report: &Report| report.html(None).unwrap().matches("<polyline").count();
+        let mut dead = report.clone();
+        dead.seconds = vec![report.seconds[0]; 5];
+        let whole = lines(&dead);
+        dead.seconds[2] =
+            Second::of(&Stats::default(), Duration::from_secs(3), Duration::from_secs(1), None, Phase::Measured);
+        assert_eq!(lines(&dead), whole + 3);
+        // Who is held against a run that failed is told.
+        let mut failed = before.clone();
+        failed.audit.findings.push("x".to_owned());
+        report.judge(&stats, &[], Some(&failed));
+        assert!(report.to_string().contains("NOT ALIKE: the earlier run failed"), "{report}");
+        report.judge(&stats, &[], Some(&before));
+        assert!(!report.to_string().contains("the earlier run failed"), "{report}");
         // Nothing measured is no reason to fall.
         let empty = Report::new(&plan, &Stats::default(), 0, Duration::from_secs(1), Audit::default());
         assert!(empty.html(None).is_ok());

@@ -221,6 +221,10 @@ fn a_plan_with_a_quiet_end_is_measured_to_it() {
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert!((2.9..3.2).contains(&report["measured_s"].as_f64().unwrap()), "{report}");
     assert!(report["expectations"]["achieved>=99%"].is_object(), "{report}");
+    assert_eq!(report["name"], "quiet", "{report}");
+    // Cut short it is not what its name says, and says so.
+    let cut = home.run(&["load", "--scenario", lossy(&plan), "--seconds", "1"]);
+    assert!(cut.out.starts_with("quiet, the first 1 of 3 s: "), "{cut:?}");
 }
 
 /// Counted from outside: the UDP sockets that the tester has open while it sells.
