@@ -146,7 +146,7 @@ impl DataFolder {
         let path = self.0.join("pki").join(format!("{name}.pem"));
         if !path.exists() {
             // If power failed between enrolling and writing, the number is taken and a bundle can be made again.
-            let known = authority.enrolled()?.into_iter().find(|enrolled| enrolled.name == name);
+            let known = authority.callers().enrolled()?.into_iter().find(|enrolled| enrolled.name == name);
             let pem = match known {
                 Some(enrolled) => authority.bundle(frokost_net::Identity(enrolled.caller))?,
                 None => authority.enrol(name, role, SchoolId(0))?.1,

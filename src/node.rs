@@ -197,7 +197,7 @@ fn till_names(folder: &DataFolder) -> anyhow::Result<frokost_portal::TillNames> 
     Ok(Arc::new(move |caller| {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.contains_key(&caller) {
-            for enrolled in authority.enrolled().unwrap_or_default() {
+            for enrolled in authority.callers().enrolled().unwrap_or_default() {
                 known.insert(enrolled.caller.id, Some((enrolled.name, enrolled.caller.school)));
             }
             // Numbers are given out once: who is not in the list now is in an entry of another installation.

@@ -55,6 +55,11 @@ pub enum ClientError {
         "this bundle has been revoked: nothing can be sold with it any more; have a new one made with `frokost till add`"
     )]
     Revoked,
+    /// The installation has not enrolled whom this bundle names: it is of no use to try again.
+    #[error(
+        "this bundle names nobody the server's installation has enrolled; if it was restored from a backup, this bundle is newer: have a new one made with `frokost till add`"
+    )]
+    Unknown,
     /// The connection broke.
     #[error("the connection to the server was lost: {0}")]
     Lost(String),
@@ -396,12 +401,11 @@ pub(crate) fn explain(address: SocketAddr, error: &ConnectionError) -> ClientErr
             ClientError::Refused(address)
         }
         ConnectionError::ConnectionClosed(close) => ClientError::Untrusted { address, why: close.to_string() },
-        ConnectionError::ApplicationClosed(close) if close.error_code == VarInt::from_u32(code::REVOKED) => {
-            ClientError::Revoked
-        }
-        ConnectionError::ApplicationClosed(close) => {
-            ClientError::Closed(String::from_utf8_lossy(&close.reason).into_owned())
-        }
+        ConnectionError::ApplicationClosed(close) => match u32::try_from(close.error_code.into_inner()) {
+            Ok(code::REVOKED) => ClientError::Revoked,
+            Ok(code::UNKNOWN_CALLER) => ClientError::Unknown,
+            _ => ClientError::Closed(String::from_utf8_lossy(&close.reason).into_owned()),
+        },
         ConnectionError::Reset => ClientError::Forgotten,
         ConnectionError::VersionMismatch | ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => {
             ClientError::Lost(error.to_string())
@@ -427,6 +431,7 @@ mod tests {
         let stranger = why(ConnectionError::ConnectionClosed(by_tls(TransportErrorCode::crypto(42))));
         assert!(stranger.contains("do not belong together"), "{stranger}");
         assert!(why(ConnectionError::ApplicationClosed(by_us(code::REVOKED))).contains("has been revoked"));
+        assert!(why(ConnectionError::ApplicationClosed(by_us(code::UNKNOWN_CALLER))).contains("names nobody"));
         let closed = why(ConnectionError::ApplicationClosed(by_us(code::SHUTDOWN)));
         assert_eq!(closed, "the server closed the connection: it closes");
         assert!(why(ConnectionError::TimedOut).starts_with("no frokost server answers"));

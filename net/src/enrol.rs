@@ -2,12 +2,12 @@
 //! first start and lives in one folder; a bundle is one PEM file that a till is set up with.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use frokost_engine::{Caller, CallerId, Role, SchoolId, Timestamp};
+use frokost_engine::{Role, SchoolId};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -16,9 +16,9 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::callers::Callers;
 use crate::identity::Identity;
 use crate::reset_key::ResetKey;
-use crate::revocations::{self, Revoked, Watch};
 
 /// The name every server certificate bears, whatever address it is reached at.
 pub const SERVER_NAME: &str = "frokost.internal";
@@ -72,7 +72,7 @@ pub enum EnrolError {
 
 /// The installation's certificate authority.
 pub struct Authority {
-    folder: PathBuf,
+    callers: Callers,
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -81,7 +81,7 @@ pub struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Authority({})", self.folder.display())
+        write!(f, "Authority({:?})", self.callers)
     }
 }
 
@@ -107,15 +107,6 @@ impl Clone for Bundle {
     }
 }
 
-/// One line of the list of everyone enrolled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrolled {
-    /// Who.
-    pub caller: Caller,
-    /// Under which name.
-    pub name: String,
-}
-
 impl Authority {
     /// The authority in `folder`; makes one there if there is none.
     ///
@@ -138,23 +129,13 @@ impl Authority {
         let key = KeyPair::from_pem(&key_pem).map_err(|error| content(&key_path, &error))?;
         let reset_key = ResetKey::of(&key.serialize_der());
         let issuer = Issuer::new(authority_params()?, key);
-        Ok(Authority { folder: folder.to_owned(), certificate, certificate_pem, issuer, reset_key })
+        Ok(Authority { callers: Callers::of(folder), certificate, certificate_pem, issuer, reset_key })
     }
 
-    /// Everyone enrolled so far.
-    ///
-    /// # Errors
-    /// [`EnrolError`].
-    pub fn enrolled(&self) -> Result<Vec<Enrolled>, EnrolError> {
-        let path = self.list();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(file_error(&path)(error)),
-        };
-        text.lines()
-            .map(|line| parse_line(line).ok_or_else(|| content(&path, &format!("'{line}' is no entry"))))
-            .collect()
+    /// Who is enrolled, and who is let in no more.
+    #[must_use]
+    pub fn callers(&self) -> &Callers {
+        &self.callers
     }
 
     /// Gives a new caller a number and a certificate. The name is for people and must be new.
@@ -162,77 +143,8 @@ impl Authority {
     /// # Errors
     /// [`EnrolError`].
     pub fn enrol(&self, name: &str, role: Role, school: SchoolId) -> Result<(Identity, String), EnrolError> {
-        let sound = (1..=32).contains(&name.len())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if !sound {
-            return Err(EnrolError::BadName(name.to_owned()));
-        }
-        let path = self.list();
-        // Two that enrol at once would give out the same number.
-        let mut list = self.locked_list()?;
-        let mut text = String::new();
-        list.read_to_string(&mut text).map_err(file_error(&path))?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        // A line that was torn by a power cut was never told to anybody.
-        list.set_len(whole as u64).map_err(file_error(&path))?;
-        let enrolled = self.enrolled()?;
-        if enrolled.iter().any(|other| other.name == name) {
-            return Err(EnrolError::NameTaken(name.to_owned()));
-        }
-        let number = enrolled.iter().map(|other| other.caller.id.0).max().unwrap_or(0) + 1;
-        let caller = Caller { id: CallerId(number), role, school };
-        writeln!(list, "{} {} {} {name}", caller.id, role.name(), school)
-            .and_then(|()| list.sync_all())
-            .map_err(file_error(&path))?;
-        let identity = Identity(caller);
+        let identity = Identity(self.callers.add(name, role, school)?);
         Ok((identity, self.bundle(identity)?))
-    }
-
-    /// Lets a till in no more, and says who it is and since when that is so. A running server closes its connections within two seconds.
-    ///
-    /// # Errors
-    /// [`EnrolError`].
-    pub fn revoke(&self, name: &str, now: Timestamp) -> Result<(Caller, Timestamp), EnrolError> {
-        self.change_revoked(name, |revoked, id| *revoked.entry(id).or_insert(now))
-    }
-
-    /// Lets a till in again that was revoked, and says who it is and since when it had been, if it was.
-    ///
-    /// # Errors
-    /// [`EnrolError`].
-    pub fn readmit(&self, name: &str) -> Result<(Caller, Option<Timestamp>), EnrolError> {
-        self.change_revoked(name, |revoked, id| revoked.remove(&id))
-    }
-
-    fn change_revoked<T>(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut Revoked, CallerId) -> T,
-    ) -> Result<(Caller, T), EnrolError> {
-        // Of two changes at once one would be lost.
-        let _lock = self.locked_list()?;
-        let known = self.enrolled()?.into_iter().find(|enrolled| enrolled.name == name);
-        let caller = known.ok_or_else(|| EnrolError::NoSuchCaller(name.to_owned()))?.caller;
-        if caller.role != Role::Till {
-            return Err(EnrolError::NotATill { name: name.to_owned(), role: caller.role });
-        }
-        let mut revoked = self.revoked()?;
-        let changed = change(&mut revoked, caller.id);
-        revocations::write(&self.revoked_file(), &revoked)?;
-        Ok((caller, changed))
-    }
-
-    /// Who is let in no more.
-    ///
-    /// # Errors
-    /// [`EnrolError`].
-    pub fn revoked(&self) -> Result<Revoked, EnrolError> {
-        revocations::read(&self.revoked_file())
-    }
-
-    /// For a server, which looks again and again.
-    pub(crate) fn watch_revoked(&self) -> Result<Watch, EnrolError> {
-        Watch::begin(self.revoked_file())
     }
 
     /// A new bundle for an identity, as the text of a PEM file.
@@ -269,22 +181,6 @@ impl Authority {
     /// With which a server of this installation tells those whom it does not know that they were connected to one before it.
     pub(crate) fn reset_key(&self) -> ResetKey {
         self.reset_key.clone()
-    }
-
-    fn list(&self) -> PathBuf {
-        self.folder.join("callers")
-    }
-
-    /// The list, for one at a time.
-    fn locked_list(&self) -> Result<File, EnrolError> {
-        let path = self.list();
-        let list = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(file_error(&path))?;
-        list.lock().map_err(file_error(&path))?;
-        Ok(list)
-    }
-
-    fn revoked_file(&self) -> PathBuf {
-        self.folder.join("revoked")
     }
 }
 
@@ -351,15 +247,6 @@ fn params(lives: Duration) -> CertificateParams {
     params
 }
 
-fn parse_line(line: &str) -> Option<Enrolled> {
-    let mut words = line.split(' ');
-    let id = CallerId(words.next()?.parse().ok()?);
-    let role = Role::from_name(words.next()?)?;
-    let school = SchoolId(words.next()?.parse().ok()?);
-    let name = words.next()?.to_owned();
-    words.next().is_none().then_some(Enrolled { caller: Caller { id, role, school }, name })
-}
-
 pub(crate) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> EnrolError {
     let path = path.to_owned();
     move |source| EnrolError::File { path, source }
@@ -374,37 +261,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn enrolment_survives_a_restart_and_names_are_unique() {
+    fn an_authority_is_made_once_and_its_bundles_say_whose_they_are() {
         let folder = tempfile::tempdir().unwrap();
+        let (till, pem) = {
+            let authority = Authority::load_or_create(folder.path()).unwrap();
+            authority.enrol("till-1", Role::Till, SchoolId(1)).unwrap()
+        };
         let authority = Authority::load_or_create(folder.path()).unwrap();
-        let (first, pem) = authority.enrol("till-1", Role::Till, SchoolId(1)).unwrap();
-        let authority = Authority::load_or_create(folder.path()).unwrap();
-        assert!(matches!(authority.enrol("till-1", Role::Till, SchoolId(1)), Err(EnrolError::NameTaken(_))));
-        assert!(matches!(authority.enrol("Till 1", Role::Till, SchoolId(1)), Err(EnrolError::BadName(_))));
-        let (second, _) = authority.enrol("portal", Role::Portal, SchoolId(0)).unwrap();
-        assert_ne!(first.0.id, second.0.id);
-        assert_eq!(Bundle::from_pem(pem.as_bytes()).unwrap().identity(), Some(first));
-        assert_eq!(authority.enrolled().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_till_is_revoked_once_and_readmitted_and_nobody_else_can_be() {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::load_or_create(folder.path()).unwrap();
-        let (till, _) = authority.enrol("till-1", Role::Till, SchoolId(1)).unwrap();
-        authority.enrol("portal", Role::Portal, SchoolId(0)).unwrap();
-        let (first, later) = (Timestamp(1000), Timestamp(2000));
-        assert_eq!(authority.revoke("till-1", first).unwrap(), (till.0, first));
-        assert_eq!(authority.revoke("till-1", later).unwrap(), (till.0, first), "it stays as it was");
-        let authority = Authority::load_or_create(folder.path()).unwrap();
-        assert_eq!(authority.revoked().unwrap(), Revoked::from([(till.0.id, first)]));
-        assert_eq!(authority.readmit("till-1").unwrap(), (till.0, Some(first)));
-        assert_eq!(authority.readmit("till-1").unwrap(), (till.0, None));
-        assert_eq!(authority.revoked().unwrap(), Revoked::new());
-        let unknown = authority.revoke("till-2", first).unwrap_err().to_string();
-        assert!(unknown.contains("no caller named 'till-2'"), "{unknown}");
-        let portal = authority.revoke("portal", first).unwrap_err().to_string();
-        assert_eq!(portal, "'portal' is no till but the installation's portal, which cannot be revoked");
+        let bundle = Bundle::from_pem(pem.as_bytes()).unwrap();
+        assert_eq!((bundle.identity(), bundle.authority), (Some(till), authority.certificate));
+        assert_eq!(authority.callers.enrolled().unwrap().len(), 1);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! It carries requests in and answers out. It decides nothing about money and stores nothing but a till's own outbox.
 
 mod ack_delay;
+mod admission;
 mod answers;
 mod batch_socket;
+pub mod callers;
 pub mod client;
 pub mod conversation;
 pub mod enrol;
@@ -12,7 +14,6 @@ mod frames;
 pub mod identity;
 pub mod outbox;
 mod reset_key;
-pub mod revocations;
 pub mod server;
 mod session;
 pub mod socket;

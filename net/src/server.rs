@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use frokost_engine::{AccountId, CallerId, Clock, Engine, SchoolId};
+use frokost_engine::{AccountId, Caller, Clock, Engine, SchoolId};
 use quinn::{Connection, Endpoint, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 
+use crate::admission::{Admission, Verdict};
 use crate::enrol::{Authority, EnrolError};
 use crate::identity::Identity;
 use crate::reset_key::RESET_EVERY;
-use crate::revocations::Watch;
 use crate::session::{self, Session};
 use crate::socket;
 use crate::tls::{TlsError, server_config};
@@ -32,7 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Above this many open connections a newcomer has to prove its address first.
 const RETRY_ABOVE: usize = 256;
 
-/// How often it is looked who has been revoked.
+/// How often it is looked who may come in.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a server does not start.
@@ -41,7 +41,7 @@ pub enum ServerError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// There is no certificate for it, or it cannot be told who is revoked.
+    /// There is no certificate for it, or it cannot be told who may come in.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
     /// The address cannot be listened on.
@@ -88,9 +88,9 @@ struct Reception {
     desks: Desks,
     unsent: Arc<AtomicUsize>,
     looking_up: Arc<Semaphore>,
-    revoked: Watch,
+    admission: Admission,
     /// The open connections of each caller, oldest first.
-    connections: DashMap<CallerId, Vec<Connection>>,
+    connections: DashMap<Caller, Vec<Connection>>,
 }
 
 impl Server {
@@ -106,7 +106,7 @@ impl Server {
         desks: Desks,
     ) -> Result<Server, ServerError> {
         let config = server_config(&authority.server()?)?;
-        let revoked = authority.watch_revoked()?;
+        let admission = Admission::begin(authority.callers().clone())?;
         let mut names = socket::names();
         names.reset_key(Arc::new(authority.reset_key())).min_reset_interval(RESET_EVERY);
         let listen = |source| ServerError::Listen { address, source };
@@ -116,7 +116,7 @@ impl Server {
         let looking_up = Arc::new(Semaphore::new(1));
         let connections = DashMap::new();
         let unsent_too = Arc::clone(&unsent);
-        let reception = Reception { engine, clock, desks, unsent: unsent_too, looking_up, revoked, connections };
+        let reception = Reception { engine, clock, desks, unsent: unsent_too, looking_up, admission, connections };
         tokio::spawn(accept(endpoint.clone(), Arc::new(reception)));
         Ok(Server { endpoint, address, unsent })
     }
@@ -149,7 +149,14 @@ impl Server {
 }
 
 async fn accept(endpoint: Endpoint, reception: Arc<Reception>) {
-    let turning_out = tokio::spawn(turn_out(Arc::clone(&reception)));
+    let looker = Arc::clone(&reception);
+    let looking = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            ticks.tick().await;
+            looker.look_again().await;
+        }
+    });
     while let Some(incoming) = endpoint.accept().await {
         if endpoint.open_connections() > RETRY_ABOVE && !incoming.remote_address_validated() && incoming.may_retry() {
             // It comes back with a token; if the packet cannot be sent, the client tries again by itself.
@@ -158,30 +165,20 @@ async fn accept(endpoint: Endpoint, reception: Arc<Reception>) {
         }
         tokio::spawn(greet(incoming, Arc::clone(&reception)));
     }
-    turning_out.abort();
+    looking.abort();
 }
 
-/// Closes the connections of those who have been revoked since it last looked.
-async fn turn_out(reception: Arc<Reception>) {
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    loop {
-        ticks.tick().await;
-        let looking = Arc::clone(&reception);
-        // It may wait for a disk. If it panics, things stay as they were.
-        drop(tokio::task::spawn_blocking(move || looking.revoked.look()).await);
-        for caller in reception.revoked.everybody() {
-            if let Some(open) = reception.connections.get(&caller) {
-                open.iter().for_each(|connection| refuse_revoked(connection, caller));
-            }
-        }
-    }
-}
-
-fn refuse_revoked(connection: &Connection, caller: CallerId) {
-    metrics::counter!("frokost_connections_refused_total", "why" => "revoked").increment(1);
+/// Turns a connection out, unless its caller is welcome.
+fn refuse(connection: &Connection, caller: Caller, verdict: Verdict) {
+    let (code, why, event, reason): (_, _, _, &[u8]) = match verdict {
+        Verdict::Welcome => return,
+        Verdict::Revoked => (code::REVOKED, "revoked", "revoked_till", b"this caller has been revoked"),
+        Verdict::Unknown => (code::UNKNOWN_CALLER, "unknown", "unknown_caller", b"this caller is not enrolled here"),
+    };
+    metrics::counter!("frokost_connections_refused_total", "why" => why).increment(1);
     let address = connection.remote_address();
-    tracing::warn!(target: "security", event = "revoked_till", %caller, %address, "security");
-    connection.close(VarInt::from_u32(code::REVOKED), b"this caller has been revoked");
+    tracing::warn!(target: "security", event, caller = %caller.id, role = caller.role.name(), %address, "security");
+    connection.close(VarInt::from_u32(code), reason);
 }
 
 /// One connection, from handshake to end.
@@ -200,18 +197,25 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
         connection.close(VarInt::from_u32(code::UNKNOWN_CALLER), b"the certificate names no caller");
         return;
     };
-    // Who is revoked from here on is turned out within a second.
-    if reception.revoked.is_revoked(caller.id) {
-        refuse_revoked(&connection, caller.id);
-        return;
-    }
     let limit = match caller.role {
         frokost_engine::Role::Till => CONNECTIONS_PER_TILL,
         frokost_engine::Role::Portal | frokost_engine::Role::Secretary | frokost_engine::Role::Operator => {
             CONNECTIONS_PER_OTHER
         }
     };
-    reception.admit(caller.id, &connection, limit);
+    reception.admit(caller, &connection, limit);
+    // From here on it is turned out when the lists change.
+    let mut verdict = reception.admission.of(caller);
+    if verdict == Verdict::Unknown {
+        // It may have been enrolled a moment ago.
+        reception.look_again().await;
+        verdict = reception.admission.of(caller);
+    }
+    if verdict != Verdict::Welcome {
+        refuse(&connection, caller, verdict);
+        reception.leave(caller, &connection);
+        return;
+    }
     tracing::info!(%remote, caller = %caller.id, role = caller.role.name(), "connected");
     let handle = reception.engine.caller(caller);
     while let Ok((send, receive)) = connection.accept_bi().await {
@@ -225,7 +229,7 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
         };
         tokio::spawn(session::run(session, send, receive));
     }
-    reception.leave(caller.id, &connection);
+    reception.leave(caller, &connection);
     tracing::info!(%remote, caller = %caller.id, "disconnected");
 }
 
@@ -235,16 +239,29 @@ fn identity(connection: &Connection) -> Option<Identity> {
 }
 
 impl Reception {
+    /// Reads who may come in, which may wait for a disk; where that has changed, turns out those who may be here no more. If it
+    /// panics, things stay as they were.
+    async fn look_again(self: &Arc<Reception>) {
+        let reception = Arc::clone(self);
+        let look = tokio::task::spawn_blocking(move || reception.admission.look());
+        if look.await.unwrap_or(false) {
+            for open in &self.connections {
+                let verdict = self.admission.of(*open.key());
+                open.value().iter().for_each(|connection| refuse(connection, *open.key(), verdict));
+            }
+        }
+    }
+
     /// Lets a connection in. Where that makes too many of one caller, its oldest goes: a till that comes back after a power
     /// cut is let in at once, and what it left open behind cannot keep it out.
-    fn admit(&self, caller: CallerId, connection: &Connection, limit: usize) {
+    fn admit(&self, caller: Caller, connection: &Connection, limit: usize) {
         let mut open = self.connections.entry(caller).or_default();
         open.push(connection.clone());
         let oldest = if open.len() > limit { Some(open.remove(0)) } else { None };
         drop(open);
         if let Some(oldest) = oldest {
             metrics::counter!("frokost_connections_replaced_total").increment(1);
-            tracing::warn!(%caller, limit, "a caller has more connections than it may have; its oldest is closed");
+            tracing::warn!(caller = %caller.id, limit, "a caller has more connections than it may have; its oldest is closed");
             oldest.close(
                 VarInt::from_u32(code::TOO_MANY_CONNECTIONS),
                 b"a newer connection of this caller took its place",
@@ -252,7 +269,7 @@ impl Reception {
         }
     }
 
-    fn leave(&self, caller: CallerId, connection: &Connection) {
+    fn leave(&self, caller: Caller, connection: &Connection) {
         if let Some(mut open) = self.connections.get_mut(&caller) {
             open.retain(|other| other.stable_id() != connection.stable_id());
         }

@@ -32,7 +32,7 @@ pub mod code {
     pub const BYE: u32 = 0;
     /// The server is closing down.
     pub const SHUTDOWN: u32 = 16;
-    /// The certificate is good, but names nobody who may connect.
+    /// The certificate is good, but names nobody who is enrolled.
     pub const UNKNOWN_CALLER: u32 = 17;
     /// This caller has too many connections open.
     pub const TOO_MANY_CONNECTIONS: u32 = 18;

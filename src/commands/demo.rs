@@ -147,7 +147,7 @@ async fn make_school(node: &Node, args: &DemoArgs, operator: &Arc<Operator>) -> 
     let path = bundle_path(args);
     if !path.exists() {
         let authority = &node.core.authority;
-        let known = authority.enrolled()?.into_iter().find(|enrolled| enrolled.name == "try-me");
+        let known = authority.callers().enrolled()?.into_iter().find(|enrolled| enrolled.name == "try-me");
         let pem = match known {
             Some(known) => authority.bundle(frokost_net::Identity(known.caller))?,
             None => authority.enrol("try-me", frokost_engine::Role::Till, SCHOOL)?.1,

@@ -118,7 +118,7 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
 
 /// A copy of the keys: whoever is enrolled there is unknown to the installation, and its number is given to somebody else.
 fn only_enrolled(authority: &Authority, folder: &DataFolder, tills: u32, with_portal: bool) -> anyhow::Result<()> {
-    let names: HashSet<String> = authority.enrolled()?.into_iter().map(|enrolled| enrolled.name).collect();
+    let names: HashSet<String> = authority.callers().enrolled()?.into_iter().map(|enrolled| enrolled.name).collect();
     let portal = with_portal.then(|| "load-portal".to_owned());
     let mut wanted = (1..=tills).map(|number| format!("load-{number}")).chain(portal);
     match wanted.find(|name| !names.contains(name)) {
@@ -212,7 +212,7 @@ pub(crate) fn till_bundles(
     count: u32,
     school: SchoolId,
 ) -> anyhow::Result<Vec<Bundle>> {
-    let enrolled = authority.enrolled()?;
+    let enrolled = authority.callers().enrolled()?;
     (1..=count)
         .map(|number| {
             let name = format!("{prefix}-{number}");

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use frokost_engine::journal::{Journal, Shard};
 use frokost_engine::{Clock, Lsn};
+use frokost_net::callers::Callers;
 use frokost_persistence::records::Line;
 use frokost_persistence::{FileJournal, SledJournal, acknowledged};
 use indicatif::ProgressBar;
@@ -27,6 +28,8 @@ const BOOKS: [&str; 5] = ["journal", "journal.head", "journal.files", "statement
 const NUMBERED_OUTSIDE: [&str; 3] = ["order", "payout", "login"];
 /// More than can have been given out since the backup.
 const NUMBERS_LEFT_OUT: u64 = 1_000_000;
+/// More tills than can have been enrolled since.
+const TILLS_LEFT_OUT: u32 = 10_000;
 /// Records that are written at once.
 const RUN: usize = 512;
 
@@ -169,7 +172,18 @@ fn restore_people(backup: &Path, folder: &DataFolder) -> anyhow::Result<()> {
         if to.exists() {
             say!("the {what} that are there stay as they are");
         } else {
-            copy_files(&from, &to)?;
+            // Whole or not at all: what is there is not copied again.
+            let unfinished = to.with_extension("unfinished");
+            if unfinished.exists() {
+                fs::remove_dir_all(&unfinished)?;
+            }
+            copy_files(&from, &unfinished)?;
+            if name == "pki" {
+                // There are tills that were enrolled after the backup was made.
+                Callers::of(&unfinished).skip_numbers(TILLS_LEFT_OUT)?;
+            }
+            fs::rename(&unfinished, &to)?;
+            File::open(folder.path())?.sync_all()?;
         }
     }
     Ok(())

@@ -68,7 +68,7 @@ fn add(name: &str, school: SchoolId, out: Option<PathBuf>, settings: &SettingsAr
 fn revoke(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(settings, &[])?;
     let now = SystemClock.now();
-    let (caller, since) = DataFolder::existing(&settings.data)?.authority()?.revoke(name, now)?;
+    let (caller, since) = DataFolder::existing(&settings.data)?.authority()?.callers().revoke(name, now)?;
     if since == now {
         say!("till {} '{name}' is revoked: a server that runs turns it out within two seconds", caller.id);
         say!("take that back with: frokost till readmit {name} --data {}", settings.data.display());
@@ -80,7 +80,7 @@ fn revoke(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
 
 fn readmit(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(settings, &[])?;
-    let (caller, since) = DataFolder::existing(&settings.data)?.authority()?.readmit(name)?;
+    let (caller, since) = DataFolder::existing(&settings.data)?.authority()?.callers().readmit(name)?;
     match since {
         Some(since) => say!("till {} '{name}' may sell again; it was revoked on {}", caller.id, moment(since)),
         None => say!("till {} '{name}' is not revoked", caller.id),
@@ -91,8 +91,8 @@ fn readmit(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
 fn list(settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(settings, &[])?;
     let authority = DataFolder::existing(&settings.data)?.authority()?;
-    let revoked = authority.revoked()?;
-    for enrolled in authority.enrolled()? {
+    let revoked = authority.callers().revoked()?;
+    for enrolled in authority.callers().enrolled()? {
         let caller = enrolled.caller;
         let since =
             revoked.get(&caller.id).map_or_else(String::new, |since| format!("  revoked on {}", moment(*since)));
@@ -192,7 +192,7 @@ impl Till {
                     return Ok(Some(outcome));
                 }
                 Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {}
-                Err(error @ ClientError::Revoked) => return Err(said(error, self.lang)),
+                Err(error @ (ClientError::Revoked | ClientError::Unknown)) => return Err(said(error, self.lang)),
                 Err(error) => {
                     if !told {
                         complain!("{error}");
@@ -200,7 +200,9 @@ impl Till {
                     }
                     match Client::connect(self.server, &self.bundle).await {
                         Ok((client, _)) => self.client = client,
-                        Err(error @ ClientError::Revoked) => return Err(said(error, self.lang)),
+                        Err(error @ (ClientError::Revoked | ClientError::Unknown)) => {
+                            return Err(said(error, self.lang));
+                        }
                         Err(_) => {}
                     }
                 }
@@ -274,6 +276,14 @@ fn said(error: ClientError, lang: Lang) -> anyhow::Error {
         (ClientError::Revoked, Lang::En) => anyhow::anyhow!(
             "this till has been revoked and cannot sell; call whoever runs the installation: frokost till readmit lets it in again, \
              frokost till add makes a new one. Sales without an answer are kept beside the till's bundle"
+        ),
+        (ClientError::Unknown, Lang::Da) => anyhow::anyhow!(
+            "kassen er ikke oprettet i dette anlæg og kan ikke sælge; er anlægget genskabt fra en sikkerhedskopi, er kassen nyere end den. \
+             Ring til den, der driver anlægget: frokost till add laver en ny. Salg uden svar er gemt ved siden af kassens certifikat"
+        ),
+        (ClientError::Unknown, Lang::En) => anyhow::anyhow!(
+            "this till is not enrolled in this installation and cannot sell; if the installation was restored from a backup, the till is newer. \
+             Call whoever runs it: frokost till add makes a new one. Sales without an answer are kept beside the till's bundle"
         ),
         (error, Lang::Da | Lang::En) => error.into(),
     }

@@ -147,6 +147,7 @@ async fn a_backup_taken_under_load_opens_on_another_machine() {
     let backup = home.path("").join(backup);
     let tills = rush.end().await;
     assert!(answered_before > 0);
+    let late = home.enrol("late");
     assert_eq!(server.stop(), 0);
 
     let elsewhere = Installation::new();
@@ -173,6 +174,24 @@ async fn a_backup_taken_under_load_opens_on_another_machine() {
         assert_eq!(client.command(sequence, command).await.unwrap(), answer, "{sequence}");
     }
     client.close().await;
+    // A till that was enrolled after the backup is told so, and its number is nobody else's.
+    let address = server.tills.to_string();
+    let sell =
+        ["till", "--bundle", lossy(&late), "--server", &address, "--card", &card(1), "--amount", "1", "--lang", "en"];
+    let stranger = elsewhere.run(&sell);
+    assert!(
+        stranger.code == 1 && stranger.err.starts_with("frokost: this till is not enrolled in this installation"),
+        "{stranger:?}"
+    );
+    let number = |list: String| -> u32 {
+        list.lines().find(|line| line.ends_with("late")).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let old = number(home.must(&["till", "list"]));
+    elsewhere.enrol("late");
+    let new = number(elsewhere.must(&["till", "list"]));
+    assert_eq!(new - old, 10_000, "{old} {new}");
+    assert_eq!(elsewhere.run(&sell).code, 1);
+    assert!(server.log.lock().unwrap().contains(r#""event":"unknown_caller""#));
     assert_eq!(server.stop(), 0);
     assert_eq!(hold_against_journal(&elsewhere.data(), &before), answered_before);
     assert!(elsewhere.must(&["verify"]).ends_with("everything holds\n"));

@@ -133,12 +133,46 @@ async fn a_certificate_that_has_expired_or_names_nobody_is_refused() {
         Bundle { certificate, key, authority: ours.authority.clone() }
     };
     let address = world.server.address();
-    // The same bundle, unexpired and with a name, is let in: so it is these two things that are refused.
-    Client::connect(address, &issue(false, "frokost://till/77?school=1")).await.unwrap();
-    let expired = Client::connect(address, &issue(true, "frokost://till/77?school=1")).await.unwrap_err();
+    // The same bundle, unexpired and with a name on the list, is let in: so it is these two things that are refused.
+    let till = ours.identity().unwrap().uri();
+    Client::connect(address, &issue(false, &till)).await.unwrap();
+    let expired = Client::connect(address, &issue(true, &till)).await.unwrap_err();
     assert!(expired.to_string().contains("expired"), "{expired}");
-    let nobody = Client::connect(address, &issue(false, "https://example.org/")).await.unwrap_err();
-    assert!(nobody.to_string().contains("names no caller"), "{nobody}");
+    // Another number, another role, another school than on the list, and what names nobody at all.
+    for uri in [
+        "frokost://till/77?school=1",
+        &till.replace("till", "operator"),
+        &till.replace("school=1", "school=2"),
+        "https://example.org/",
+    ] {
+        let stranger = Client::connect(address, &issue(false, uri)).await.unwrap_err();
+        assert!(matches!(stranger, ClientError::Unknown), "{uri}: {stranger}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_taken_off_the_list_is_turned_out_and_who_is_put_on_it_comes_in_at_once() {
+    let world = World::new().await;
+    let address = world.server.address();
+    let bundles = ["till-1", "till-2"].map(|name| world.bundle(name, Role::Till, 1));
+    let (gone, _) = Client::connect(address, &bundles[0]).await.unwrap();
+    let (stays, _) = Client::connect(address, &bundles[1]).await.unwrap();
+    let list = world.folder.path().join("callers");
+    let kept: String =
+        std::fs::read_to_string(&list).unwrap().lines().skip(1).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&list, kept).unwrap();
+    let newcomer = world.bundle("till-3", Role::Till, 1);
+    // The newcomer's coming makes the server look again, and what it finds then is not forgotten for others.
+    Client::connect(address, &newcomer).await.unwrap();
+    let turned_out = async {
+        while gone.ended().is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(3), turned_out).await.unwrap();
+    let refused = gone.query(Query::CardBalance { card: card() }).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Unknown), "{refused}");
+    stays.query(Query::CardBalance { card: card() }).await.unwrap();
 }
 
 #[tokio::test]
@@ -150,7 +184,7 @@ async fn a_till_that_is_revoked_is_turned_out_and_no_other() {
     let (honest, _) = Client::connect(address, &other).await.unwrap();
     let sale = Command::Purchase { card: card(), amount: Amount::from_kroner(25) };
     let sold = thief.command(Sequence(1), sale).await.unwrap();
-    world.authority.revoke("till-1", SystemClock.now()).unwrap();
+    world.authority.callers().revoke("till-1", SystemClock.now()).unwrap();
     // Whatever it does, or does not.
     let turned_out = async {
         while thief.ended().is_none() {
@@ -164,7 +198,7 @@ async fn a_till_that_is_revoked_is_turned_out_and_no_other() {
         assert!(matches!(refused, ClientError::Revoked), "{refused}");
     }
     assert!(matches!(honest.command(Sequence(1), sale).await.unwrap(), Outcome::Approved(_)));
-    world.authority.readmit("till-1").unwrap();
+    world.authority.callers().readmit("till-1").unwrap();
     let back = async {
         loop {
             if let Ok((client, _)) = Client::connect(address, &lost).await {
