@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::asked::Asked;
-use crate::report::{EndedEarly, Report, readable};
+use crate::latency::{FIGURES, Latency, Pick, readable};
+use crate::report::{EndedEarly, Report};
 
 /// Two runs beside each other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,22 +87,21 @@ impl Comparison {
             now: of(now),
             before: of(before),
         };
-        let undisturbed = |report: &Report| report.undisturbed > 0;
-        let mut rows = vec![
-            row("sales/s", "1/s", &|report| report.achieved_rate),
-            row("p50", "us", &|report| report.latency_us.p50),
-            row("p90", "us", &|report| report.latency_us.p90),
-            row("p99", "us", &|report| report.latency_us.p99),
-            row("p99.9", "us", &|report| report.latency_us.p99_9),
-            row("longest", "us", &|report| report.latency_us.max),
+        let mut rows = vec![row("sales/s", "1/s", &|report| report.achieved_rate)];
+        // What one of them has nothing of cannot be compared.
+        let both = |what: &str, now: Option<Latency>, before: Option<Latency>, pick: Pick| {
+            let (now, before) = (pick(&now?), pick(&before?));
+            Some(Row { what: what.to_owned(), unit: "us".to_owned(), now, before })
+        };
+        rows.extend(FIGURES.into_iter().filter_map(|(what, pick)| both(what, now.latency_us, before.latency_us, pick)));
+        rows.extend([
             row("refused", "%", &refused),
             row("no answer", "sales", &|report| report.given_up as f64),
             row("tester", "%", &cost),
             row("machine slow", "%", &|report| report.machine.slow_share * 100.0),
-        ];
-        if undisturbed(now) && undisturbed(before) {
-            rows.push(row("undisturbed p99", "us", &|report| report.undisturbed_latency_us.p99));
-        }
+        ]);
+        let (mine, its) = (now.undisturbed_latency_us, before.undisturbed_latency_us);
+        rows.extend(both("undisturbed p99", mine, its, |latency| latency.p99));
         let (name, started_at) = (before.name.clone(), before.started_at.clone());
         Comparison { name, started_at, measured_s: before.measured_s, unlike, rows }
     }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
-use crate::report::{Latency, Report, Verdict, readable};
+use crate::latency::{FIGURES, Latency, Pick, readable};
+use crate::report::{Report, Verdict};
 use crate::second::Second;
 
 type Drawing = Result<(), Box<dyn std::error::Error>>;
@@ -48,7 +49,7 @@ impl Report {
     /// What was expected, and what came of it.
     fn verdicts(&self) -> String {
         let mut list = String::new();
-        for (what, Verdict { held, measured }) in &self.expectations {
+        for (what, Verdict { held, measured, .. }) in &self.expectations {
             let said = if *held { "held" } else { "<strong>NOT HELD</strong>" };
             let _ = writeln!(list, "<li>{}: {said} ({})</li>", escaped(what), escaped(measured));
         }
@@ -60,35 +61,32 @@ impl Report {
 
     fn table(&self, before: Option<&Report>) -> String {
         let mut rows = String::new();
-        let mut row = |what: &str, latency: Latency| {
+        let mut row = |what: &str, latency: Option<Latency>| {
+            let Some(latency) = latency else { return };
             let _ = write!(rows, "<tr><th scope=\"row\">{what}</th>");
-            for value in [latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max] {
-                let _ = write!(rows, "<td>{}</td>", readable(value));
+            for (_, pick) in FIGURES {
+                let _ = write!(rows, "<td>{}</td>", readable(pick(&latency)));
             }
             rows.push_str("</tr>\n");
         };
         row("latency", self.latency_us);
         row("from when it was sent", self.raw_latency_us);
-        if self.machine.slow_speed.is_some() && self.undisturbed > 0 {
+        if self.machine.slow_speed.is_some() {
             row("not disturbed by the machine", self.undisturbed_latency_us);
         }
         if !self.refused.is_empty() {
             row("approved", self.approved_latency_us);
             row("refused", self.refused_latency_us);
         }
-        if self.given_up > 0 {
-            row("given up without an answer", self.unanswered_latency_us);
-        }
-        if self.reads > 0 {
-            row("looks at accounts", self.reads_latency_us);
-        }
+        row("given up without an answer", self.unanswered_latency_us);
+        row("looks at accounts", self.reads_latency_us);
         if let Some(before) = before {
             row("before", before.latency_us);
         }
         let planned = self.planned_rate.map_or_else(String::new, |rate| format!(" of {rate:.0} planned"));
+        let names: String = FIGURES.iter().map(|(name, _)| format!("<th scope=\"col\">{name}</th>")).collect();
         format!(
-            "<p>{} tills at {}, {}, {} model, {:.0} s: {:.0} sales/s{planned}.</p>\n<table><thead><tr><th></th><th scope=\"col\">p50</th><th scope=\"col\">p90</th>\
-             <th scope=\"col\">p99</th><th scope=\"col\">p99.9</th><th scope=\"col\">longest</th></tr></thead><tbody>\n{rows}</tbody></table>",
+            "<p>{} tills at {}, {}, {} model, {:.0} s: {:.0} sales/s{planned}.</p>\n<table><thead><tr><th></th>{names}</tr></thead><tbody>\n{rows}</tbody></table>",
             self.tills,
             escaped(&self.server),
             escaped(&self.started_at),
@@ -128,7 +126,8 @@ impl Report {
 
     fn draw_time(&self, into: &mut String) -> Drawing {
         let millis = |value: f64| (value / 1e3).max(0.01);
-        let most = self.seconds.iter().map(|second| millis(second.latency_us.max)).fold(1.0, f64::max) * 1.5;
+        let longest = self.seconds.iter().filter_map(|second| second.latency_us).map(|latency| millis(latency.max));
+        let most = longest.fold(1.0, f64::max) * 1.5;
         let area = SVGBackend::with_string(into, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
@@ -154,15 +153,16 @@ impl Report {
             },
         ))?;
         let picks = [
-            ("p50", GREEN, (|latency| latency.p50) as fn(&Latency) -> f64),
+            ("p50", GREEN, (|latency| latency.p50) as Pick),
             ("p99", ORANGE, |latency| latency.p99),
             ("longest", RED, |latency| latency.max),
         ];
         // Where nothing was answered there is a gap: a line across it would look like something measured.
-        let stretches = || self.seconds.split(|second| second.latency_us.max == 0.0);
+        let stretches = || self.seconds.split(|second| second.latency_us.is_none());
         let lines = picks.map(|(name, colour, pick)| {
             let points = |stretch: &[Second]| {
-                stretch.iter().map(|second| (second.at_s, millis(pick(&second.latency_us)))).collect()
+                let answered = stretch.iter().filter_map(|second| Some((second.at_s, second.latency_us?)));
+                answered.map(|(at, latency)| (at, millis(pick(&latency)))).collect()
             };
             (name, colour, stretches().map(points).collect())
         });
@@ -175,7 +175,8 @@ impl Report {
     fn draw_spread(&self, into: &mut String, before: Option<&Report>) -> Drawing {
         let runs: Vec<(&'static str, RGBColor, &Report)> =
             before.map(|before| ("before", ORANGE, before)).into_iter().chain([("this run", GREEN, self)]).collect();
-        let most = runs.iter().map(|(_, _, run)| run.latency_us.max / 1e3).fold(1.0, f64::max) * 1.5;
+        let longest = runs.iter().filter_map(|(_, _, run)| run.latency_us).map(|latency| latency.max / 1e3);
+        let most = longest.fold(1.0, f64::max) * 1.5;
         let area = SVGBackend::with_string(into, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
@@ -300,13 +301,17 @@ mod tests {
         assert!(!report.to_string().contains("the earlier run failed"), "{report}");
         // Nothing measured is no reason to fall.
         let empty = Report::new(&plan, &Stats::default(), 0, Duration::from_secs(1), Audit::default());
-        assert!(empty.html(None).is_ok());
+        assert!(empty.html(None).is_ok() && empty.to_string().contains("latency   there were none"), "{empty}");
+        assert!(serde_json::to_string(&empty).unwrap().contains(r#""latency_us":null"#));
         // And what was written is read again.
         let text = serde_json::to_string(&report).unwrap();
         let again = Report::read(&text).unwrap();
-        assert!((again.latency_us.p99 - report.latency_us.p99).abs() < 0.001 && again.histogram_us.len() > 1_000);
-        let older = text.replacen("\"schema\":5", "\"schema\":4", 1);
-        assert!(Report::read(&older).unwrap_err().to_string().starts_with("it is of schema 4, and this program"));
+        assert!(
+            (again.latency_us.unwrap().p99 - report.latency_us.unwrap().p99).abs() < 0.001
+                && again.histogram_us.len() > 1_000
+        );
+        let older = text.replacen("\"schema\":6", "\"schema\":5", 1);
+        assert!(Report::read(&older).unwrap_err().to_string().starts_with("it is of schema 5, and this program"));
         assert!(Report::read("{}").unwrap_err().to_string().contains("is no report"));
     }
 }

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod comparison;
 pub mod expect;
 mod html;
+pub mod latency;
 pub mod machine;
 mod own_cost;
 mod pacer;

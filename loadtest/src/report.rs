@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::asked::Asked;
 use crate::audit::Audit;
 use crate::comparison::Comparison;
 use crate::expect::Expectation;
+use crate::latency::{Latency, micros, readable};
 use crate::machine::Machine;
 use crate::plan::{Plan, Shape};
 use crate::second::Second;
 use crate::stats::Stats;
 
 /// The version of the JSON.
-pub const SCHEMA: u32 = 5;
+pub const SCHEMA: u32 = 6;
 /// Less of what was planned than this is a failure, whatever the latencies are.
 const ACHIEVED: f64 = 0.99;
 /// More of the plan than this begun late or never, and the rate is not claimed.
@@ -76,18 +76,18 @@ pub struct Report {
     pub broken: u64,
     /// Errors of connections, by message.
     pub errors: BTreeMap<String, u64>,
-    /// From when a sale was planned (open) or sent (closed) until its answer was read, in microseconds.
-    pub latency_us: Latency,
+    /// From when a sale was planned (open) or sent (closed) until its answer was read, in microseconds. Where there was none of the kind, this and those that follow are nothing.
+    pub latency_us: Option<Latency>,
     /// From when it was first sent.
-    pub raw_latency_us: Latency,
+    pub raw_latency_us: Option<Latency>,
     /// Of those answered with a yes.
-    pub approved_latency_us: Latency,
+    pub approved_latency_us: Option<Latency>,
     /// Of the refused.
-    pub refused_latency_us: Latency,
+    pub refused_latency_us: Option<Latency>,
     /// How long it took until those without an answer were given up.
-    pub unanswered_latency_us: Latency,
+    pub unanswered_latency_us: Option<Latency>,
     /// Of those in whose time the machine itself was as fast as usual.
-    pub undisturbed_latency_us: Latency,
+    pub undisturbed_latency_us: Option<Latency>,
     /// How many sales that were.
     pub undisturbed: u64,
     /// Looks at accounts that showed balance and statement.
@@ -97,7 +97,7 @@ pub struct Report {
     /// Looks that were due and never begun.
     pub reads_missed: u64,
     /// From when a look was planned until both were read, in microseconds.
-    pub reads_latency_us: Latency,
+    pub reads_latency_us: Option<Latency>,
     /// Every latency: the upper end of a class in microseconds, and how many.
     pub histogram_us: Vec<(f64, u64)>,
     /// Second by second, the warm-up included.
@@ -125,10 +125,13 @@ pub enum EndedEarly {
 }
 
 /// What came of something that was expected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Did it hold?
     pub held: bool,
+    /// What was held against the bound, in microseconds, sales a second, of a hundred, times, or a number of them, as the bound is; nothing
+    /// if there was nothing, or the bound is no number.
+    pub value: Option<f64>,
     /// What was measured, for people.
     pub measured: String,
 }
@@ -142,47 +145,6 @@ pub enum NotAReport {
     /// Something else.
     #[error("it is no report ({0}); write one with --out")]
     Other(String),
-}
-
-/// Percentiles in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    /// The median.
-    pub p50: f64,
-    /// 90 %.
-    pub p90: f64,
-    /// 99 %.
-    pub p99: f64,
-    /// 99.9 %.
-    #[serde(rename = "p99.9")]
-    pub p99_9: f64,
-    /// The longest.
-    pub max: f64,
-}
-
-impl Latency {
-    /// Of what was measured.
-    #[must_use]
-    pub fn of(latency: &Histogram<u64>) -> Latency {
-        let at = |percentile| micros(latency.value_at_percentile(percentile));
-        Latency { p50: at(50.0), p90: at(90.0), p99: at(99.0), p99_9: at(99.9), max: micros(latency.max()) }
-    }
-}
-
-pub(crate) fn micros(nanos: u64) -> f64 {
-    Duration::from_nanos(nanos).as_secs_f64() * 1e6
-}
-
-/// A number of microseconds as people read it.
-#[must_use]
-pub fn readable(micros: f64) -> String {
-    if micros < 1_000.0 {
-        format!("{micros:.0} us")
-    } else if micros < 1_000_000.0 {
-        format!("{:.2} ms", micros / 1e3)
-    } else {
-        format!("{:.2} s", micros / 1e6)
-    }
 }
 
 impl Report {
@@ -276,7 +238,7 @@ impl Report {
         let mut verdicts: BTreeMap<String, Verdict> =
             expectations.iter().map(|expected| (expected.to_string(), expected.judge(stats, self, before))).collect();
         let mut expect = |what: &str, held: bool, measured: String| {
-            verdicts.insert(what.to_owned(), Verdict { held, measured });
+            verdicts.insert(what.to_owned(), Verdict { held, value: None, measured });
         };
         if stats.approved == 0 {
             expect("something is sold", false, "no sale was approved".to_owned());
@@ -380,15 +342,12 @@ impl fmt::Display for Report {
         for (error, count) in &self.errors {
             writeln!(f, "error     {count} x {error}")?;
         }
-        let line = |name: &str, latency: Latency| {
-            format!(
-                "{name:<9} p50 {}   p90 {}   p99 {}   p99.9 {}   max {}",
-                readable(latency.p50),
-                readable(latency.p90),
-                readable(latency.p99),
-                readable(latency.p99_9),
-                readable(latency.max)
-            )
+        let line = |name: &str, latency: Option<Latency>| match latency {
+            Some(Latency { p50, p90, p99, p99_9, max, .. }) => {
+                let [p50, p90, p99, p99_9, max] = [p50, p90, p99, p99_9, max].map(readable);
+                format!("{name:<9} p50 {p50}   p90 {p90}   p99 {p99}   p99.9 {p99_9}   max {max}")
+            }
+            None => format!("{name:<9} there were none"),
         };
         writeln!(f, "{}", line("latency", self.latency_us))?;
         if self.model == "open" {
@@ -465,7 +424,7 @@ impl fmt::Display for Report {
         for finding in &audit.findings {
             writeln!(f, "          WRONG: {finding}")?;
         }
-        for (expectation, Verdict { held, measured }) in &self.expectations {
+        for (expectation, Verdict { held, measured, .. }) in &self.expectations {
             writeln!(f, "expected  {expectation}: {} ({measured})", if *held { "held" } else { "NOT HELD" })?;
         }
         if let Some(against) = &self.against {

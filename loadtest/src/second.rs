@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::Latency;
+use crate::latency::Latency;
 use crate::stats::Stats;
 
 /// Which part of a run it is.
@@ -26,7 +26,6 @@ pub struct Second {
     /// Not measured yet?
     pub warming_up: bool,
     /// Not any more? Nothing is begun then, and what was is waited for.
-    #[serde(default)]
     pub after_end: bool,
     /// Sales planned, per second; only in the open model.
     pub planned_rate: Option<f64>,
@@ -44,8 +43,8 @@ pub struct Second {
     pub errors: u64,
     /// The share of it in which the machine itself was slow, 0 to 1.
     pub machine_slow: f64,
-    /// Latencies in it.
-    pub latency_us: Latency,
+    /// Latencies in it, if anything was answered.
+    pub latency_us: Option<Latency>,
 }
 
 impl Second {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use frokost_loadtest::Plan;
-use frokost_loadtest::report::{Latency, readable};
+use frokost_loadtest::latency::{Latency, readable};
 use frokost_loadtest::run::Progress;
 use frokost_loadtest::second::Phase;
 use frokost_loadtest::stats::Stats;
@@ -87,16 +87,16 @@ impl Lines {
 /// One second's rate, beside what was planned, latency, and what was said.
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn second(stats: &Stats, took: Duration, planned: Option<f64>) -> String {
-    let latency = Latency::of(&stats.latency);
     let mut line = format!("{:>6.0} sales/s", stats.answered() as f64 / took.as_secs_f64().max(0.001));
     if let Some(planned) = planned {
         line.push_str(&format!(" of {planned:.0}"));
     }
-    if stats.latency.is_empty() {
-        line.push_str("  no answers");
-    } else {
-        let (p50, p99) = (readable(latency.p50), readable(latency.p99));
-        line.push_str(&format!("  p50 {p50}  p99 {p99}  approved {}", stats.approved));
+    match Latency::of(&stats.latency) {
+        None => line.push_str("  no answers"),
+        Some(Latency { p50, p99, .. }) => {
+            let (p50, p99) = (readable(p50), readable(p99));
+            line.push_str(&format!("  p50 {p50}  p99 {p99}  approved {}", stats.approved));
+        }
     }
     for (why, count) in &stats.refused {
         line.push_str(&format!("  {why} {count}"));

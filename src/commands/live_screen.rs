@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use frokost_loadtest::Plan;
-use frokost_loadtest::report::{Latency, readable};
+use frokost_loadtest::latency::{Latency, Pick, readable};
 use frokost_loadtest::run::Progress;
 use frokost_loadtest::second::Phase as Part;
 use frokost_loadtest::stats::Stats;
@@ -168,8 +168,7 @@ impl Run {
                 let at = elapsed.as_secs_f64();
                 self.last_rate = stats.answered() as f64 / took.as_secs_f64().max(0.001);
                 self.rate.push((at, self.last_rate));
-                if !stats.latency.is_empty() {
-                    let latency = Latency::of(&stats.latency);
+                if let Some(latency) = Latency::of(&stats.latency) {
                     self.p50.push((at, decade(latency.p50)));
                     self.p99.push((at, decade(latency.p99)));
                 }
@@ -279,14 +278,16 @@ impl Run {
         let (now, all) = (Latency::of(&self.last.latency), Latency::of(&self.all.latency));
         let rate = self.in_time as f64 / self.measured.as_secs_f64().max(0.001);
         let mut rows = vec![Row::new(["sales/s".to_owned(), format!("{:.0}", self.last_rate), format!("{rate:.0}")])];
-        for (name, now, all) in [
-            ("p50", now.p50, all.p50),
-            ("p90", now.p90, all.p90),
-            ("p99", now.p99, all.p99),
-            ("p99.9", now.p99_9, all.p99_9),
-            ("longest", now.max, all.max),
-        ] {
-            rows.push(Row::new([name.to_owned(), readable(now), readable(all)]));
+        let picks: [(&str, Pick); 5] = [
+            ("p50", |latency| latency.p50),
+            ("p90", |latency| latency.p90),
+            ("p99", |latency| latency.p99),
+            ("p99.9", |latency| latency.p99_9),
+            ("longest", |latency| latency.max),
+        ];
+        for (name, pick) in picks {
+            let [now, all] = [&now, &all].map(|of| of.as_ref().map_or_else(|| "-".to_owned(), |of| readable(pick(of))));
+            rows.push(Row::new([name.to_owned(), now, all]));
         }
         if self.all.speed.was_slow() {
             let share = |stats: &Stats| format!("{:.1} %", stats.speed.slow_share() * 100.0);
@@ -300,9 +301,8 @@ impl Run {
 
     fn draw_answers(&self, frame: &mut Frame<'_>, area: Rect) {
         let mut lines = vec![Line::from(format!("{:>9} approved", self.all.approved)).green()];
-        if !self.all.reads.is_empty() {
-            let latency = Latency::of(&self.all.reads);
-            let (p50, p99) = (readable(latency.p50), readable(latency.p99));
+        if let Some(Latency { p50, p99, .. }) = Latency::of(&self.all.reads) {
+            let (p50, p99) = (readable(p50), readable(p99));
             lines.push(Line::from(format!("{:>9} looks at accounts, p50 {p50}, p99 {p99}", self.all.reads.len())));
         }
         lines.extend(self.all.refused.iter().map(|(why, count)| Line::from(format!("{count:>9} refused: {why}"))));

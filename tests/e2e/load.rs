@@ -41,7 +41,7 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     let ran = home.run(&[&args[..], &["--expect", "p50<10s"]].concat());
     ran_well(&ran);
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(report["schema"], 5);
+    assert_eq!(report["schema"], 6);
     // Whatever the machine does just now.
     let slow = report["machine"]["slow_share"].as_f64().unwrap();
     let undisturbed = report["undisturbed"].as_u64().unwrap();
@@ -51,12 +51,15 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     let answered = answered_in(&report);
     assert!((540..=660).contains(&answered), "300 a second for two seconds, and {answered} were answered");
     let latency = &report["latency_us"];
-    let order: Vec<f64> = ["p50", "p90", "p99", "p99.9", "max"].iter().map(|p| latency[p].as_f64().unwrap()).collect();
+    let order: Vec<f64> =
+        ["min", "p50", "p90", "p95", "p99", "p99.9", "max"].iter().map(|p| latency[p].as_f64().unwrap()).collect();
     assert!(order.is_sorted() && order[0] > 0.0, "{order:?}");
+    assert!(latency["mean"].as_f64() > Some(order[0]) && report["refused_latency_us"].is_null(), "{latency}");
     assert_eq!(report["audit"]["found"], report["audit"]["approved"]);
     assert_eq!(report["audit"]["ledgers_sum_ore"], 0);
     assert!(report["audit"]["approved"].as_u64() >= report["approved"].as_u64(), "the warm-up is audited, too");
-    assert_eq!(report["expectations"]["p50<10s"]["held"], true);
+    let expected = &report["expectations"]["p50<10s"];
+    assert_eq!((&expected["held"], &expected["value"]), (&true.into(), &latency["p50"]));
     assert!(report["started_at"].as_str().unwrap().starts_with("20"), "{report}");
     assert_eq!((&report["plan"]["stages"][0]["to"], &report["ended_early"]), (&300.0.into(), &serde_json::Value::Null));
 
@@ -118,7 +121,7 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
     let again = home.run(&["load", "--scenario", lossy(&file), "--scale", "0.5", "--baseline", "first.json"]);
     ran_well(&again);
     assert!(again.out.contains("against   short") && again.out.contains("NOT ALIKE: stages"), "{}", again.out);
-    let older = std::fs::read_to_string(home.path("first.json")).unwrap().replacen("\"schema\": 5", "\"schema\": 4", 1);
+    let older = std::fs::read_to_string(home.path("first.json")).unwrap().replacen("\"schema\": 6", "\"schema\": 5", 1);
     home.write("older.json", &older);
     let shown = home.must(&["load", "--scenario", "lunch-rush", "--show"]);
     assert!(shown.contains("name = \"lunch-rush\"") && shown.contains("[[stage]]"), "{shown}");
@@ -128,7 +131,7 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
         (vec!["load", "--scenario", "nothing"], "neither a file nor one of the scenarios lunch-rush"),
         (vec!["load", "--scenario", "steady", "--rate", "3"], "cannot be used with"),
         (vec!["load", "--baseline", "short.toml"], "the baseline short.toml: it is no report"),
-        (vec!["load", "--baseline", "older.json"], "it is of schema 4, and this program writes and reads 5"),
+        (vec!["load", "--baseline", "older.json"], "it is of schema 5, and this program writes and reads 6"),
         (vec!["load", "--expect", "p99<=1.1x"], "name its report with --baseline"),
         (vec!["load", "--expect", "refused>1%"], "is no threshold"),
         (vec!["load", "--html", "/nonexistent/x.html"], "cannot be written"),
