@@ -82,6 +82,15 @@ pub(crate) struct Hours {
     pub(crate) close: Instant,
 }
 
+impl Hours {
+    /// Does a sale that is decided now belong to the rate of the measured time? By a plan, if it was planned in it and is decided before its
+    /// end; without one, what a second has is what is answered in it, whenever it was begun.
+    fn in_time(&self, by_plan: bool, planned: Instant, now: Instant) -> bool {
+        let counts_from = if by_plan { planned } else { now };
+        counts_from >= self.measure && now < self.close
+    }
+}
+
 /// Where a till's sales come from.
 pub(crate) enum Work {
     /// The pacer says when one is due.
@@ -315,7 +324,7 @@ impl Till {
 
     fn take(&mut self, answers: &mut Vec<(u64, Response)>) {
         let now = Instant::now();
-        let Hours { measure, close, .. } = self.hours;
+        let measure = self.hours.measure;
         let mut seat = self.board.seat(self.number);
         for (tag, response) in answers.drain(..) {
             let Response::Outcome(outcome) = response else { continue };
@@ -340,9 +349,7 @@ impl Till {
                         let (latency, raw) = (now - flight.planned, now - flight.sent);
                         let stats = seat.of(flight.planned >= measure);
                         stats.decided(&outcome, latency, raw, self.board.last_slow.disturbs(flight.planned, now));
-                        // Without a plan, what a second has is what is answered in it, whenever it was begun.
-                        let counts = if self.planned { flight.planned >= measure } else { now >= measure };
-                        seat.of(true).in_time += u64::from(counts && now < close);
+                        seat.of(true).in_time += u64::from(self.hours.in_time(self.planned, flight.planned, now));
                     }
                 }
                 Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => {
@@ -414,12 +421,16 @@ impl Till {
                     (self.asker, self.listener) = (asker, listener);
                     break;
                 }
-                Err(_) if begin.elapsed() > BACK_WITHIN => {
+                Err(last) if last.is_final() || begin.elapsed() > BACK_WITHIN => {
                     let mut seat = self.board.seat(self.number);
                     for (_, flight) in self.flights.drain().filter(|(_, flight)| !flight.repeat) {
                         seat.of(flight.planned >= self.hours.measure).abandoned(flight.planned.elapsed());
                     }
-                    let what = format!("a till tried for {BACK_WITHIN:?} to come back and sells no more");
+                    let what = if last.is_final() {
+                        format!("a till sells no more: {last}")
+                    } else {
+                        format!("a till tried for {BACK_WITHIN:?} to come back and sells no more")
+                    };
                     *seat.of(self.measures()).errors.entry(what).or_default() += 1;
                     self.log.gone = true;
                     return;
@@ -479,6 +490,19 @@ mod tests {
             assert_eq!(kept_since(at(planned), &mut kept), Duration::from_millis(since), "{planned} ms");
         }
         assert!(kept.is_empty());
+    }
+
+    #[test]
+    fn a_rate_is_of_what_was_planned_or_without_a_plan_of_what_was_answered() {
+        let open = Instant::now();
+        let at = |millis| open + Duration::from_millis(millis);
+        let hours = Hours { open, measure: at(100), close: at(200) };
+        for (planned, decided, by_plan, without) in
+            [(0, 99, false, false), (99, 100, false, true), (100, 199, true, true), (199, 200, false, false)]
+        {
+            let in_time = |plan| hours.in_time(plan, at(planned), at(decided));
+            assert_eq!((in_time(true), in_time(false)), (by_plan, without), "{planned} to {decided} ms");
+        }
     }
 
     #[test]

@@ -76,6 +76,14 @@ pub enum ClientError {
     Confused,
 }
 
+impl ClientError {
+    /// Is it of no use to connect again with the same bundle?
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, ClientError::Revoked | ClientError::Unknown)
+    }
+}
+
 impl From<TlsError> for ClientError {
     fn from(error: TlsError) -> ClientError {
         ClientError::Tls(error.to_string())

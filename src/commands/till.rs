@@ -192,7 +192,7 @@ impl Till {
                     return Ok(Some(outcome));
                 }
                 Ok(Outcome::Busy | Outcome::Unavailable | Outcome::View(_)) => {}
-                Err(error @ (ClientError::Revoked | ClientError::Unknown)) => return Err(said(error, self.lang)),
+                Err(error) if error.is_final() => return Err(said(error, self.lang)),
                 Err(error) => {
                     if !told {
                         complain!("{error}");

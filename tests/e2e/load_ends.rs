@@ -45,6 +45,30 @@ fn who_stops_a_run_gets_its_report_all_the_same() {
     assert!(std::fs::read_to_string(home.path("cut.html")).unwrap().contains("<svg"));
 }
 
+/// A till that is let in no more ends at once, and does not try for half a minute; nor does a closed account buy.
+#[test]
+fn a_till_that_is_revoked_sells_no_more_and_who_left_the_school_never() {
+    let home = Installation::new();
+    home.import(3, 500);
+    let server = home.serve();
+    home.must(&["account", "correct", "2", "-500", "--reason", "other", "--text", "left"]);
+    home.must(&["account", "close", "2"]);
+    let mut run = begin(&home, &["--tills", "2", "--rate", "50", "--seconds", "600", "--warm-up", "0", "--json"]);
+    wait_for(&mut run, "sales/s");
+    for till in ["load-1", "load-2"] {
+        home.must(&["till", "revoke", till]);
+    }
+    let begun = Instant::now();
+    let ran = Ran::from(run.wait_with_output().unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{ran:?}");
+    let report = report(&ran.out);
+    assert_eq!((ran.code, &report["ended_early"], &report["cards"]), (3, &"no_till_left".into(), &2.into()), "{ran:?}");
+    let errors = report["errors"].to_string();
+    assert!(errors.contains("a till sells no more: this bundle has been revoked"), "{errors}");
+    assert_eq!((&report["refused"], &report["audit"]["findings"]), (&serde_json::json!({}), &serde_json::json!([])));
+    drop(server);
+}
+
 #[test]
 fn a_run_stopped_before_anything_is_measured_claims_nothing() {
     let home = Installation::new();
