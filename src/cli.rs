@@ -330,6 +330,17 @@ pub(crate) enum TillVerb {
         #[command(flatten)]
         settings: SettingsArgs,
     },
+    /// Make a new bundle for a till that is enrolled, before its old one runs out after three years. It stays the same till, and the old one
+    /// stays good until then: where somebody else may have it, revoke the till and add another.
+    Renew {
+        /// The name it was enrolled under.
+        name: String,
+        /// Where to write the bundle; NAME.pem if left out.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
     /// Let a till in no more that is lost or stolen, or whose bundle is. A running server closes its connections within two seconds; what
     /// it has sold stands.
     Revoke {

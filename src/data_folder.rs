@@ -6,7 +6,7 @@
 //!   mirror/           its second copy             journal.files/ the journal where it is on plain files
 //!   snapshots/        the state at an LSN         statements/    every record, by account and month
 //!   records/          names, logins, orders       backups/       what `frokost backup` made
-//!   set-aside/        what `frokost restore` replaced
+//!   set-aside/        what `frokost restore` replaced   restoring  is there while one has not come to its end
 //!   pki/              our certificate authority, the lists of callers and of those revoked, the bundles of portal and operator;
 //!                     load.lock is held while a load test sells
 //!   keys/records.key  seals CPR numbers           sandbox.json   the payment sandbox's book
@@ -14,21 +14,28 @@
 //!   serving           where the running server listens for tills
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use frokost_engine::{Role, SchoolId};
-use frokost_net::enrol::write_new;
-use frokost_net::{Authority, Bundle};
+use frokost_net::enrol::replace;
+use frokost_net::{Authority, Bundle, Identity};
 use frokost_persistence::{Records, SealingKey};
 
 use crate::settings::Settings;
 
+/// Is there while a restore has not come to its end.
+const RESTORING: &str = "restoring";
+/// The installation's own bundles are made anew when they have less than this to live, of three years.
+const RENEWED_BEFORE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Everything that may be in a data folder.
-const OURS: [&str; 17] = [
+const OURS: [&str; 18] = [
     "journal",
     "journal.head",
     "journal.files",
@@ -37,6 +44,7 @@ const OURS: [&str; 17] = [
     "backups",
     "statements",
     "set-aside",
+    "restoring",
     "records",
     "pki",
     "keys",
@@ -56,6 +64,13 @@ impl DataFolder {
     /// The folder for an installation that may begin here: made if it is not there, private in any case. A folder with
     /// something else in it is left alone.
     pub(crate) fn make(path: &Path) -> anyhow::Result<DataFolder> {
+        let folder = DataFolder::to_restore(path)?;
+        folder.whole()?;
+        Ok(folder)
+    }
+
+    /// The same, also where a restore was cut off.
+    pub(crate) fn to_restore(path: &Path) -> anyhow::Result<DataFolder> {
         let about = || format!("the data folder {}", path.display());
         if !path.exists() {
             fs::DirBuilder::new()
@@ -78,7 +93,9 @@ impl DataFolder {
             let private = fs::Permissions::from_mode(0o700);
             fs::set_permissions(path, private).with_context(|| format!("{} cannot be made private", about()))?;
         }
-        Ok(DataFolder(path.to_owned()))
+        let folder = DataFolder(path.to_owned());
+        folder.own()?;
+        Ok(folder)
     }
 
     /// The folder of an installation that is there. Changes nothing.
@@ -91,7 +108,44 @@ impl DataFolder {
             "there is no installation in {}; name its folder with --data, or begin one with import, serve or demo",
             path.display()
         );
+        folder.own()?;
+        folder.whole()?;
         Ok(folder)
+    }
+
+    /// Root can do everything in a folder that is somebody else's, and its server could not read what root has written there.
+    fn own(&self) -> anyhow::Result<()> {
+        let Ok(key) = fs::metadata(self.0.join("pki/ca.key")) else { return Ok(()) };
+        let (owner, me) = (key.uid(), rustix::process::geteuid().as_raw());
+        anyhow::ensure!(
+            !rustix::process::geteuid().is_root() || owner == me,
+            "the installation in {} is user {owner}'s, and what root writes there its server cannot read; do it as that user: sudo -u '#{owner}' frokost ...",
+            self.0.display()
+        );
+        Ok(())
+    }
+
+    /// A restore that was cut off has left some of the old and some of the new.
+    fn whole(&self) -> anyhow::Result<()> {
+        match fs::read_to_string(self.0.join(RESTORING)) {
+            Ok(again) => anyhow::bail!(
+                "a restore of {} was cut off before its end, and until it is done there is no whole installation; do it again: {again}",
+                self.0.display()
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("{}", self.0.join(RESTORING).display())),
+        }
+    }
+
+    /// Notes that a restore is under way, and how it is done again if it is cut off.
+    pub(crate) fn begin_restoring(&self, again: &str) -> anyhow::Result<()> {
+        Ok(replace(&self.0.join(RESTORING), again.as_bytes())?)
+    }
+
+    /// It is done.
+    pub(crate) fn end_restoring(&self) -> anyhow::Result<()> {
+        fs::remove_file(self.0.join(RESTORING))?;
+        Ok(File::open(&self.0)?.sync_all()?)
     }
 
     /// One that has at least the keys of an installation, which may run elsewhere.
@@ -141,22 +195,33 @@ impl DataFolder {
         fs::read_to_string(self.0.join("serving")).ok()?.trim().parse().ok()
     }
 
-    /// The bundle of one of the installation's own callers, enrolled when first asked for.
+    /// The bundle of one of the installation's own callers, enrolled when first asked for. It is made anew where it is not whole, not the
+    /// listed caller's, or has not a year to live.
     pub(crate) fn own_bundle(&self, authority: &Authority, name: &str, role: Role) -> anyhow::Result<Bundle> {
         let path = self.0.join("pki").join(format!("{name}.pem"));
-        if !path.exists() {
-            // If power failed between enrolling and writing, the number is taken and a bundle can be made again.
-            let known = authority.callers().enrolled()?.into_iter().find(|enrolled| enrolled.name == name);
-            let pem = match known {
-                Some(enrolled) => authority.bundle(frokost_net::Identity(enrolled.caller))?,
-                None => authority.enrol(name, role, SchoolId(0))?.1,
-            };
-            write_new(&path, pem.as_bytes(), 0o600)?;
+        let known = authority.callers().enrolled()?.into_iter().find(|enrolled| enrolled.name == name);
+        let caller = match known {
+            Some(enrolled) => enrolled.caller,
+            None => authority.enrol(name, role, SchoolId(0))?.0.0,
+        };
+        anyhow::ensure!(
+            caller.role == role,
+            "the name '{name}', which the installation needs for its {}, is that of a {}; take that line out of {}",
+            role.name(),
+            caller.role.name(),
+            self.0.join("pki/callers").display()
+        );
+        let there = if path.exists() { Bundle::read(&path).ok() } else { None };
+        let good = there.filter(|bundle| {
+            bundle.identity() == Some(Identity(caller)) && bundle.is_good_at(SystemTime::now() + RENEWED_BEFORE)
+        });
+        match good {
+            Some(bundle) => Ok(bundle),
+            None => {
+                replace(&path, authority.bundle(Identity(caller))?.as_bytes())?;
+                Ok(Bundle::read(&path)?)
+            }
         }
-        let bundle = Bundle::read(&path)?;
-        let is = bundle.identity().map(|identity| identity.0.role.name());
-        anyhow::ensure!(is == Some(role.name()), "{} is not a bundle for the role {}", path.display(), role.name());
-        Ok(bundle)
     }
 }
 

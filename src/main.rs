@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         },
         Err(error) => {
             // Some libraries draw pictures over several lines; what went wrong is one line here.
-            let mut text = format!("{error:#}");
+            let mut text = with_causes(&error);
             if is_damage(&error) {
                 text.push_str("; keep a copy of the data folder, then `frokost restore` makes the journal anew from its mirror or a backup");
             }
@@ -79,6 +79,20 @@ fn main() -> ExitCode {
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+/// What went wrong and why, each cause once: some errors say theirs themselves.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Is it the books themselves that cannot be trusted?

@@ -3,6 +3,7 @@
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
@@ -56,6 +57,13 @@ pub(crate) fn before_the_end(last: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// A path as it can be typed in a shell.
+pub(crate) fn typed(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 /// Why standard output has not got everything, if it has not.
 pub(crate) fn failed() -> Option<&'static io::Error> {
     FAILED.get()
@@ -72,3 +80,21 @@ macro_rules! complain {
 }
 
 pub(crate) use {complain, say};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_can_be_typed_as_it_is_said() {
+        for (path, said) in [
+            ("/srv/frokost", "/srv/frokost"),
+            ("/srv/skole 2", "'/srv/skole 2'"),
+            ("it's", "'it'\\''s'"),
+            ("børn", "børn"),
+            ("", "''"),
+        ] {
+            assert_eq!(typed(Path::new(path)), said);
+        }
+    }
+}

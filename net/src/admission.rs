@@ -2,7 +2,7 @@
 //! `docs/adr/0029-who-is-on-the-list.md`.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use frokost_engine::{Caller, CallerId};
 
@@ -24,6 +24,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Admission {
     lists: Callers,
     seen: RwLock<Seen>,
+    /// One looks at a time: what was read first is not put over what was read later.
+    looking: Mutex<()>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -39,24 +41,27 @@ impl Admission {
     /// [`EnrolError`] if a list is there and cannot be read.
     pub(crate) fn begin(lists: Callers) -> Result<Admission, EnrolError> {
         let seen = RwLock::new(read(&lists)?);
-        Ok(Admission { lists, seen })
+        Ok(Admission { lists, seen, looking: Mutex::default() })
     }
 
     /// Looks again, and says whether anything has changed. What cannot be read leaves things as they were.
     pub(crate) fn look(&self) -> bool {
+        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let now = read(&self.lists);
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
         match now {
+            // A list that is gone or emptied turns nobody out: it is being written anew, or somebody has made a mistake.
+            Ok(now) if now.enrolled.is_empty() && !seen.enrolled.is_empty() => {
+                seen.cannot_be_read(&"the list of callers is empty or gone");
+                false
+            }
             Ok(now) => {
                 let changed = *seen != now;
                 *seen = now;
                 changed
             }
             Err(error) => {
-                if !seen.unreadable {
-                    tracing::error!(%error, "who may come in cannot be read; it stays as it was, nobody is added and nobody revoked");
-                }
-                seen.unreadable = true;
+                seen.cannot_be_read(&error);
                 false
             }
         }
@@ -74,6 +79,15 @@ impl Admission {
     }
 }
 
+impl Seen {
+    fn cannot_be_read(&mut self, error: &dyn std::fmt::Display) {
+        if !self.unreadable {
+            tracing::error!(%error, "who may come in cannot be read; it stays as it was, nobody is added and nobody revoked");
+        }
+        self.unreadable = true;
+    }
+}
+
 fn read(lists: &Callers) -> Result<Seen, EnrolError> {
     let enrolled = lists.enrolled()?.into_iter().map(|enrolled| (enrolled.caller.id, enrolled.caller)).collect();
     Ok(Seen { enrolled, revoked: lists.revoked()?, unreadable: false })
@@ -82,6 +96,7 @@ fn read(lists: &Callers) -> Result<Seen, EnrolError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use frokost_engine::{Role, SchoolId, Timestamp};
 
@@ -120,5 +135,12 @@ mod tests {
         lists.readmit("till-1").unwrap();
         admission.look();
         assert_eq!(admission.of(till), Verdict::Welcome);
+        // Replaced by hand, it may be away for a moment.
+        let path = folder.path().join("callers");
+        for gone in [|path: &Path| fs::write(path, "").unwrap(), |path: &Path| fs::remove_file(path).unwrap()] {
+            gone(&path);
+            assert!(!admission.look());
+            assert_eq!(admission.of(till), Verdict::Welcome, "a list that is gone turns nobody out");
+        }
     }
 }

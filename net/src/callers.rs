@@ -3,7 +3,7 @@
 //! `docs/adr/0029-who-is-on-the-list.md`.
 //!
 //! `callers`, appended to: number, role, school, name. `revoked`, put in the old one's place: number, and when in milliseconds since
-//! 1970. `numbers`, where a backup was restored: the last number that is not to be given out.
+//! 1970. `numbers`, put in the old one's place: the last number that was given out or is left out, whatever the lists say now.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use frokost_engine::{Caller, CallerId, Role, SchoolId, Timestamp};
 
-use crate::enrol::{EnrolError, content, file_error, sync_parent};
+use crate::enrol::{EnrolError, content, file_error, replace};
 
 /// Who is let in no more, and since when.
 pub type Revoked = BTreeMap<CallerId, Timestamp>;
@@ -47,7 +47,7 @@ impl Callers {
     /// # Errors
     /// [`EnrolError`].
     pub fn enrolled(&self) -> Result<Vec<Enrolled>, EnrolError> {
-        whole_lines(&read(&self.enrolled)?)
+        entries(&read(&self.enrolled)?)
             .lines()
             .map(|line| parse_line(line).ok_or_else(|| content(&self.enrolled, &format!("'{line}' is no entry"))))
             .collect()
@@ -81,13 +81,17 @@ impl Callers {
         let mut text = String::new();
         let failed = || file_error(&self.enrolled);
         list.read_to_string(&mut text).map_err(failed())?;
-        // A line that was torn by a power cut was never told to anybody.
-        list.set_len(whole_lines(&text).len() as u64).map_err(failed())?;
+        let kept = entries(&text);
         if self.enrolled()?.iter().any(|other| other.name == name) {
             return Err(EnrolError::NameTaken(name.to_owned()));
         }
-        let caller = Caller { id: CallerId(self.last_number()? + 1), role, school };
-        writeln!(list, "{} {} {} {name}", caller.id, role.name(), school)
+        let none_left = || content(&self.numbers, &"no numbers are left");
+        let caller = Caller { id: CallerId(self.last_number()?.checked_add(1).ok_or_else(none_left)?), role, school };
+        // Before anybody has it: whatever becomes of the list, it is nobody else's.
+        replace(&self.numbers, format!("{}\n", caller.id).as_bytes())?;
+        list.set_len(kept.len() as u64).map_err(failed())?;
+        let end = if kept.is_empty() || kept.ends_with('\n') { "" } else { "\n" };
+        list.write_all(format!("{end}{} {} {} {name}\n", caller.id, role.name(), school).as_bytes())
             .and_then(|()| list.sync_all())
             .map_err(failed())?;
         Ok(caller)
@@ -124,28 +128,30 @@ impl Callers {
         let mut revoked = self.revoked()?;
         let changed = change(&mut revoked, caller.id);
         let text: String = revoked.iter().map(|(id, since)| format!("{id} {}\n", since.0)).collect();
-        replace(&self.revoked, &text)?;
+        replace(&self.revoked, text.as_bytes())?;
         Ok((caller, changed))
     }
 
-    /// Leaves so many numbers out: somebody may have them whom the list does not know, since it is of an older day.
+    /// Leaves numbers out, ten thousand at least: somebody may have them whom the lists do not know, since they are of an older day. How many
+    /// is a matter of chance, so that two installations from one backup do not give out the same.
     ///
     /// # Errors
     /// [`EnrolError`].
-    pub fn skip_numbers(&self, many: u32) -> Result<(), EnrolError> {
+    pub fn skip_numbers(&self) -> Result<(), EnrolError> {
         let _lock = self.locked()?;
-        replace(&self.numbers, &format!("{}\n", self.last_number()?.saturating_add(many)))
+        let left_out = 10_000 * fastrand::u32(1..=10_000);
+        replace(&self.numbers, format!("{}\n", self.last_number()?.saturating_add(left_out)).as_bytes())
     }
 
     /// The highest number that has been given out, or is left out.
     fn last_number(&self) -> Result<u32, EnrolError> {
-        let given = self.enrolled()?.iter().map(|enrolled| enrolled.caller.id.0).max();
         let text = read(&self.numbers)?;
-        let left_out = match text.trim_end() {
+        let noted = match text.trim_end() {
             "" => 0,
             number => number.parse().map_err(|_| content(&self.numbers, &format!("'{number}' is no number")))?,
         };
-        Ok(given.unwrap_or(0).max(left_out))
+        let listed = self.enrolled()?.into_iter().map(|enrolled| enrolled.caller.id);
+        Ok(listed.chain(self.revoked()?.into_keys()).map(|id| id.0).fold(noted, u32::max))
     }
 
     /// The list of those enrolled, for one at a time.
@@ -165,21 +171,13 @@ fn read(path: &Path) -> Result<String, EnrolError> {
     }
 }
 
-/// Puts a new file in the place of the old one; whenever the machine stops, it is one of the two.
-fn replace(path: &Path, text: &str) -> Result<(), EnrolError> {
-    let beside = path.with_extension("new");
-    let written = || {
-        let mut file = File::create(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        sync_parent(path)
-    };
-    written().map_err(file_error(path))
-}
-
-fn whole_lines(text: &str) -> &str {
-    text.rfind('\n').and_then(|end| text.get(..=end)).unwrap_or_default()
+/// The lines of a list. What is torn off behind the last was never told to anybody; a whole entry there lacks only its line end, as some editors leave it.
+fn entries(text: &str) -> &str {
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    match text.get(whole..).map(parse_line) {
+        Some(Some(_)) => text,
+        Some(None) | None => text.get(..whole).unwrap_or_default(),
+    }
 }
 
 fn parse_line(line: &str) -> Option<Enrolled> {
@@ -207,26 +205,40 @@ mod tests {
         let second = callers.add("portal", Role::Portal, SchoolId(0)).unwrap();
         assert_ne!(first.id, second.id);
         assert_eq!(callers.enrolled().unwrap().len(), 2);
-        for _ in 0..2 {
-            callers.skip_numbers(100).unwrap();
+        callers.skip_numbers().unwrap();
+        let third = callers.add("till-2", Role::Till, SCHOOL).unwrap().id.0;
+        assert!(third > second.id.0 + 10_000, "{third}");
+        assert_eq!(callers.add("till-3", Role::Till, SCHOOL).unwrap().id.0, third + 1);
+        // Whoever is taken off the list by hand is not followed by another of the same number.
+        fs::write(folder.path().join("callers"), "").unwrap();
+        assert_eq!(callers.add("till-3", Role::Till, SCHOOL).unwrap().id.0, third + 2);
+        // Nor is whoever was revoked and taken off it, where a list is older than the note.
+        callers.revoke("till-3", Timestamp(1)).unwrap();
+        for lost in ["callers", "numbers"] {
+            fs::remove_file(folder.path().join(lost)).unwrap();
         }
-        assert_eq!(callers.add("till-2", Role::Till, SCHOOL).unwrap().id.0, second.id.0 + 201);
-        assert_eq!(callers.add("till-3", Role::Till, SCHOOL).unwrap().id.0, second.id.0 + 202);
+        assert_eq!(callers.add("till-3", Role::Till, SCHOOL).unwrap().id.0, third + 3);
         fs::write(folder.path().join("numbers"), "many\n").unwrap();
         let unreadable = callers.add("till-4", Role::Till, SCHOOL).unwrap_err().to_string();
         assert!(unreadable.ends_with("numbers: 'many' is no number"), "{unreadable}");
     }
 
     #[test]
-    fn a_line_torn_by_a_power_cut_names_nobody_and_is_written_over() {
+    fn a_line_torn_by_a_power_cut_names_nobody_and_one_without_its_end_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let callers = Callers::of(folder.path());
-        callers.add("till-1", Role::Till, SCHOOL).unwrap();
         let list = folder.path().join("callers");
-        fs::write(&list, format!("{}2 till 1 ti", fs::read_to_string(&list).unwrap())).unwrap();
-        assert_eq!(callers.enrolled().unwrap().len(), 1);
-        callers.add("till-2", Role::Till, SCHOOL).unwrap();
-        assert_eq!(fs::read_to_string(&list).unwrap(), "1 till 1 till-1\n2 till 1 till-2\n");
+        for (torn, named) in
+            [("1 till 1 till-1\n2 til", 1), ("1 till 1 till-1\n2 till 1 till-2", 2), ("1 till 1 till-1", 1)]
+        {
+            fs::write(&list, torn).unwrap();
+            assert_eq!(callers.enrolled().unwrap().len(), named, "{torn}");
+            assert!(callers.add("till-1", Role::Till, SCHOOL).is_err());
+            assert_eq!(fs::read_to_string(&list).unwrap(), torn, "nobody was enrolled");
+            callers.add("till-3", Role::Till, SCHOOL).unwrap();
+            let names: Vec<String> = callers.enrolled().unwrap().into_iter().map(|enrolled| enrolled.name).collect();
+            assert_eq!((names.len(), names.last().unwrap().as_str()), (named + 1, "till-3"), "{torn}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rcgen::{
     SanType,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::callers::Callers;
 use crate::identity::Identity;
@@ -114,13 +114,15 @@ impl Authority {
     /// [`EnrolError`].
     pub fn load_or_create(folder: &Path) -> Result<Authority, EnrolError> {
         let (certificate_path, key_path) = (folder.join("ca.pem"), folder.join("ca.key"));
-        if !certificate_path.exists() && !key_path.exists() {
+        if !certificate_path.exists() {
             fs::create_dir_all(folder).map_err(file_error(folder))?;
-            let key = KeyPair::generate()?;
-            let pem = authority_params()?.self_signed(&key)?.pem();
-            // The certificate comes last: where it is, the key is, too.
-            write_new(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
-            write_new(&certificate_path, pem.as_bytes(), 0o644)?;
+            // The certificate comes last: where it is, the key is, too. If the power failed between them, it is made of the key that is there.
+            if !key_path.exists() {
+                replace(&key_path, KeyPair::generate()?.serialize_pem().as_bytes())?;
+            }
+            let key_pem = fs::read_to_string(&key_path).map_err(file_error(&key_path))?;
+            let key = KeyPair::from_pem(&key_pem).map_err(|error| content(&key_path, &error))?;
+            replace(&certificate_path, authority_params()?.self_signed(&key)?.pem().as_bytes())?;
         }
         let certificate_pem = fs::read_to_string(&certificate_path).map_err(file_error(&certificate_path))?;
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
@@ -204,6 +206,20 @@ impl Bundle {
         Some(Bundle { certificate, key, authority })
     }
 
+    /// Is its certificate good at that moment? It is not when it has run out by then, or is not of the authority beside it.
+    #[must_use]
+    pub fn is_good_at(&self, at: SystemTime) -> bool {
+        let Ok(since) = at.duration_since(SystemTime::UNIX_EPOCH) else { return false };
+        let anchor = webpki::anchor_from_trusted_cert(&self.authority);
+        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+        let verified = webpki::EndEntityCert::try_from(&self.certificate).and_then(|certificate| {
+            let usage = webpki::KeyUsage::client_auth();
+            let at = UnixTime::since_unix_epoch(since);
+            certificate.verify_for_usage(algorithms.all, &[anchor?], &[], at, usage, None, None).map(drop)
+        });
+        verified.is_ok()
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
@@ -219,6 +235,24 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), EnrolError>
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(file_error(path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(file_error(path))?;
     sync_parent(path).map_err(file_error(path))
+}
+
+/// Puts a new file in the place of one that may be there, for its owner alone; whenever the machine stops, it is one of the two, and whole.
+///
+/// # Errors
+/// [`EnrolError::File`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), EnrolError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let beside = PathBuf::from(name);
+    let written = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        sync_parent(path)
+    };
+    written().map_err(file_error(path))
 }
 
 /// Makes the name of a new file survive a power cut.
@@ -271,6 +305,25 @@ mod tests {
         let bundle = Bundle::from_pem(pem.as_bytes()).unwrap();
         assert_eq!((bundle.identity(), bundle.authority), (Some(till), authority.certificate));
         assert_eq!(authority.callers.enrolled().unwrap().len(), 1);
+        // The power failed between the key and the certificate: one is made of the key, and the bundle is still of this authority.
+        fs::remove_file(folder.path().join("ca.pem")).unwrap();
+        let authority = Authority::load_or_create(folder.path()).unwrap();
+        let again = Bundle { authority: authority.certificate.clone(), ..Bundle::from_pem(pem.as_bytes()).unwrap() };
+        assert!(again.is_good_at(SystemTime::now()));
+    }
+
+    #[test]
+    fn a_bundle_is_good_for_three_years_and_with_its_own_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::load_or_create(folder.path()).unwrap();
+        let (_, pem) = authority.enrol("till-1", Role::Till, SchoolId(1)).unwrap();
+        let bundle = Bundle::from_pem(pem.as_bytes()).unwrap();
+        let days = |days: u32| SystemTime::now() + DAY * days;
+        assert!(bundle.is_good_at(days(0)) && bundle.is_good_at(days(3 * 365 - 1)));
+        assert!(!bundle.is_good_at(days(3 * 365 + 1)) && !bundle.is_good_at(SystemTime::UNIX_EPOCH));
+        let elsewhere = tempfile::tempdir().unwrap();
+        let other = Authority::load_or_create(elsewhere.path()).unwrap();
+        assert!(!Bundle { authority: other.certificate, ..bundle }.is_good_at(days(0)));
     }
 
     #[test]

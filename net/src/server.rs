@@ -206,8 +206,8 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
     reception.admit(caller, &connection, limit);
     // From here on it is turned out when the lists change.
     let mut verdict = reception.admission.of(caller);
-    if verdict == Verdict::Unknown {
-        // It may have been enrolled a moment ago.
+    if verdict != Verdict::Welcome {
+        // It may have been enrolled or readmitted a moment ago.
         reception.look_again().await;
         verdict = reception.admission.of(caller);
     }

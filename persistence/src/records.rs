@@ -233,14 +233,15 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Leaves numbers of a kind out, as many as can have been given out since a backup was made.
+    /// Leaves numbers of a kind out: `at_least` as many as can have been given out since a backup was made, up to a thousand times that. How
+    /// many is a matter of chance, so that two installations from one backup do not give out the same.
     ///
     /// # Errors
     /// [`RecordsError`].
-    pub fn skip_numbers(&mut self, kind: &str, many: u64) -> Result<(), RecordsError> {
+    pub fn skip_numbers(&mut self, kind: &str, at_least: u64) -> Result<(), RecordsError> {
         let key = keys::last_number(kind);
         let last = self.get::<u64>(&key)?.unwrap_or(0);
-        self.put(&key, &last.saturating_add(many))
+        self.put(&key, &last.saturating_add(at_least.saturating_mul(fastrand::u64(1..=1_000))))
     }
 
     /// The next number of a kind.
@@ -267,7 +268,8 @@ mod tests {
         assert_eq!(numbers, [1, 2]);
         // After a restore none is given out twice.
         records.change(|change| change.skip_numbers("letter", 1_000)).unwrap();
-        assert_eq!(records.change(|change| change.number("letter")).unwrap(), 1_003);
+        let next = records.change(|change| change.number("letter")).unwrap();
+        assert!(next >= 1_003 && next % 1_000 == 3, "{next}");
         let refused = records.change(|change| -> Result<(), RecordsError> {
             change.put("a", &1u64)?;
             assert_eq!(change.get::<u64>("a")?, Some(1));

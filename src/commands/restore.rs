@@ -11,14 +11,14 @@ use frokost_engine::journal::{Journal, Shard};
 use frokost_engine::{Clock, Lsn};
 use frokost_net::callers::Callers;
 use frokost_persistence::records::Line;
-use frokost_persistence::{FileJournal, SledJournal, acknowledged};
+use frokost_persistence::{FileJournal, Records, SledJournal, acknowledged};
 use indicatif::ProgressBar;
 
 use crate::backup::{check, copy_files, private_folder};
 use crate::cli::RestoreArgs;
 use crate::data_folder::DataFolder;
 use crate::node::SystemClock;
-use crate::say::say;
+use crate::say::{say, typed};
 use crate::settings::{JournalKind, Settings};
 use crate::store::mirror_of;
 
@@ -28,8 +28,6 @@ const BOOKS: [&str; 5] = ["journal", "journal.head", "journal.files", "statement
 const NUMBERED_OUTSIDE: [&str; 3] = ["order", "payout", "login"];
 /// More than can have been given out since the backup.
 const NUMBERS_LEFT_OUT: u64 = 1_000_000;
-/// More tills than can have been enrolled since.
-const TILLS_LEFT_OUT: u32 = 10_000;
 /// Records that are written at once.
 const RUN: usize = 512;
 
@@ -44,7 +42,7 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     ensure!(from.is_dir(), "{} is not a folder with a backup or a mirror", from.display());
     let manifest = from.join("manifest.json").exists().then(|| check(&from)).transpose()?;
     let segments = if manifest.is_some() { from.join("journal") } else { from.clone() };
-    let folder = DataFolder::make(&settings.data)?;
+    let folder = DataFolder::to_restore(&settings.data)?;
     nobody_uses(&folder, &settings)?;
     let (head, reader) =
         FileJournal::peek(&segments).with_context(|| format!("{} cannot be restored from", segments.display()))?;
@@ -59,6 +57,13 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         segments.display()
     );
 
+    // Nothing else is begun with what is here until this is done.
+    let accepted = if args.accept_loss { " --accept-loss" } else { "" };
+    folder.begin_restoring(&format!(
+        "frokost restore --data {} --from {}{accepted}",
+        typed(folder.path()),
+        typed(&fs::canonicalize(&from)?)
+    ))?;
     // Into a folder beside it first: what is there stays until the new one is whole.
     let new = folder.path().join("set-aside").join("unfinished");
     if new.exists() {
@@ -87,18 +92,18 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     ensure!(done == head, "{} reads up to LSN {done}, its end is {head}", segments.display());
     drop(journal);
+    let people = if manifest.is_some() { people(&from, &folder, &new)? } else { Vec::new() };
 
+    // Who the books belong to comes first: if this is cut off, what is there then is whole.
+    for name in &people {
+        put_in_place(&new, &folder, name)?;
+    }
     let aside = set_aside(folder.path())?;
     for name in BOOKS {
-        if new.join(name).exists() {
-            fs::rename(new.join(name), folder.path().join(name))?;
-        }
+        put_in_place(&new, &folder, name)?;
     }
     fs::remove_dir_all(&new)?;
-    File::open(folder.path())?.sync_all()?;
-    if manifest.is_some() {
-        restore_people(&from, &folder)?;
-    }
+    folder.end_restoring()?;
     say!("restored up to LSN {head} from {}", from.display());
     if lost > 0 {
         say!("{lost} records that were acknowledged are not in it");
@@ -106,11 +111,19 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     if let Some(aside) = aside {
         say!("what was there before is in {}; remove it when `frokost verify` finds everything sound", aside.display());
     }
-    if manifest.is_some() && !settings.key_file().exists() {
-        say!(
-            "put the key file back to {} before the server starts: it opens the CPR numbers",
-            settings.key_file().display()
-        );
+    if let Some(manifest) = manifest {
+        if people.contains(&"pki") {
+            let data = typed(folder.path());
+            say!("the list of tills is of {}; what has happened since has to be done again:", manifest.made);
+            say!("  who was revoked: frokost till revoke NAME --data {data}");
+            say!("  who was enrolled: frokost till add NAME --data {data}");
+        }
+        if !settings.key_file().exists() {
+            say!(
+                "put the key file back to {} before the server starts: it opens the CPR numbers",
+                settings.key_file().display()
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -149,42 +162,50 @@ fn set_aside(data: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
-/// Names, logins, orders, certificates and pictures of a backup, where there are none.
-fn restore_people(backup: &Path, folder: &DataFolder) -> anyhow::Result<()> {
-    let records = folder.records()?;
-    if records.export()?.is_empty() {
+/// Makes names, logins, orders, certificates and pictures of a backup in `new`, those that are not there; says which.
+fn people(backup: &Path, folder: &DataFolder, new: &Path) -> anyhow::Result<Vec<&'static str>> {
+    let mut made = Vec::new();
+    if folder.path().join("records").exists() && !folder.records()?.export()?.is_empty() {
+        say!("the records that are there stay as they are");
+    } else {
         let file = BufReader::new(File::open(backup.join("records.jsonl"))?);
         let mut lines: Vec<Line> = Vec::new();
         for (n, line) in file.lines().enumerate() {
             let line = serde_json::from_str(&line?);
             lines.push(line.with_context(|| format!("records.jsonl, line {}", n + 1))?);
         }
+        let records = Records::open(&new.join("records"))?;
         records.import(lines)?;
         // The provider, the bank and the journal know numbers that were given out after the backup was made.
         records.change(|change| {
             NUMBERED_OUTSIDE.iter().try_for_each(|kind| change.skip_numbers(kind, NUMBERS_LEFT_OUT))
         })?;
-    } else {
-        say!("the records that are there stay as they are");
+        made.push("records");
     }
     for (name, what) in [("pki", "certificates"), ("pictures", "pictures")] {
-        let (from, to) = (backup.join(name), folder.path().join(name));
-        if to.exists() {
+        if folder.path().join(name).exists() {
             say!("the {what} that are there stay as they are");
         } else {
-            // Whole or not at all: what is there is not copied again.
-            let unfinished = to.with_extension("unfinished");
-            if unfinished.exists() {
-                fs::remove_dir_all(&unfinished)?;
-            }
-            copy_files(&from, &unfinished)?;
-            if name == "pki" {
-                // There are tills that were enrolled after the backup was made.
-                Callers::of(&unfinished).skip_numbers(TILLS_LEFT_OUT)?;
-            }
-            fs::rename(&unfinished, &to)?;
-            File::open(folder.path())?.sync_all()?;
+            copy_files(&backup.join(name), &new.join(name))?;
+            made.push(name);
         }
+    }
+    if made.contains(&"pki") {
+        // There are tills that were enrolled after the backup was made.
+        Callers::of(&new.join("pki")).skip_numbers()?;
+    }
+    Ok(made)
+}
+
+/// Moves one of what was made to where it belongs, if it was made. Where it belongs there is nothing of worth.
+fn put_in_place(new: &Path, folder: &DataFolder, name: &str) -> anyhow::Result<()> {
+    let (from, to) = (new.join(name), folder.path().join(name));
+    if from.exists() {
+        if name == "records" && to.exists() {
+            fs::remove_dir_all(&to)?;
+        }
+        fs::rename(&from, &to)?;
+        File::open(folder.path())?.sync_all()?;
     }
     Ok(())
 }

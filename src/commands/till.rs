@@ -1,28 +1,36 @@
 //! `frokost till`: a till at the terminal. Type or scan a card number and an amount; every sale is in the outbox before it is
 //! sent, and is sent again until it is answered.
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use frokost_engine::{Amount, Asked, CardNumber, Clock, Command, Outcome, Role, SchoolId, Sequence, Text, Timestamp};
-use frokost_net::enrol::write_new;
-use frokost_net::{Bundle, Client, ClientError, Outbox};
+use frokost_engine::{
+    Amount, Asked, CallerId, CardNumber, Clock, Command, Outcome, Role, SchoolId, Sequence, Text, Timestamp,
+};
+use frokost_net::enrol::EnrolError;
+use frokost_net::outbox::OutboxError;
+use frokost_net::{Bundle, Client, ClientError, Identity, Outbox};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 
 use crate::cli::{Lang, SettingsArgs, TillArgs, TillVerb};
 use crate::data_folder::DataFolder;
 use crate::exit;
-use crate::node::SystemClock;
+use crate::node::{SystemClock, loopback_of};
 use crate::outcome_text::explain;
-use crate::say::{complain, say};
+use crate::say::{complain, say, typed};
 use crate::settings::Settings;
 
-/// Names of the installation's own callers.
+/// Names of the installation's own callers, and what those of the load tester begin with.
 const RESERVED: [&str; 3] = ["operator", "portal", "try-me"];
+const LOAD: &str = "load-";
+/// From so long before it runs out on it is said that a bundle does.
+const SAID_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long a sale is sent again before the cashier is told to go on.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,6 +38,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) async fn run(args: TillArgs) -> anyhow::Result<ExitCode> {
     match args.verb {
         Some(TillVerb::Add { name, school, out, settings }) => add(&name, SchoolId(school), out, &settings),
+        Some(TillVerb::Renew { name, out, settings }) => renew(&name, out, &settings),
         Some(TillVerb::Revoke { name, settings }) => revoke(&name, &settings),
         Some(TillVerb::Readmit { name, settings }) => readmit(&name, &settings),
         Some(TillVerb::List { settings }) => list(&settings),
@@ -52,17 +61,80 @@ pub(crate) async fn run(args: TillArgs) -> anyhow::Result<ExitCode> {
 
 fn add(name: &str, school: SchoolId, out: Option<PathBuf>, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(settings, &[])?;
-    let out = out.unwrap_or_else(|| PathBuf::from(format!("{name}.pem")));
-    anyhow::ensure!(!out.exists(), "{} is there already; choose another file with --out", out.display());
-    let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty());
-    anyhow::ensure!(folder.is_none_or(Path::is_dir), "the folder for {} is not there; make it first", out.display());
-    anyhow::ensure!(!RESERVED.contains(&name), "the name '{name}' is kept for the installation itself; choose another");
-    let authority = DataFolder::existing(&settings.data)?.authority()?;
+    anyhow::ensure!(
+        !RESERVED.contains(&name) && !name.starts_with(LOAD),
+        "the name '{name}' is kept for the installation itself; choose another"
+    );
+    let folder = DataFolder::existing(&settings.data)?;
+    let authority = folder.authority()?;
+    // Where it cannot be written, nobody is enrolled.
+    let file = BundleFile::begin(name, out)?;
     let (identity, pem) = authority.enrol(name, Role::Till, school)?;
-    write_new(&out, pem.as_bytes(), 0o600)?;
+    let out = file.write(&pem)?;
     say!("till {} '{name}' at school {school}; its bundle is {}", identity.0.id, out.display());
-    say!("sell with: frokost till --bundle {} --server {}", out.display(), settings.tills.listen);
+    let server = folder.serving_at().unwrap_or(loopback_of(settings.tills.listen));
+    say!("sell with: frokost till --bundle {} --server {server}", typed(&out));
     Ok(ExitCode::SUCCESS)
+}
+
+fn renew(name: &str, out: Option<PathBuf>, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings::read(settings, &[])?;
+    let authority = DataFolder::existing(&settings.data)?.authority()?;
+    let known = authority.callers().enrolled()?.into_iter().find(|enrolled| enrolled.name == name);
+    let caller = known.ok_or_else(|| EnrolError::NoSuchCaller(name.to_owned()))?.caller;
+    anyhow::ensure!(
+        caller.role == Role::Till,
+        "'{name}' is no till but the installation's {}, whose bundle is made anew by itself",
+        caller.role.name()
+    );
+    anyhow::ensure!(
+        !authority.callers().revoked()?.contains_key(&caller.id),
+        "'{name}' has been revoked: frokost till readmit {name} --data {} lets it in again, frokost till add makes a new one",
+        typed(&settings.data)
+    );
+    let out = BundleFile::begin(name, out)?.write(&authority.bundle(Identity(caller))?)?;
+    say!("till {} '{name}' has a new bundle, good for three years: {}", caller.id, out.display());
+    say!("put it in the old one's place at the till, which keeps its outbox");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A bundle's file that was not there, and is not if nothing is written into it.
+struct BundleFile {
+    path: PathBuf,
+    file: File,
+    written: bool,
+}
+
+impl BundleFile {
+    fn begin(name: &str, out: Option<PathBuf>) -> anyhow::Result<BundleFile> {
+        let path = out.unwrap_or_else(|| PathBuf::from(format!("{name}.pem")));
+        anyhow::ensure!(!path.exists(), "{} is there already; choose another file with --out", path.display());
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        anyhow::ensure!(
+            folder.is_none_or(Path::is_dir),
+            "the folder for {} is not there; make it first",
+            path.display()
+        );
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(BundleFile { path, file, written: false })
+    }
+
+    fn write(mut self, pem: &str) -> anyhow::Result<PathBuf> {
+        let written = self.file.write_all(pem.as_bytes()).and_then(|()| self.file.sync_all());
+        written.with_context(|| format!("{} cannot be written", self.path.display()))?;
+        self.written = true;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for BundleFile {
+    fn drop(&mut self) {
+        if !self.written {
+            // Whoever reads the folder would take it for a bundle.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
 }
 
 fn revoke(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
@@ -71,7 +143,8 @@ fn revoke(name: &str, settings: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let (caller, since) = DataFolder::existing(&settings.data)?.authority()?.callers().revoke(name, now)?;
     if since == now {
         say!("till {} '{name}' is revoked: a server that runs turns it out within two seconds", caller.id);
-        say!("take that back with: frokost till readmit {name} --data {}", settings.data.display());
+        say!("take that back with: frokost till readmit {name} --data {}", typed(&settings.data));
+        say!("a new one in its place needs another name: frokost till add NAME --data {}", typed(&settings.data));
     } else {
         say!("till {} '{name}' has been revoked since {}", caller.id, moment(since));
     }
@@ -121,13 +194,31 @@ impl Till {
         let bundle = Bundle::read(bundle)?;
         let (client, welcome) = Client::connect(server, &bundle).await.map_err(|error| said(error, lang))?;
         // An outbox that is new begins above every number this till can have used before.
-        let outbox = Outbox::open(&outbox, Sequence(welcome.now.0 << 16))?;
+        let first = Sequence(welcome.now.0 << 16);
+        let outbox = match Outbox::open(&outbox, welcome.caller, first) {
+            Err(OutboxError::OfAnother { path, caller, sales }) => {
+                let aside = Outbox::set_aside(&path, caller)?;
+                tell_left(caller, &sales, &aside, lang);
+                Outbox::open(&path, welcome.caller, first)?
+            }
+            opened => opened?,
+        };
+        if !bundle.is_good_at(SystemTime::now() + SAID_BEFORE) {
+            complain!(
+                "{}",
+                in_language(
+                    lang,
+                    "kassens certifikat udløber inden for 30 dage; ring til den, der driver anlægget: frokost till renew laver et nyt",
+                    "this till's bundle runs out within 30 days; call whoever runs the installation: frokost till renew makes a new one"
+                )
+            );
+        }
         anyhow::ensure!(welcome.role == Role::Till, "this bundle is a {}'s, not a till's", welcome.role.name());
         Ok(Till { bundle, server, lang, client, outbox, picture })
     }
 
     fn say(&self, danish: &str, english: &str) -> String {
-        if self.lang == Lang::Da { danish } else { english }.to_owned()
+        in_language(self.lang, danish, english).to_owned()
     }
 
     /// Sales from before a power cut: sent again, under the same numbers.
@@ -264,6 +355,30 @@ impl Till {
         self.client.close().await;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn in_language<'a>(lang: Lang, danish: &'a str, english: &'a str) -> &'a str {
+    match lang {
+        Lang::Da => danish,
+        Lang::En => english,
+    }
+}
+
+/// What another till that had this outbox before never had an answer to.
+fn tell_left(caller: CallerId, sales: &[Asked], aside: &Path, lang: Lang) {
+    let (till, begin, end) = match lang {
+        Lang::Da => ("kasse", "stod her før og fik ikke svar på dette salg", "de sendes ikke igen herfra og ligger i"),
+        Lang::En => {
+            ("till", "was here before and had no answer to", "they are not sent again from here, and are kept in")
+        }
+    };
+    complain!("{till} {caller} {begin}:");
+    for sale in sales {
+        if let Command::Purchase { card, amount } = sale.command {
+            complain!("  {amount} {} {}", ending_of(card), sale.details.text);
+        }
+    }
+    complain!("{end} {}", aside.display());
 }
 
 /// Why there is nothing to be sold; what the cashier has to act on in the display's language.

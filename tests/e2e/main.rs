@@ -31,3 +31,4 @@ mod portal;
 mod portal_access;
 mod rush;
 mod second_copy;
+mod tills;
