@@ -147,7 +147,9 @@ fn without_thousands(whole: &str) -> Option<String> {
         parted = true;
         plain.push_str(part);
     }
-    (!parted || first.trim_start_matches('-').len() <= 3).then_some(plain)
+    let first = first.trim_start_matches('-');
+    // `0.500` is half a krone somewhere else, and five hundred nowhere.
+    (!parted || ((1..=3).contains(&first.len()) && !first.starts_with('0'))).then_some(plain)
 }
 
 #[cfg(test)]
@@ -176,6 +178,10 @@ mod tests {
             "1,234.50",
             "12,345",
             "1.23,00",
+            "0.500",
+            "-0.500",
+            ".500",
+            "012.500,00",
             "abc",
             "1e3",
             "--1",

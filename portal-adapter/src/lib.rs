@@ -16,7 +16,7 @@ mod password;
 pub mod payment;
 mod pdf;
 mod picture;
-mod proof;
+pub mod proof;
 mod resume;
 mod routes;
 mod security_log;

@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use crate::Portal;
 use crate::connections::Peer;
 use crate::error::PortalError;
+use crate::identifier::Identifier;
 use crate::session::digest;
 
 /// Every limit there is.
@@ -29,6 +31,10 @@ pub(crate) struct Limits {
     proof_of: Limit,
     /// Proof about one card from anywhere.
     proof_anywhere: Limit,
+    /// Proof with one CPR number from anywhere.
+    proof_by_cpr: Limit,
+    /// Proof with one birth date, which many pupils share, from anywhere.
+    proof_by_birth_date: Limit,
     /// Forms that one login sends.
     forms: Limit,
     /// Calls in the provider's name that are not the provider's, from one address; only the log is spared by it.
@@ -56,6 +62,8 @@ impl Limits {
             proof: limit(20, 60),
             proof_of: limit(5, 300),
             proof_anywhere: limit(20, 4_320),
+            proof_by_cpr: limit(20, 4_320),
+            proof_by_birth_date: limit(100, 864),
             forms: limit(60, 1),
             forged: limit(10, 60),
             mail: limit(20, 60),
@@ -72,6 +80,16 @@ impl Limits {
     pub(crate) fn proof(&self, visitor: Visitor, card: &str) -> Result<(), TooMany> {
         pass(&self.proof, &self.proof_of, visitor, card)?;
         self.proof_anywhere.check_key(&digest(card)).map_err(|_| TooMany)
+    }
+
+    /// The same of both halves of a proof: a school's cards may be numbered one after the other, and who knows a CPR number tries them all.
+    pub(crate) fn proof_with(&self, visitor: Visitor, card: &str, identifier: &Identifier) -> Result<(), TooMany> {
+        self.proof(visitor, card)?;
+        let by = match identifier {
+            Identifier::Cpr(_) => &self.proof_by_cpr,
+            Identifier::BirthDate(_) => &self.proof_by_birth_date,
+        };
+        by.check_key(&digest(identifier.plain())).map_err(|_| TooMany)
     }
 
     /// A parent who is logged in may do much, and yet not fill the journal.
@@ -99,6 +117,8 @@ impl Limits {
             &self.proof,
             &self.proof_of,
             &self.proof_anywhere,
+            &self.proof_by_cpr,
+            &self.proof_by_birth_date,
             &self.forms,
             &self.forged,
             &self.mail,
@@ -153,16 +173,30 @@ impl FromRequestParts<Portal> for Visitor {
         // What stands in a header is believed only where a proxy of ours writes it; the last one is the proxy's own.
         let forwarded = portal.setup.behind_proxy.then(|| {
             let header = parts.headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-            header.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
+            address_in(header.rsplit(',').next()?)
         });
         if let Some(Some(address)) = forwarded {
             return Ok(address.into());
+        }
+        if portal.setup.behind_proxy && !UNREADABLE_SAID.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the proxy names no address in x-forwarded-for, or one that cannot be read: all visitors behind it are one"
+            );
         }
         match parts.extensions.get::<ConnectInfo<Peer>>() {
             Some(ConnectInfo(Peer(address))) => Ok(address.ip().into()),
             None => Err(PortalError::Internal("a request comes from nowhere".to_owned())),
         }
     }
+}
+
+static UNREADABLE_SAID: AtomicBool = AtomicBool::new(false);
+
+/// An address as proxies write it: alone, or with the port it came from.
+fn address_in(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// Open pages that are looked after at once, of everybody and of one login. Each holds a connection: of all those there may be there have to be
@@ -225,10 +259,26 @@ mod tests {
         assert_eq!(limits.log_in(from("192.0.2.2"), "mor@example.dk"), Ok(()), "the parent's own address");
         let found = (0..100).filter(|n| limits.proof(from(&format!("192.0.2.{n}")), "12345678901234").is_ok()).count();
         assert!(found <= 25, "a found card was tried {found} times from many addresses");
+        let cpr = crate::identifier::IdentifyBy::Cpr.read("010112-5001").unwrap();
+        let guess = |n: u32| limits.proof_with(from(&format!("198.51.{n}.1")), &format!("{n:014}"), &cpr).is_ok();
+        let guessed = (0..100).filter(|n| guess(*n)).count();
+        assert!((10..=25).contains(&guessed), "{guessed} cards were tried with one CPR number");
         let forms = (0..1000).filter(|_| limits.form("mor@example.dk").is_ok()).count();
         assert!((60..70).contains(&forms), "one login sent {forms} forms at once");
         let others = (0..1000).filter(|n| limits.log_in(from("192.0.2.3"), &format!("{n}@x.dk")).is_ok()).count();
         assert!(others < 100, "one address tried {others} mail addresses");
+    }
+
+    #[test]
+    fn what_a_proxy_writes_is_read_with_and_without_a_port() {
+        let is = |text: &str| address_in(text).map(|address| address.to_string());
+        for text in ["192.0.2.7", " 192.0.2.7 ", "192.0.2.7:51234"] {
+            assert_eq!(is(text).as_deref(), Some("192.0.2.7"), "{text}");
+        }
+        for text in ["2001:db8::7", "[2001:db8::7]", "[2001:db8::7]:51234"] {
+            assert_eq!(is(text).as_deref(), Some("2001:db8::7"), "{text}");
+        }
+        assert_eq!(is("unknown"), None);
     }
 
     #[test]

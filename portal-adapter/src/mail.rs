@@ -6,7 +6,7 @@ mod transport;
 
 use std::time::Duration;
 
-use frokost_persistence::records::Letter;
+use frokost_persistence::records::{Letter, Matter};
 
 pub use transport::MailSetup;
 pub(crate) use transport::Transport;
@@ -51,7 +51,9 @@ pub(crate) async fn deliver(portal: Portal) {
 async fn send(portal: &Portal, letter: &Letter) -> Result<(), String> {
     match letters::write(portal, letter).await.map_err(|error| error.to_string())? {
         Some(text) => {
-            let named = format!("{}/{}/{}", letter.number, letter.to, text.subject);
+            // Written anew, an activation mail has another code: it is not the mail that may have arrived.
+            let written = if matches!(letter.matter, Matter::SignUp { .. }) { letter.tries } else { 0 };
+            let named = format!("{}/{}/{}/{written}", letter.number, letter.to, text.subject);
             portal.mail.send(&named, &letter.to, &text).await
         }
         None => Ok(()),

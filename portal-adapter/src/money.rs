@@ -19,8 +19,14 @@ pub(crate) fn read(text: &str, language: Language) -> Option<Amount> {
     match language {
         Language::Danish => text.parse().ok(),
         Language::English => {
-            let swapped: String = text.chars().filter(|c| *c != ',').map(|c| if c == '.' { ',' } else { c }).collect();
-            swapped.trim_end_matches(" kr,").trim_end_matches(" kr").parse().ok()
+            let bare = text.strip_suffix("kr.").or_else(|| text.strip_suffix("kr")).unwrap_or(text).trim_end();
+            let (whole, fraction) = bare.split_once('.').map_or((bare, None), |(whole, rest)| (whole, Some(rest)));
+            // A comma parts thousands and nothing else: who writes 20,50 must not pay 2,050.
+            if !whole.split(',').skip(1).all(|group| group.len() == 3) {
+                return None;
+            }
+            let danish = whole.replace(',', ".") + &fraction.map_or_else(String::new, |rest| format!(",{rest}"));
+            danish.parse().ok()
         }
     }
 }
@@ -110,9 +116,14 @@ mod tests {
         ] {
             assert_eq!(read(text, language), Some(kroner), "{text}");
         }
-        for text in ["", "abc", "1.2.3", "12..5"] {
+        for text in ["", "abc", "1.2.3", "12..5", "20,50", "1,23", "1,2345", "0,500", ",500", "1,234,5", "1234,567"] {
             assert_eq!(read(text, Language::English), None, "{text}");
         }
+        for text in ["0.500", "1.2345", "1234.567"] {
+            assert_eq!(read(text, Language::Danish), None, "{text}");
+        }
+        assert_eq!(read("20.50", Language::English), Some(Amount::from_ore(2_050)));
+        assert_eq!(read("1,234,567", Language::English), Some(Amount::from_kroner(1_234_567)));
         assert_eq!(plain(kroner, Language::Danish), "1234,50");
         assert_eq!(plain(kroner, Language::English), "1234.50");
         assert_eq!(amount(Amount::from_ore(-5), Language::Danish), "-0,05 kr.");

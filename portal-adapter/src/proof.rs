@@ -73,6 +73,23 @@ pub(crate) fn needed(text: &str, most: usize, w: &Words) -> Option<&'static str>
     }
 }
 
+/// Of what goes to a bank; may be empty. Banks take letters of Europe's languages, digits and the usual signs.
+pub(crate) fn for_the_bank(text: &str, most: usize, w: &Words) -> Option<&'static str> {
+    match text.trim() {
+        strange if strange.chars().any(|c| !is_for_a_bank(c)) => Some(w.field_strange),
+        long if long.chars().count() > most => Some(w.field_too_long),
+        _ => None,
+    }
+}
+
+/// May a bank's file have it in a name or a message?
+#[must_use]
+pub fn is_for_a_bank(c: char) -> bool {
+    /// The last of the Latin letters that one of the languages in Europe writes.
+    const LAST_LATIN: char = '\u{24f}';
+    c == ' ' || c.is_ascii_graphic() || (c.is_alphabetic() && c <= LAST_LATIN)
+}
+
 pub(crate) fn mail(text: &str, w: &Words) -> Option<&'static str> {
     let text = text.trim();
     let sound = text.len() <= 120
@@ -119,5 +136,16 @@ mod tests {
         assert_eq!(needed("  ", 5, w), Some(w.field_missing));
         assert_eq!(needed("to\nlinjer", 20, w), Some(w.field_strange));
         assert_eq!(needed("sildes", 5, w), Some(w.field_too_long));
+        for (text, problem) in [
+            ("", None),
+            ("Søren Å. Müller-Šimić & Søn, 2. tv.", None),
+            ("to\nlinjer", Some(w.field_strange)),
+            ("hej \u{ffff}", Some(w.field_strange)),
+            ("hej 🙂", Some(w.field_strange)),
+            ("hej \u{202e}", Some(w.field_strange)),
+            ("for langt, langt over femogtredive tegn", Some(w.field_too_long)),
+        ] {
+            assert_eq!(for_the_bank(text, 35, w), problem, "{text}");
+        }
     }
 }

@@ -42,7 +42,7 @@ fn label(name: &str, w: &'static Words) -> Option<&'static str> {
 }
 
 /// Fields that go along without being shown.
-const UNSEEN: [&str; 4] = ["form", "consent", "again", "back"];
+const UNSEEN: [&str; 6] = ["form", "consent", "again", "back", "shown_card", "shown_limit"];
 
 /// What a form does, by the end of its address: the forms that can be taken up again.
 fn action(path: &str, w: &'static Words) -> Option<&'static str> {

@@ -98,8 +98,21 @@ pub(crate) fn table(portal: Portal) -> Router {
         // The provider's own call comes from elsewhere by design; its signature is what counts.
         .route(CALLBACK, post(payment::orders::callback))
         .layer(DefaultBodyLimit::max(16 * 1024))
+        .layer(middleware::from_fn(see_through))
         .layer(middleware::from_fn_with_state(portal.clone(), headers))
         .with_state(portal)
+}
+
+/// What changes something is seen through, also where the browser hangs up: money would have moved, and nobody been told.
+async fn see_through(request: Request, next: Next) -> Response {
+    let settles = request.method() == Method::POST || request.uri().path().split('/').nth(1) == Some("ordre");
+    if !settles {
+        return next.run(request).await;
+    }
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => PortalError::Internal(format!("a request failed: {error}")).into_response(),
+    }
 }
 
 /// A form of another site is refused whatever it says; browsers tell where a request comes from.

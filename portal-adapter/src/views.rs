@@ -169,6 +169,9 @@ pub(crate) struct Details {
     pub(crate) blocked: bool,
     pub(crate) picture: bool,
     pub(crate) fields: Vec<Field>,
+    /// What card and limit were when the fields were filled in.
+    pub(crate) shown_card: String,
+    pub(crate) shown_limit: String,
     pub(crate) mail: Vec<Field>,
     pub(crate) password: Vec<Field>,
     pub(crate) good: Option<&'static str>,

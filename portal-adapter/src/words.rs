@@ -273,6 +273,8 @@ words! { Words, DANISH, ENGLISH, ALL:
     mail_new: "Ny e-mail", "New e-mail";
     mail_change_sent: "Vi har sendt en mail til den nye adresse. Åbn linket i den for at skifte.", "We have sent a mail to the new address. Open its link to change.";
     mail_changed: "E-mailen er skiftet. Log på med den nye.", "The e-mail is changed. Log in with the new one.";
+    mail_of_another: "Adressen hører til et andet login, så intet er ændret. Log på med den, eller vælg en anden adresse.", "The address belongs to another login, so nothing has changed. Log in with it, or choose another address.";
+    changed_meanwhile: "Det er ændret, siden siden blev åbnet. Se, hvad der står nu, og skriv det igen.", "It has been changed since this page was opened. See what it is now, and type it again.";
     mail_confirm_about: "Brug denne e-mail til at logge på fra nu af:", "Use this e-mail to log in from now on:";
     password_change: "Skift adgangskode", "Change password";
     everywhere_out: "Log ud alle andre steder", "Log out everywhere else";

@@ -81,9 +81,10 @@ pub(crate) async fn take_in(
         match found {
             Some(account) => {
                 let known = records.pupil(account)?.context("an identifier leads to no pupil")?;
-                if known.name.to_lowercase() != pupil.name.to_lowercase() {
-                    let why =
-                        "this CPR number is known with another name; if the name has changed, mend it on the pupil";
+                let called = [known.list_name(), &known.name].map(str::to_lowercase);
+                if !called.contains(&pupil.name.to_lowercase()) {
+                    let why = "this CPR number is known with another name; if the name has changed, write the new one among the pupil's \
+                               details on the portal first";
                     taken.insert(index, Taken::Refused(why.to_owned()));
                 } else if known.school != school.0 {
                     let why = format!("this pupil is at school {}", known.school);
@@ -98,6 +99,7 @@ pub(crate) async fn take_in(
                     account: 0,
                     school: school.0,
                     name: pupil.name.clone(),
+                    listed_as: String::new(),
                     cpr_sealed: String::new(),
                     cpr_lookup: lookup,
                     address: String::new(),
@@ -166,7 +168,7 @@ impl KeptOtherwise {
                 .filter(|kept| std::mem::discriminant(kept) != std::mem::discriminant(now));
             if let Some(other) = other {
                 let day = Identifier::BirthDate(other.birth_date());
-                kept.entry(day.lookup(key, school.0, &pupil.name)).or_default().push(AccountId(pupil.account));
+                kept.entry(day.lookup(key, school.0, pupil.list_name())).or_default().push(AccountId(pupil.account));
             }
         }
         Ok(KeptOtherwise(kept))

@@ -29,6 +29,7 @@ mod nobody_listens;
 mod payments;
 mod portal;
 mod portal_access;
+mod portal_together;
 mod rush;
 mod second_copy;
 mod tills;

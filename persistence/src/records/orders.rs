@@ -92,6 +92,12 @@ pub struct Agreement {
     /// Why the last charge failed, if it did.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// When the provider last refused a charge, in milliseconds since 1970.
+    #[serde(default)]
+    pub failed_ms: u64,
+    /// When whoever agreed was last told of that trouble.
+    #[serde(default)]
+    pub told_ms: u64,
 }
 
 impl Records {
@@ -101,6 +107,14 @@ impl Records {
     /// [`RecordsError`].
     pub fn order(&self, number: OrderNumber) -> Result<Option<Order>, RecordsError> {
         self.get(&keys::order(number))
+    }
+
+    /// Every order.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn orders(&self) -> Result<Vec<Order>, RecordsError> {
+        self.all("order/")
     }
 
     /// The orders that are not settled: started, paid and not credited, or not yet given back.

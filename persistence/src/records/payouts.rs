@@ -131,7 +131,7 @@ impl Records {
 }
 
 impl Change<'_> {
-    fn put_payout(&mut self, payout: &PayoutOrder) -> Result<(), RecordsError> {
+    pub(super) fn put_payout(&mut self, payout: &PayoutOrder) -> Result<(), RecordsError> {
         self.put(&keys::payout(PayoutNumber(payout.number)), payout)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use frokost_engine::{AccountId, SchoolId};
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Records, RecordsError};
+use super::{Change, Order, OrderState, PayoutOrder, PayoutState, Records, RecordsError};
 use crate::keys;
 
 /// A school.
@@ -26,6 +26,9 @@ pub struct Pupil {
     pub school: u32,
     /// The name.
     pub name: String,
+    /// The name as the school's list has it, where a parent has written it otherwise.
+    #[serde(default)]
+    pub listed_as: String,
     /// The CPR number, sealed (see [`crate::sealing`]) for the place `pupil/<account>/cpr`.
     pub cpr_sealed: String,
     /// The keyed hash by which the CPR number is found.
@@ -42,6 +45,21 @@ pub struct Pupil {
     /// A telephone number.
     #[serde(default)]
     pub phone: String,
+}
+
+impl Pupil {
+    /// The name by which the school's list knows the pupil.
+    #[must_use]
+    pub fn list_name(&self) -> &str {
+        if self.listed_as.is_empty() { &self.name } else { &self.listed_as }
+    }
+
+    /// Called as a parent writes it; the school's list goes on finding the pupil by its own.
+    #[must_use]
+    pub fn renamed(self, name: String) -> Pupil {
+        let listed_as = self.list_name().to_owned();
+        Pupil { name, listed_as, ..self }
+    }
 }
 
 /// Somebody who can log in.
@@ -236,6 +254,29 @@ impl Change<'_> {
             number => number,
         };
         self.put(&keys::login(&login.mail), &Login { number, ..login.clone() })
+    }
+
+    /// Gives what is under way on these accounts from one address of a login to another: orders that may still be paid or given back, pay-outs
+    /// that the bank has not settled.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub fn hand_over(&mut self, accounts: &[u64], from: &str, to: &str) -> Result<(), RecordsError> {
+        let theirs = |login: &str| login.to_lowercase() == from.to_lowercase();
+        for account in accounts.iter().copied().map(AccountId) {
+            for order in self.records.orders_of(account)?.into_iter().filter(|order| theirs(&order.login)) {
+                if !matches!(order.state, OrderState::Credited | OrderState::Returned) {
+                    let receipt_to = if theirs(&order.receipt_to) { to.to_owned() } else { order.receipt_to.clone() };
+                    self.put_order(&Order { login: to.to_owned(), receipt_to, ..order })?;
+                }
+            }
+            for payout in self.records.payouts_of(account)?.into_iter().filter(|payout| theirs(&payout.login)) {
+                if matches!(payout.state, PayoutState::Asked | PayoutState::Reserved | PayoutState::Sent) {
+                    self.put_payout(&PayoutOrder { login: to.to_owned(), ..payout })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes a login away, and what leads to it.

@@ -13,7 +13,9 @@ use crate::Portal;
 use crate::error::PortalError;
 use crate::payment::{NewPayment, ProviderError, orders};
 use crate::session::{blocking, digest};
+use crate::tickets::DAY_MS;
 
+const MINUTE_MS: u64 = 60 * 1000;
 const LOOKS_EVERY: Duration = Duration::from_millis(500);
 /// As many as the engine shows at once.
 const PAGE: usize = 256;
@@ -67,6 +69,9 @@ async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
             if view.is_some_and(|view| view.blocked) {
                 return failed(portal, wish.account, wish.attempt.0, "canteen_card_blocked").await;
             }
+            if let Some(why) = rests(&agreement, portal.setup.clock.now().0) {
+                return failed(portal, wish.account, wish.attempt.0, why).await;
+            }
             (order_of(portal, wish, &agreement).await?, agreement.saved_card)
         }
     };
@@ -80,7 +85,11 @@ async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
             let why = order.refusal.as_deref().unwrap_or("refused");
             return failed(portal, wish.account, wish.attempt.0, why).await;
         }
-        OrderState::Credited | OrderState::Returned => return Ok(()),
+        // Done with, and the engine still waits: it is of before a restore, and counts its attempts anew. Where the wish is only an old one,
+        // the engine knows nothing of it any more.
+        OrderState::Credited | OrderState::Returned => {
+            return failed(portal, wish.account, wish.attempt.0, "cancelled").await;
+        }
     }
     let payment = NewPayment {
         order: OrderNumber(order.number),
@@ -124,6 +133,20 @@ async fn charge(portal: &Portal, wish: &Wish) -> Result<(), PortalError> {
     }
 }
 
+/// Why a saved card is not asked for money just now: it has just failed, and every sale that is refused wishes anew.
+fn rests(agreement: &Agreement, now_ms: u64) -> Option<&str> {
+    let why = agreement.trouble.as_deref()?;
+    let pause = match why {
+        // For good.
+        "expired" => u64::MAX,
+        "blocked" => DAY_MS,
+        // Not the provider's word; whether it still is so has been looked at.
+        "canteen_card_blocked" => 0,
+        _ => 10 * MINUTE_MS,
+    };
+    (now_ms.saturating_sub(agreement.failed_ms) < pause).then_some(why)
+}
+
 /// The key of the form that a wish would be: account and attempt name it for ever.
 fn form_of(wish: &Wish) -> String {
     digest(&format!("wish/{}/{}", wish.account, wish.attempt.0))
@@ -164,11 +187,13 @@ pub(crate) async fn failed(portal: &Portal, account: AccountId, attempt: u32, wh
         "canteen_card_blocked" => ChargeFailure::AccountBlocked,
         _ => ChargeFailure::Provider,
     };
+    if why != "cancelled" {
+        note_trouble(portal, account, attempt, why).await?;
+    }
     let command = Command::ReportChargeFailed { account, attempt: frokost_engine::Attempt(attempt), failure };
     match portal.engine.command(command).await? {
-        Outcome::Approved(_) => {}
         // Reported before, and the answer lost.
-        Outcome::Rejected(Rejection::UnknownAttempt) => return Ok(()),
+        Outcome::Approved(_) | Outcome::Rejected(Rejection::UnknownAttempt) => {}
         other @ (Outcome::Rejected(_)
         | Outcome::View(_)
         | Outcome::Busy
@@ -177,17 +202,32 @@ pub(crate) async fn failed(portal: &Portal, account: AccountId, attempt: u32, wh
             return Err(PortalError::Internal(format!("the engine answered {other:?}")));
         }
     }
-    if why == "cancelled" {
-        return Ok(());
-    }
-    let (records, why) = (portal.setup.records.clone(), why.to_owned());
+    Ok(())
+}
+
+/// Keeps what is wrong with a saved card and tells whoever agreed. Before the engine hears of it: its wish is gone then, and with it what a
+/// machine that stops in between would have left undone. Once for an attempt, and a mail about the same trouble once a day.
+async fn note_trouble(portal: &Portal, account: AccountId, attempt: u32, why: &str) -> Result<(), PortalError> {
+    let (records, why, now) = (portal.setup.records.clone(), why.to_owned(), portal.setup.clock.now().0);
     blocking(move || {
         records.change(|change| {
             let Some(agreement) = records.agreement(account)? else { return Ok(()) };
-            let language = records.login(&agreement.login)?.map(|login| login.language).unwrap_or_default();
-            let matter = Matter::ChargeFailed { account: account.0, why: why.clone() };
-            change.post(&agreement.login, &language, matter)?;
-            change.put(&keys::agreement(account), &Agreement { trouble: Some(why), ..agreement })
+            let once = keys::form(&format!("charge-failed/{account}/{attempt}"));
+            if change.get::<bool>(&once)?.is_some() {
+                return Ok(());
+            }
+            change.put(&once, &true)?;
+            let same = agreement.trouble.as_deref() == Some(why.as_str());
+            let rested = same && rests(&agreement, now).is_some();
+            let told = same && now.saturating_sub(agreement.told_ms) < DAY_MS;
+            if !told {
+                let language = records.login(&agreement.login)?.map(|login| login.language).unwrap_or_default();
+                let matter = Matter::ChargeFailed { account: account.0, why: why.clone() };
+                change.post(&agreement.login, &language, matter)?;
+            }
+            let failed_ms = if rested { agreement.failed_ms } else { now };
+            let told_ms = if told { agreement.told_ms } else { now };
+            change.put(&keys::agreement(account), &Agreement { trouble: Some(why), failed_ms, told_ms, ..agreement })
         })
     })
     .await

@@ -164,9 +164,12 @@ async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalErro
                 order = order.number,
                 paid = amount.ore(),
                 ordered = order.amount_ore,
-                "the provider names another amount; not credited"
+                "the provider names another amount; it is given back"
             );
-            return Ok(order);
+            if let Purpose::Automatic { attempt } = order.purpose {
+                charges::failed(portal, AccountId(order.account), attempt, "refused").await?;
+            }
+            (OrderState::Returning, None)
         }
         PaymentState::Refused { .. } | PaymentState::Waiting if order.state == OrderState::Failed => return Ok(order),
         PaymentState::Refused { why } => (OrderState::Failed, Some(why)),
@@ -191,6 +194,13 @@ async fn ask_provider(portal: &Portal, order: Order) -> Result<Order, PortalErro
 /// stops in between does it again; twice is once.
 async fn agree(portal: &Portal, order: &Order, saved_card: String) -> Result<(), PortalError> {
     let account = AccountId(order.account);
+    let (records, mail) = (portal.setup.records.clone(), order.login.clone());
+    let login = blocking(move || records.login(&mail)).await?;
+    if !login.is_some_and(|login| login.accounts.contains(&order.account)) {
+        // Whoever opened that window has no say over the account any more, and could not take the agreement back. The payment counts.
+        tracing::warn!(order = order.number, "a window was paid after its relation had ended; nothing is agreed on");
+        return Ok(());
+    }
     let command = Command::AgreeAutoTopUp {
         account,
         agreement: AgreementNumber(order.number),
@@ -217,6 +227,8 @@ async fn agree(portal: &Portal, order: &Order, saved_card: String) -> Result<(),
         terms: order.terms.clone(),
         saved_card,
         trouble: None,
+        failed_ms: 0,
+        told_ms: 0,
     };
     let records = portal.setup.records.clone();
     blocking(move || records.change(|change| change.put(&keys::agreement(account), &agreement))).await
@@ -237,11 +249,7 @@ async fn credit(portal: &Portal, order: Order) -> Result<Order, PortalError> {
     };
     match portal.engine.command(once::by_mail(portal, &order.login, command).await?).await? {
         // Credited before, and the answer lost: that is what the order number is for.
-        Outcome::Approved(_) | Outcome::Rejected(Rejection::OrderCredited) => {
-            let order = advance(portal, &order, OrderState::Paid, OrderState::Credited, None).await?;
-            send_receipt(portal, &order).await?;
-            Ok(order)
-        }
+        Outcome::Approved(_) | Outcome::Rejected(Rejection::OrderCredited) => credited(portal, &order).await,
         // It never can be. From here on it is not credited any more, whatever becomes of the account.
         Outcome::Rejected(
             why @ (Rejection::UnknownAccount | Rejection::AccountClosed | Rejection::AmountTooLarge { .. }),
@@ -295,14 +303,21 @@ async fn give_back(portal: &Portal, order: Order) -> Result<Order, PortalError> 
     returned.ok_or(PortalError::NotFound)
 }
 
-/// Once for an order, whoever settles it.
-async fn send_receipt(portal: &Portal, order: &Order) -> Result<(), PortalError> {
-    let (records, order) = (portal.setup.records.clone(), order.clone());
-    blocking(move || {
+/// Marks an order credited and posts its receipt, once, whoever settles it; both or neither, since a credited order is not looked at again.
+async fn credited(portal: &Portal, order: &Order) -> Result<Order, PortalError> {
+    let (records, number) = (portal.setup.records.clone(), OrderNumber(order.number));
+    let credited = blocking(move || {
         records.change(|change| {
+            let Some(order) = records.order(number)? else { return Ok(None) };
+            if order.state != OrderState::Paid {
+                return Ok(Some(order));
+            }
+            let order = Order { state: OrderState::Credited, refusal: None, ..order };
+            change.put_order(&order)?;
+            // An installation that was restored may have credited it before.
             let key = keys::form(&format!("receipt/{}", order.number));
             if change.get::<u64>(&key)?.is_some() {
-                return Ok(());
+                return Ok(Some(order));
             }
             change.put(&key, &order.number)?;
             if let (Purpose::Automatic { .. }, Some(agreement)) =
@@ -312,10 +327,12 @@ async fn send_receipt(portal: &Portal, order: &Order) -> Result<(), PortalError>
             }
             let to = if order.receipt_to.is_empty() { &order.login } else { &order.receipt_to };
             let language = records.login(&order.login)?.map(|login| login.language).unwrap_or_default();
-            change.post(to, &language, Matter::Receipt { order: order.number })
+            change.post(to, &language, Matter::Receipt { order: order.number })?;
+            Ok(Some(order))
         })
     })
-    .await
+    .await?;
+    credited.ok_or(PortalError::NotFound)
 }
 
 /// Moves an order on, if it is still where it was.

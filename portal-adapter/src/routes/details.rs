@@ -43,10 +43,33 @@ pub(super) struct Entry {
     phone: String,
     card: String,
     limit: String,
+    /// What card and limit the page showed; nothing in a form of before it said so.
+    shown_card: Option<String>,
+    shown_limit: Option<String>,
+}
+
+/// What became of a value while a page was open and something else was typed, or was not.
+enum Meanwhile {
+    /// Nobody has touched it on the page.
+    Untouched,
+    /// It was typed over what it still is.
+    Typed,
+    /// It was typed over what it is not any more.
+    Changed,
+}
+
+fn meanwhile<T: PartialEq>(shown: Option<T>, typed: &T, now: &T) -> Meanwhile {
+    match shown {
+        Some(shown) if shown == *typed => Meanwhile::Untouched,
+        Some(shown) if shown != *now && *typed != *now => Meanwhile::Changed,
+        Some(_) | None if *typed == *now => Meanwhile::Untouched,
+        Some(_) | None => Meanwhile::Typed,
+    }
 }
 
 impl Entry {
     fn of(pupil: &Pupil, view: &AccountView, language: Language) -> Entry {
+        let [card, limit] = shown_of(view, language);
         Entry {
             token: String::new(),
             name: pupil.name.clone(),
@@ -54,17 +77,29 @@ impl Entry {
             postcode: pupil.postcode.clone(),
             city: pupil.city.clone(),
             phone: pupil.phone.clone(),
-            card: view.card.map(|card| card.to_string()).unwrap_or_default(),
-            limit: view.daily_limit.map(|limit| money::plain(limit, language)).unwrap_or_default(),
+            shown_card: None,
+            shown_limit: None,
+            card,
+            limit,
         }
     }
 
     /// The cap that was typed: nothing for none.
     fn limit(&self, language: Language) -> Result<Option<Amount>, ()> {
-        match self.limit.trim() {
-            "" => Ok(None),
-            text => money::read(text, language).filter(|amount| *amount >= Amount::ZERO).map(Some).ok_or(()),
-        }
+        read_limit(&self.limit, language)
+    }
+}
+
+/// Card and limit as the fields show them.
+fn shown_of(view: &AccountView, language: Language) -> [String; 2] {
+    let card = view.card.map(|card| card.to_string()).unwrap_or_default();
+    [card, view.daily_limit.map(|limit| money::plain(limit, language)).unwrap_or_default()]
+}
+
+fn read_limit(text: &str, language: Language) -> Result<Option<Amount>, ()> {
+    match text.trim() {
+        "" => Ok(None),
+        text => money::read(text, language).filter(|amount| *amount >= Amount::ZERO).map(Some).ok_or(()),
     }
 }
 
@@ -96,6 +131,8 @@ fn fields(portal: &Portal, entry: &Entry, language: Language, judged: bool) -> V
 struct Said {
     good: Option<&'static str>,
     problem: Option<String>,
+    /// What card and limit were when the page was first shown, if that is not what they are now.
+    shown: Option<[String; 2]>,
     mail: Vec<Field>,
     password: Vec<Field>,
 }
@@ -113,6 +150,8 @@ async fn page(
     let w = frame.w;
     let mail = if said.mail.is_empty() { mail_fields(w, "", [None; 2]) } else { said.mail };
     let password = if said.password.is_empty() { password_fields(w, [None; 3]) } else { said.password };
+    let now = shown_of(view, frame.language);
+    let [shown_card, shown_limit] = said.shown.unwrap_or(now);
     let wrong = said.problem.is_some() || [&fields, &mail, &password].iter().any(|fields| any_problem(fields));
     let page = views::Details {
         form_token: parent.session.form_token.clone(),
@@ -124,6 +163,8 @@ async fn page(
         blocked: view.blocked,
         picture: picture::is_there(portal, view.account),
         fields,
+        shown_card,
+        shown_limit,
         mail,
         password,
         good: said.good,
@@ -172,11 +213,26 @@ pub(super) async fn save(
     let mut fields = fields(&portal, &entry, language, true);
     let card = proof::card(&entry.card, portal.setup.card_length);
     let (Ok(limit), Some(card), false) = (entry.limit(language), card, any_problem(&fields)) else {
-        return page(&portal, &headers, &parent, &view, fields, Said::default()).await;
+        // What was shown at first stays what was shown: the fields may be older than what is true now.
+        let shown = entry.shown_card.clone().zip(entry.shown_limit.clone()).map(|(card, limit)| [card, limit]);
+        return page(&portal, &headers, &parent, &view, fields, Said { shown, ..Said::default() }).await;
     };
     let account = view.account;
     let mut refused = Vec::new();
-    if view.card != Some(card) {
+    let mut typed_over = Vec::new();
+    let shown = entry.shown_card.as_deref().map(|text| proof::card(text, portal.setup.card_length));
+    let new_card = match meanwhile(shown, &Some(card), &view.card) {
+        Meanwhile::Untouched => false,
+        Meanwhile::Typed => {
+            typed_over.push("card");
+            true
+        }
+        Meanwhile::Changed => {
+            refused.push(("card", w.changed_meanwhile));
+            false
+        }
+    };
+    if new_card {
         // A card of the newcomer's own would spend what may not be moved yet.
         if is_new_here(&portal, &parent, number) {
             refused.push(("card", w.too_new_here));
@@ -187,9 +243,15 @@ pub(super) async fn save(
                 .extend(tell(&portal, &parent, Command::BindCard { account, card }, w).await?.map(|why| ("card", why)));
         }
     }
-    if view.daily_limit != limit {
-        let command = Command::SetDailyLimit { account, limit };
-        refused.extend(tell(&portal, &parent, command, w).await?.map(|why| ("limit", why)));
+    let shown = entry.shown_limit.as_deref().and_then(|text| read_limit(text, language).ok());
+    match meanwhile(shown, &limit, &view.daily_limit) {
+        Meanwhile::Untouched => {}
+        Meanwhile::Typed => {
+            typed_over.push("limit");
+            let command = Command::SetDailyLimit { account, limit };
+            refused.extend(tell(&portal, &parent, command, w).await?.map(|why| ("limit", why)));
+        }
+        Meanwhile::Changed => refused.push(("limit", w.changed_meanwhile)),
     }
     let records = portal.setup.records.clone();
     let typed = entry.clone();
@@ -199,12 +261,11 @@ pub(super) async fn save(
             let Some(pupil) = change.get::<Pupil>(&key)? else { return Ok(()) };
             let trim = |text: &str| text.trim().to_owned();
             let pupil = Pupil {
-                name: trim(&typed.name),
                 address: trim(&typed.address),
                 postcode: trim(&typed.postcode),
                 city: trim(&typed.city),
                 phone: trim(&typed.phone),
-                ..pupil
+                ..pupil.renamed(trim(&typed.name))
             };
             change.put(&key, &pupil)
         })
@@ -213,12 +274,17 @@ pub(super) async fn save(
     if refused.is_empty() {
         return Ok(see(&format!("/konto/{number}/bruger?gemt=1")));
     }
-    for (name, why) in refused {
-        if let Some(field) = fields.iter_mut().find(|field| field.name == name) {
-            field.problem = Some(why.to_owned());
+    let view = account_of(&portal, &parent, number).await?;
+    let now = ["card", "limit"].into_iter().zip(shown_of(&view, language));
+    for field in &mut fields {
+        if let Some((_, why)) = refused.iter().find(|(name, _)| field.name == *name) {
+            field.problem = Some((*why).to_owned());
+        }
+        // What was not typed over what it is now is shown as it is now.
+        if let Some((_, value)) = now.clone().find(|(name, _)| field.name == *name && !typed_over.contains(name)) {
+            field.value = value;
         }
     }
-    let view = account_of(&portal, &parent, number).await?;
     page(&portal, &headers, &parent, &view, fields, Said::default()).await
 }
 
@@ -359,7 +425,8 @@ pub(super) async fn confirm_mail(
             }
             change.remove_login(&login);
             login.mail = new;
-            // What is charged for this parent is told to this parent.
+            // What is charged for this parent, and what is under way, is told to this parent.
+            change.hand_over(&login.accounts, &old, &login.mail)?;
             for account in &login.accounts {
                 let key = keys::agreement(AccountId(*account));
                 if let Some(agreement) = change.get::<Agreement>(&key)?.filter(|agreement| agreement.login == old) {
@@ -372,15 +439,16 @@ pub(super) async fn confirm_mail(
         if changed {
             records.rename_in_tickets(&old, &address)?;
             records.end_tickets_of(&old)?;
+            records.end_sessions_of(&old, None)?;
         }
-        records.end_sessions_of(&old, None)?;
         Ok::<_, frokost_persistence::records::RecordsError>(changed)
     })
     .await?;
     if changed {
         return Ok(views::said(frame, w.mail_change, w.mail_changed));
     }
-    Ok(views::confirm(frame, w.mail_change, w.mail_confirm_about, None, w.save))
+    // Who reads this has opened the mail there: the address is theirs, and so is the other login.
+    Ok(views::said(frame, w.mail_change, w.mail_of_another))
 }
 
 #[derive(Deserialize, Default)]

@@ -146,10 +146,10 @@ pub(super) async fn pay_out(
     let wanted = amount(&typed.amount, if made_before { Amount::from_ore(i64::MAX) } else { view.balance }, language);
     let message = typed.message.trim();
     let mut problems = [
-        owned(proof::needed(&typed.name, 70, w)),
+        owned(proof::needed(&typed.name, 70, w).or(proof::for_the_bank(&typed.name, 70, w))),
         reg.is_none().then(|| w.bank_reg_wrong.to_owned()),
         account.is_none().then(|| w.bank_account_wrong.to_owned()),
-        (message.chars().count() > 35 || message.chars().any(char::is_control)).then(|| w.field_too_long.to_owned()),
+        owned(proof::for_the_bank(message, 35, w)),
         wanted.as_ref().err().cloned(),
         None,
     ];

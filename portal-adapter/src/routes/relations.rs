@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use frokost_engine::AccountId;
-use frokost_persistence::records::{Matter, Proof, TicketFor};
+use frokost_persistence::records::{Matter, Proof, RecordsError, TicketFor};
 use serde::Deserialize;
 
 use crate::Portal;
@@ -108,7 +108,7 @@ pub(super) async fn add(
     ) else {
         return page(&portal, &headers, &parent, number, fields, None);
     };
-    if portal.limits.proof(visitor, card.as_str()).is_err() {
+    if portal.limits.proof_with(visitor, card.as_str(), &identifier).is_err() {
         return page(&portal, &headers, &parent, number, fields, Some(w.too_many));
     }
     let Typed::Proved(account) = proof::of_account(&portal, &identifier, card).await? else {
@@ -221,13 +221,18 @@ pub(super) async fn remove(
 
 /// Whoever no longer manages an account is not charged for it any more either.
 async fn take_away(portal: &Portal, mail: String, account: u64) -> Result<(), PortalError> {
-    let (records, charged) = (portal.setup.records.clone(), AccountId(account));
-    let agreement = blocking(move || records.agreement(charged)).await?;
-    let records = portal.setup.records.clone();
+    let (records, charged, whose) = (portal.setup.records.clone(), AccountId(account), mail.clone());
+    let (agreement, login) =
+        blocking(move || Ok::<_, RecordsError>((records.agreement(charged)?, records.login(&whose)?))).await?;
     let theirs = agreement.is_some_and(|agreement| agreement.login.to_lowercase() == mail.to_lowercase());
-    let whose = mail.clone();
-    let left = blocking(move || {
-        records.change_login(&whose, |login| {
+    let stays = login.is_some_and(|login| login.accounts.first() == Some(&account));
+    // The agreement first: where it cannot be ended now, whoever is charged still has the account and can try again.
+    if theirs && !stays {
+        auto_top_up::end(portal, &mail, charged).await?;
+    }
+    let records = portal.setup.records.clone();
+    blocking(move || {
+        records.change_login(&mail, |login| {
             let own = login.accounts.first().copied();
             login.accounts.retain(|known| *known != account || own == Some(account));
             login.pending.retain(|known| *known != account);
@@ -237,9 +242,6 @@ async fn take_away(portal: &Portal, mail: String, account: u64) -> Result<(), Po
         })
     })
     .await?;
-    if theirs && left.is_none_or(|login| !login.accounts.contains(&account)) {
-        auto_top_up::end(portal, &mail, charged).await?;
-    }
     Ok(())
 }
 
@@ -273,9 +275,11 @@ pub(super) async fn revoke(
 ) -> Result<Response, PortalError> {
     let frame = bare_frame(&headers, "/");
     let w = frame.w;
-    match revocation(tickets::take(&portal, &ticket).await?) {
+    match revocation(tickets::look(&portal, &ticket).await?) {
         Some((login, account)) => {
             take_away(&portal, login, account).await?;
+            // Used up when it is done: what could not be done can be asked for again.
+            tickets::take(&portal, &ticket).await?;
             Ok(views::said(frame, w.relations, w.relation_revoked))
         }
         None => Ok(views::confirm(frame, w.relations, w.revoke_about, None, w.relation_delete)),

@@ -110,7 +110,8 @@ pub(super) async fn start(
     ) else {
         return Ok(page(&headers, fields, None));
     };
-    let slow = portal.limits.proof(visitor, card.as_str()).and(portal.limits.mail(visitor, &entry.mail));
+    let slow =
+        portal.limits.proof_with(visitor, card.as_str(), &identifier).and(portal.limits.mail(visitor, &entry.mail));
     if slow.is_err() {
         return Ok(page(&headers, fields, Some(w.too_many)));
     }
@@ -287,7 +288,7 @@ pub(super) async fn activate(
             change.put_login(&login)?;
             if let Some(pupil) = records.pupil(account)? {
                 let SignUp { name, address, postcode, city, phone, .. } = sign_up;
-                change.put(&keys::pupil(account), &Pupil { name, address, postcode, city, phone, ..pupil })?;
+                change.put(&keys::pupil(account), &Pupil { address, postcode, city, phone, ..pupil.renamed(name) })?;
             }
             Ok(Ok(login))
         })

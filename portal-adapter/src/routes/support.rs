@@ -31,7 +31,8 @@ pub(super) struct Entry {
 fn text_problem(text: &str, w: &Words) -> Option<&'static str> {
     match text.trim() {
         "" => Some(w.field_missing),
-        long if long.len() > 2_400 => Some(w.field_too_long),
+        // As it is kept: quotes, lines and signs that are not for reading take up to six times their room.
+        long if serde_json::to_string(long).map_or(usize::MAX, |kept| kept.len()) > 2_400 => Some(w.field_too_long),
         _ => None,
     }
 }
