@@ -17,6 +17,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use frokost_engine::journal::{Journal, JournalError, Shard};
@@ -48,47 +49,90 @@ pub(crate) struct Manifest {
 /// Reads runs of records, from a position on; empty at the end.
 pub(crate) type Source<'a> = dyn Fn(Lsn) -> Result<Vec<Record>, JournalError> + 'a;
 
-/// Makes a backup of everything up to `head`, and returns its name.
+/// Makes a backup of everything up to `head`, and returns its name. One for which there is not `room` beside what sales need leaves nothing behind.
 pub(crate) fn make(
     folder: &DataFolder,
     records: &Records,
     head: Lsn,
     source: &Source<'_>,
+    room: &dyn Fn() -> bool,
     told: &dyn Fn(u64),
 ) -> anyhow::Result<String> {
     let all = folder.path().join("backups");
     private_folder(&all)?;
-    let unfinished = all.join("unfinished");
+    clear_unfinished(folder)?;
+    let unfinished = unfinished(folder);
+    private_folder(&unfinished)?;
+    let made = write(folder, &unfinished, records, head, source, room, told);
+    let made = made.and_then(|now| {
+        let name = free_name(&all, &now);
+        fs::rename(&unfinished, all.join(&name))?;
+        File::open(&all)?.sync_all()?;
+        Ok(name)
+    });
+    if made.is_err() {
+        clear_unfinished(folder)?;
+    }
+    made
+}
+
+fn unfinished(folder: &DataFolder) -> PathBuf {
+    folder.path().join("backups").join("unfinished")
+}
+
+/// Takes away what is left of a backup that came to nothing.
+pub(crate) fn clear_unfinished(folder: &DataFolder) -> anyhow::Result<()> {
+    let unfinished = unfinished(folder);
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).with_context(|| format!("{}", unfinished.display()))?;
     }
-    private_folder(&unfinished)?;
+    Ok(())
+}
 
+/// Writes a backup into a folder, and returns what it is to be called.
+fn write(
+    folder: &DataFolder,
+    unfinished: &Path,
+    records: &Records,
+    head: Lsn,
+    source: &Source<'_>,
+    room: &dyn Fn() -> bool,
+    told: &dyn Fn(u64),
+) -> anyhow::Result<String> {
+    let enough = || -> anyhow::Result<()> {
+        ensure!(
+            room(),
+            "there is no room for a backup: less than journal.reserve_mb would be left for sales on the disk of {}; nothing of it is kept",
+            folder.path().display()
+        );
+        Ok(())
+    };
     // First the books, then who they belong to: an account that was opened meanwhile has no records yet, never the reverse.
-    copy_journal(&unfinished.join("journal"), head, source, told)?;
+    copy_journal(&unfinished.join("journal"), head, source, &|done| {
+        told(done);
+        enough()
+    })?;
     let mut lines = private_file(&unfinished.join("records.jsonl"))?;
     for line in records.export()? {
         serde_json::to_writer(&mut lines, &line)?;
         lines.write_all(b"\n")?;
     }
     lines.sync_all()?;
-    copy_files(&folder.path().join("pki"), &unfinished.join("pki"))?;
-    copy_files(&folder.path().join("pictures"), &unfinished.join("pictures"))?;
+    enough()?;
+    copy_files(&folder.path().join("pki"), &unfinished.join("pki"), &enough)?;
+    copy_files(&folder.path().join("pictures"), &unfinished.join("pictures"), &enough)?;
 
     let now = SystemClock.now().local();
     let made = now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-    let manifest = Manifest { version: 1, made, head: head.0, files: hashes(&unfinished)? };
+    let manifest = Manifest { version: 1, made, head: head.0, files: hashes(unfinished)? };
     let mut file = private_file(&unfinished.join("manifest.json"))?;
     serde_json::to_writer_pretty(&mut file, &manifest)?;
     file.sync_all()?;
-    let name = free_name(&all, &now.strftime("%Y%m%d-%H%M%S").to_string());
-    fs::rename(&unfinished, all.join(&name))?;
-    File::open(&all)?.sync_all()?;
-    Ok(name)
+    Ok(now.strftime("%Y%m%d-%H%M%S").to_string())
 }
 
-/// Copies the files of a folder, if it is there, into a new one, durably.
-pub(crate) fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// Copies the files of a folder, if it is there, into a new one, durably; as long as there is `enough` room, which is looked at behind each.
+pub(crate) fn copy_files(from: &Path, to: &Path, enough: &dyn Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
     private_folder(to)?;
     if !from.exists() {
         return Ok(());
@@ -105,11 +149,17 @@ pub(crate) fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
         let mut copy = private_file(&to.join(entry.file_name()))?;
         copy.write_all(&bytes)?;
         copy.sync_all()?;
+        enough()?;
     }
     Ok(())
 }
 
-fn copy_journal(to: &Path, head: Lsn, source: &Source<'_>, told: &dyn Fn(u64)) -> anyhow::Result<()> {
+fn copy_journal(
+    to: &Path,
+    head: Lsn,
+    source: &Source<'_>,
+    told: &dyn Fn(u64) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut copy = FileJournal::open_copy(to)?;
     let claim = copy.claim(Shard(0), "backup")?;
     let mut done = Lsn::ZERO;
@@ -121,7 +171,7 @@ fn copy_journal(to: &Path, head: Lsn, source: &Source<'_>, told: &dyn Fn(u64)) -
             "the records after LSN {done} cannot be had, and there should be some up to LSN {head}"
         );
         done = copy.append(&claim, done, &run)?;
-        told(done.0);
+        told(done.0)?;
     }
     Ok(())
 }
@@ -196,27 +246,44 @@ pub(crate) fn check(backup: &Path) -> anyhow::Result<Manifest> {
 struct Desk {
     progress: Progress,
     working: bool,
+    /// When somebody last wanted to know.
+    asked: Option<Instant>,
 }
 
+/// Who is told what became of a backup asks again within this; after it, whoever asks wants a new one.
+const STILL_ASKS: Duration = Duration::from_secs(5);
+
 /// Makes backups on request, one at a time.
-pub(crate) fn desk(folder: DataFolder, records: Records, engine: Engine) -> BackupDesk {
+pub(crate) fn desk(
+    folder: DataFolder,
+    records: Records,
+    engine: Engine,
+    room: Arc<dyn Fn() -> bool + Send + Sync>,
+) -> BackupDesk {
     let desk = Arc::new(Mutex::new(Desk::default()));
     Arc::new(move || {
         let mut state = desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let still_asks = state.asked.replace(Instant::now()).is_some_and(|asked| asked.elapsed() < STILL_ASKS);
         if state.working {
             return state.progress.clone();
+        }
+        if !still_asks {
+            // Whoever had asked for it is gone: it is no answer to somebody else, who may have sold since.
+            state.progress = Progress::default();
         }
         if !state.progress.name.is_empty() || !state.progress.error.is_empty() {
             return std::mem::take(&mut state.progress);
         }
         let head = engine.durable();
-        *state = Desk { progress: Progress { all: head.0, ..Progress::default() }, working: true };
+        state.progress = Progress { all: head.0, ..Progress::default() };
+        state.working = true;
         let (desk, folder, records, engine) = (Arc::clone(&desk), folder.clone(), records.clone(), engine.clone());
+        let room = Arc::clone(&room);
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
             let source = |from| runtime.block_on(engine.records(from, RUN));
             let told = |done| desk.lock().unwrap_or_else(PoisonError::into_inner).progress.done = done;
-            let made = make(&folder, &records, head, &source, &told);
+            let made = make(&folder, &records, head, &source, room.as_ref(), &told);
             let mut state = desk.lock().unwrap_or_else(PoisonError::into_inner);
             state.working = false;
             match made {

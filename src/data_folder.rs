@@ -35,7 +35,7 @@ const RESTORING: &str = "restoring";
 const RENEWED_BEFORE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Everything that may be in a data folder.
-const OURS: [&str; 18] = [
+const OURS: [&str; 19] = [
     "journal",
     "journal.head",
     "journal.files",
@@ -45,6 +45,7 @@ const OURS: [&str; 18] = [
     "statements",
     "set-aside",
     "restoring",
+    "restoring.new",
     "records",
     "pki",
     "keys",

@@ -125,8 +125,10 @@ impl Node {
         let recorder = metrics_recorder()?;
         let pictures = folder.pictures();
         let pupils = crate::lookup::desk(records.clone(), key.clone());
+        crate::backup::clear_unfinished(&folder)?;
+        let room = Arc::clone(&store.room);
         let desks = |engine: &Engine| Desks {
-            backups: crate::backup::desk(folder.clone(), records.clone(), engine.clone()),
+            backups: crate::backup::desk(folder.clone(), records.clone(), engine.clone(), room),
             pictures: Arc::new(move |account| std::fs::read(frokost_portal::picture_file(&pictures, account)).ok()),
             pupils,
         };

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use frokost_engine::journal::JournalError;
@@ -17,9 +19,15 @@ use crate::settings::Settings;
 use crate::store::Store;
 use crate::{backup, lookup};
 
+/// How often, and after which pause, a command is asked for again whose answer was lost.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// A connection with the role operator.
 pub(crate) struct Operator {
-    client: Client,
+    client: Mutex<Client>,
+    /// Where a server is that can come back, if the engine is not ours.
+    server: Option<(SocketAddr, Bundle)>,
     /// The engine, if it is ours.
     core: Option<Core>,
     sequence: AtomicU64,
@@ -62,14 +70,37 @@ impl Operator {
         card_length: usize,
     ) -> anyhow::Result<Operator> {
         let (client, welcome) = Client::connect(address, bundle).await?;
+        let server = core.is_none().then(|| (address, bundle.clone()));
         // From the server's clock, so that no number is used twice.
-        Ok(Operator { client, core, sequence: AtomicU64::new(welcome.now.0 << 16), card_length })
+        let sequence = AtomicU64::new(welcome.now.0 << 16);
+        Ok(Operator { client: Mutex::new(client), server, core, sequence, card_length })
     }
 
-    /// Has a command carried out.
+    pub(crate) fn client(&self) -> Client {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has a command carried out. Where the answer is lost it is asked for again under the same number, over a new connection: typed again it
+    /// would be done twice.
     pub(crate) async fn command(&self, asked: impl Into<Asked>) -> anyhow::Result<Outcome> {
         let sequence = Sequence(self.sequence.fetch_add(1, Ordering::SeqCst));
-        Ok(self.client.command(sequence, asked).await?)
+        let asked = asked.into();
+        let mut tries = 0;
+        loop {
+            let error = match self.client().command(sequence, asked).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => error,
+            };
+            let Some((address, bundle)) = self.server.as_ref().filter(|_| !error.is_final() && tries < TRIES) else {
+                return Err(error)
+                    .context("whether it was done is not known; look at the account before you type it again");
+            };
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+            if let Ok((client, _)) = Client::connect(*address, bundle).await {
+                *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+            }
+        }
     }
 
     /// Has a command carried out that must be approved.
@@ -95,22 +126,18 @@ impl Operator {
     }
 
     async fn view(&self, what: &str, query: Query) -> anyhow::Result<AccountView> {
-        let outcome = self.client.query(query).await?;
+        let outcome = self.client().query(query).await?;
         let Outcome::View(view) = outcome else { bail!("{what}: {}", explain(&outcome, Lang::En)) };
         Ok(view)
     }
 
     pub(crate) async fn query(&self, query: Query) -> anyhow::Result<Outcome> {
-        Ok(self.client.query(query).await?)
-    }
-
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+        Ok(self.client().query(query).await?)
     }
 
     /// Ends the connection, and the engine if it is ours.
     pub(crate) async fn close(self) {
-        self.client.close().await;
+        self.client().close().await;
         if let Some(core) = self.core {
             core.shutdown().await;
         }

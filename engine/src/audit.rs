@@ -24,7 +24,9 @@ pub struct Auditor {
     credit: HashMap<AccountId, Amount>,
     closed: HashSet<AccountId>,
     /// Every pay-out that is not settled.
+    /// Those that are open.
     payouts: HashMap<(AccountId, PayoutNumber), Amount>,
+    all_payouts: HashSet<(AccountId, PayoutNumber)>,
     /// Every automatic charge that is under way.
     charges: HashMap<AccountId, Attempt>,
     /// The first half of a transfer, until its companion comes.
@@ -233,7 +235,9 @@ impl Auditor {
             }
             Entry::CreditLimitSet { limit } => drop(self.credit.insert(account, limit)),
             Entry::PayoutReserved { payout, amount } => {
-                if self.payouts.insert((account, payout), amount).is_some() {
+                if !self.all_payouts.insert((account, payout))
+                    | self.payouts.insert((account, payout), amount).is_some()
+                {
                     self.find(record.lsn, format!("pay-out {payout} is reserved twice"));
                 }
             }
@@ -327,7 +331,7 @@ mod tests {
     #[test]
     fn every_kind_of_wrong_is_found() {
         type Damage = fn(&mut Vec<Record>);
-        let damages: [(&str, Damage); 16] = [
+        let damages: [(&str, Damage); 17] = [
             ("gap", |r| r.retain(|record| record.lsn != Lsn(3))),
             ("carried out before", |r| r[3].key = r[2].key),
             ("does not explain", |r| r[2].balance = Amount::from_kroner(80)),
@@ -366,6 +370,12 @@ mod tests {
                 r.push(record(5, 0, Entry::PayoutReserved { payout, amount }));
                 r.push(record(6, 0, Entry::PayoutDone { payout, amount }));
                 r.push(record(7, 80, Entry::PayoutReturned { payout, amount }));
+            }),
+            ("reserved twice", |r| {
+                let (payout, amount) = (PayoutNumber(1), Amount::from_kroner(40));
+                r.push(record(5, 40, Entry::PayoutReserved { payout, amount }));
+                r.push(record(6, 40, Entry::PayoutDone { payout, amount }));
+                r.push(record(7, 0, Entry::PayoutReserved { payout, amount }));
             }),
             ("after it was closed", |r| {
                 r.push(record(5, 0, Entry::Purchased { amount: Amount::from_kroner(80) }));

@@ -23,11 +23,10 @@ use crate::reset_key::ResetKey;
 /// The name every server certificate bears, whatever address it is reached at.
 pub const SERVER_NAME: &str = "frokost.internal";
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const AUTHORITY_LIVES: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
 const CLIENT_LIVES: Duration = Duration::from_secs(3 * 365 * 24 * 60 * 60);
-/// A server certificate is made anew at every start.
-const SERVER_LIVES: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
+/// A server certificate is made anew at every start, and its key is in memory only; a server may run for years.
+const SERVER_LIVES: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
 
 /// Why somebody cannot be enrolled, or a bundle not read.
 #[derive(Debug, thiserror::Error)]
@@ -273,10 +272,11 @@ fn authority_params() -> Result<CertificateParams, rcgen::Error> {
 
 fn params(lives: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
-    let now = SystemTime::now();
-    // A till's clock may be off by a day.
-    params.not_before = (now - DAY).into();
-    params.not_after = (now + lives).into();
+    // A clock that is wrong when a certificate is made, here or at the other end, is no reason to refuse it when it is right: it begins long
+    // before, and a clock that stands before this program was written is not believed.
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    let written = SystemTime::from(rcgen::date_time_ymd(2026, 11, 28));
+    params.not_after = (SystemTime::now().max(written) + lives).into();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params
 }
@@ -318,8 +318,10 @@ mod tests {
         let authority = Authority::load_or_create(folder.path()).unwrap();
         let (_, pem) = authority.enrol("till-1", Role::Till, SchoolId(1)).unwrap();
         let bundle = Bundle::from_pem(pem.as_bytes()).unwrap();
-        let days = |days: u32| SystemTime::now() + DAY * days;
+        let days = |days: u32| SystemTime::now() + Duration::from_secs(24 * 60 * 60) * days;
         assert!(bundle.is_good_at(days(0)) && bundle.is_good_at(days(3 * 365 - 1)));
+        let years_ago = SystemTime::now() - Duration::from_secs(3 * 365 * 24 * 60 * 60);
+        assert!(bundle.is_good_at(years_ago), "a clock that is behind at the other end");
         assert!(!bundle.is_good_at(days(3 * 365 + 1)) && !bundle.is_good_at(SystemTime::UNIX_EPOCH));
         let elsewhere = tempfile::tempdir().unwrap();
         let other = Authority::load_or_create(elsewhere.path()).unwrap();

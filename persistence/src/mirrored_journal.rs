@@ -127,10 +127,16 @@ impl<P: Primary> MirroredJournal<P> {
     /// The same record at the same place, as far as both have it.
     fn compare(&self, at: Lsn) -> Result<(), JournalError> {
         let (primary, mirror) = (self.primary.reader(), self.mirror.reader());
-        if at == Lsn::ZERO || at < primary.first()? || at < mirror.first()? {
+        if at == Lsn::ZERO || at < mirror.first()? {
             return Ok(());
         }
-        let ours = primary.read_from(at).next().transpose()?;
+        let ours = if at < primary.first()? {
+            // The journal has let go of it. What it was is still known elsewhere, or nothing can be said, and what is missing cannot be copied either.
+            let Some(history) = &self.history else { return Ok(()) };
+            history(at).next().transpose()?
+        } else {
+            primary.read_from(at).next().transpose()?
+        };
         let theirs = mirror.read_from(at).next().transpose()?;
         if ours == theirs {
             return Ok(());

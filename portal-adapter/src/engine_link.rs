@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use frokost_engine::time::Month;
 use frokost_engine::wishes::Wish;
-use frokost_engine::{AccountId, AccountView, Asked, CardNumber, Outcome, Query, Record, Sequence};
+use frokost_engine::{AccountId, AccountView, Asked, CardNumber, Outcome, Query, Record, Rejection, Sequence};
 use frokost_net::{Bundle, Client, ClientError};
 use tokio::sync::Mutex;
 
@@ -36,6 +36,10 @@ struct Kept {
     /// When and why it could not be reached last.
     failed: Option<(Instant, ClientError)>,
 }
+
+const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+/// How far a clock may have been ahead.
+pub(crate) const AHEAD_YEARS: [u64; 3] = [1, 10, 100];
 
 /// The engine cannot be asked. Whether a command was carried out is not known.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -101,8 +105,31 @@ impl EngineLink {
     /// [`EngineGone`] if there is no answer after several tries.
     pub async fn command(&self, asked: impl Into<Asked>) -> Result<Outcome, EngineGone> {
         // One number for all tries. Given at the first, since the numbers begin where the server's clock is.
-        let number = self.next_number().await?;
+        let asked = asked.into();
+        let mut number = self.next_number().await?;
+        for years in AHEAD_YEARS {
+            let outcome = self.command_as(number, asked).await?;
+            if outcome != Outcome::Rejected(Rejection::KeyExpired) {
+                return Ok(outcome);
+            }
+            number = self.number_ahead(years).await?;
+        }
         self.command_as(number, asked).await
+    }
+
+    /// A number that was never used either, so far ahead of the engine's clock: for where a new number is called forgotten. The clock was wrong then,
+    /// when this connection began or when another did.
+    ///
+    /// # Errors
+    /// [`EngineGone`] if the engine cannot be reached.
+    pub async fn number_ahead(&self, years: u64) -> Result<Sequence, EngineGone> {
+        let known = self.next_number().await?;
+        self.0.sequence.fetch_max(known.0.saturating_add((years * YEAR_MS) << 16), Ordering::SeqCst);
+        tracing::warn!(
+            years,
+            "a new number was called forgotten: the server's clock is wrong, or was; numbers go on so far ahead of it"
+        );
+        self.next_number().await
     }
 
     /// A number that was never used, for a command that may be asked again later.
@@ -184,5 +211,78 @@ impl EngineLink {
             })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64 as Millis;
+
+    use frokost_engine::memory_journal::MemoryJournal;
+    use frokost_engine::memory_snapshots::MemorySnapshots;
+    use frokost_engine::memory_statements::MemoryStatements;
+    use frokost_engine::{Amount, Caller, CallerId, Clock, Command, Config, Engine, Ports, Role, SchoolId, Timestamp};
+    use frokost_net::server::Desks;
+    use frokost_net::{Authority, Server};
+
+    use super::*;
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+    struct SetClock(Millis);
+
+    impl Clock for SetClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    /// The clock stands a month ahead for two days, and right again afterwards: numbers that begin at the right time lie below those that were
+    /// used and forgotten meanwhile, and are no older for that.
+    #[tokio::test]
+    async fn a_clock_that_was_ahead_locks_nobody_out_when_it_is_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::load_or_create(folder.path()).unwrap();
+        let (_, pem) = authority.enrol("portal", Role::Portal, SchoolId(0)).unwrap();
+        let bundle = Bundle::from_pem(pem.as_bytes()).unwrap();
+        let right = 1_790_000_000_000;
+        let clock = Arc::new(SetClock(Millis::new(right)));
+        let statements = MemoryStatements::default();
+        let ports = Ports {
+            journal: Box::new(MemoryJournal::default()),
+            projection: Box::new(statements.clone()),
+            statements: Arc::new(statements),
+            snapshots: Arc::new(MemorySnapshots::default()),
+            room: Arc::new(|| true),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            on_fatal: Arc::new(|why| panic!("{why}")),
+        };
+        let engine = Engine::start(ports, Config::default()).await.unwrap();
+        let account = AccountId(1);
+        let operator = engine.caller(Caller { id: CallerId(999), role: Role::Operator, school: SchoolId(0) });
+        operator.ask(Sequence(1), Command::Open { account, school: SchoolId(1) }).await;
+        let desks = Desks {
+            backups: Arc::new(Default::default),
+            pictures: Arc::new(|_| None),
+            pupils: Arc::new(|_, _, _| None),
+        };
+        let served: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
+        let server = Server::start("127.0.0.1:0".parse().unwrap(), &authority, engine, served, desks).unwrap();
+        let limit = |kroner| Command::SetDailyLimit { account, limit: Some(Amount::from_kroner(kroner)) };
+        for day in [30, 32] {
+            clock.0.store(right + day * DAY_MS, Ordering::SeqCst);
+            let link = EngineLink::new(server.address(), bundle.clone());
+            assert!(matches!(link.command(limit(day.cast_signed())).await.unwrap(), Outcome::Approved(_)));
+        }
+        clock.0.store(right + 1_000, Ordering::SeqCst);
+        let link = EngineLink::new(server.address(), bundle.clone());
+        let (client, _) = Client::connect(server.address(), &bundle).await.unwrap();
+        let plain = client.command(Sequence((right + 1_000) << 16), limit(1)).await.unwrap();
+        assert_eq!(plain, Outcome::Rejected(Rejection::KeyExpired), "nothing was forgotten: this shows nothing");
+        for kroner in [2, 3] {
+            assert!(matches!(link.command(limit(kroner)).await.unwrap(), Outcome::Approved(_)));
+        }
+        let view = link.account(account).await.unwrap().unwrap();
+        assert_eq!(view.daily_limit, Some(Amount::from_kroner(3)));
     }
 }

@@ -29,7 +29,7 @@ pub(crate) async fn run(args: FolderArgs) -> anyhow::Result<ExitCode> {
             let records = folder.records()?;
             bar.set_length(store.head.0);
             let source = |from: Lsn| store.history(from).take(512).collect::<Result<Vec<Record>, JournalError>>();
-            backup::make(&folder, &records, store.head, &source, &|done| bar.set_position(done))?
+            backup::make(&folder, &records, store.head, &source, store.room.as_ref(), &|done| bar.set_position(done))?
         }
         Err(JournalError::InUse) => by_the_server(&folder, &settings, &bar).await?,
         Err(error) => return Err(error).with_context(|| format!("{}", folder.path().display())),

@@ -17,6 +17,8 @@ use crate::ledger_state::rebuild_account;
 
 /// How long a fallen account stays closed at least.
 const BEFORE_REBUILDING: Duration = Duration::from_millis(200);
+/// And at most between two attempts, where files cannot be read.
+const LONGEST_BETWEEN: Duration = Duration::from_secs(30);
 
 pub(crate) struct Supervisor {
     pub(crate) shared: Arc<Shared>,
@@ -64,13 +66,24 @@ async fn rebuild(shared: &Arc<Shared>, account: AccountId) {
     if durable.await.is_err() {
         return;
     }
-    let reader = Arc::clone(&shared.reader);
-    let snapshots = Arc::clone(&shared.snapshots);
-    let rules = shared.rules;
-    let replayed = tokio::task::spawn_blocking(move || -> Result<Box<Account>, JournalError> {
-        rebuild_account(account, reader.as_ref(), snapshots.as_ref(), &rules)
-    })
-    .await;
+    let mut pause = BEFORE_REBUILDING;
+    let replayed = loop {
+        let reader = Arc::clone(&shared.reader);
+        let snapshots = Arc::clone(&shared.snapshots);
+        let rules = shared.rules;
+        let replayed = tokio::task::spawn_blocking(move || -> Result<Box<Account>, JournalError> {
+            rebuild_account(account, reader.as_ref(), snapshots.as_ref(), &rules)
+        })
+        .await;
+        let Ok(Err(JournalError::Storage(why))) = &replayed else { break replayed };
+        if shared.permits.is_closed() {
+            break replayed;
+        }
+        // A file that cannot be opened now, since too many are open for instance, may be in a moment.
+        pause = (pause * 2).min(LONGEST_BETWEEN);
+        tracing::error!(%account, %why, "the account cannot be rebuilt now; it is tried again");
+        tokio::time::sleep(pause).await;
+    };
     match replayed {
         Ok(Ok(state)) => cell.rebuilt(state),
         Ok(Err(error)) => tracing::error!(%account, %error, "the account cannot be rebuilt and stays closed"),

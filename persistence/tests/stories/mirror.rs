@@ -285,6 +285,36 @@ fn another_installations_mirror_is_refused() {
 }
 
 /// Every bit of a small journal, one at a time: noticed at the latest when it is read, and never served as something else.
+/// The journal has let go of the place where the mirror ends: what stood there is looked up where it is still known.
+#[test]
+fn a_mirror_that_ends_otherwise_before_the_journal_begins_is_refused() {
+    let begun = |mirrored: &[Record]| {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
+            let claim = journal.claim(Shard(0), "test").unwrap();
+            for n in 0..10 {
+                journal.append(&claim, Lsn(n * 100), &records(n * 100, 100)).unwrap();
+            }
+            while !journal.truncate_before(&claim, Lsn(501)).unwrap() {}
+            let mut mirror = FileJournal::open(&folder.path().join("mirror")).unwrap();
+            let claim = mirror.claim(Shard(0), "test").unwrap();
+            mirror.append(&claim, Lsn(0), mirrored).unwrap();
+        }
+        let sled = SledJournal::open(&folder.path().join("journal")).unwrap();
+        let mirror = FileJournal::open_mirror(&folder.path().join("mirror")).unwrap();
+        let history = Arc::new(|from: Lsn| -> frokost_engine::journal::Records<'static> {
+            Box::new(records(from.0 - 1, 600).into_iter().map(Ok))
+        });
+        MirroredJournal::new(sled, mirror, Mode::Sync, Some(history)).claim(Shard(0), "test").map(|claim| claim.head)
+    };
+    assert_eq!(begun(&records(0, 12)).unwrap(), Lsn(1000), "the same is continued");
+    let mut foreign = records(0, 12);
+    foreign[11].entry = Entry::Purchased { amount: Amount::from_ore(1) };
+    let refused = begun(&foreign);
+    assert!(matches!(refused, Err(JournalError::Damaged { lsn: Lsn(12), .. })), "{refused:?}");
+}
+
 #[test]
 fn every_flipped_bit_is_noticed() {
     let folder = tempfile::tempdir().unwrap();

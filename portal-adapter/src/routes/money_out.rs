@@ -227,6 +227,10 @@ pub(crate) async fn reserve(portal: &Portal, payout: &PayoutOrder) -> Result<Pay
     let asked = once::by_mail(portal, &payout.login, command).await?;
     let state = match portal.engine.command(asked).await? {
         Outcome::Approved(_) | Outcome::Rejected(Rejection::PayoutExists) => PayoutState::Reserved,
+        // These say nothing about the pay-out, which may have left the balance long ago: it is asked for again.
+        Outcome::Rejected(Rejection::KeyExpired | Rejection::KeyReused | Rejection::NotAllowed) => {
+            return Ok(PayoutState::Asked);
+        }
         Outcome::Rejected(_) => PayoutState::Refused,
         Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => return Ok(PayoutState::Asked),
     };
