@@ -239,7 +239,7 @@ fn escaped(text: &str) -> String {
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2320}\
-svg{max-width:100%;height:auto}table{border-collapse:collapse}th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid #d5d9d3}\
+svg{max-width:100%;height:auto}table{border-collapse:collapse}th,td{padding:.3rem .5rem;text-align:right;border-bottom:1px solid #d5d9d3}td{white-space:nowrap}\
 strong{color:#9b1c1c}pre{background:#f4f5f2;padding:1rem;white-space:pre-wrap}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}";
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub enum ClientError {
     Closed(String),
     /// The installation has revoked this bundle: it is of no use to try again.
     #[error(
-        "this bundle has been revoked: nothing can be sold with it any more; have a new one made with `frokost till add`"
+        "this bundle has been revoked: nothing can be sold with it; `frokost till readmit` lets it in again, `frokost till add` makes a new one under another name"
     )]
     Revoked,
     /// The installation has not enrolled whom this bundle names: it is of no use to try again.
