@@ -60,45 +60,7 @@ pub(crate) fn make(
 ) -> anyhow::Result<String> {
     let all = folder.path().join("backups");
     private_folder(&all)?;
-    clear_unfinished(folder)?;
-    let unfinished = unfinished(folder);
-    private_folder(&unfinished)?;
-    let made = write(folder, &unfinished, records, head, source, room, told);
-    let made = made.and_then(|now| {
-        let name = free_name(&all, &now);
-        fs::rename(&unfinished, all.join(&name))?;
-        File::open(&all)?.sync_all()?;
-        Ok(name)
-    });
-    if made.is_err() {
-        clear_unfinished(folder)?;
-    }
-    made
-}
-
-fn unfinished(folder: &DataFolder) -> PathBuf {
-    folder.path().join("backups").join("unfinished")
-}
-
-/// Takes away what is left of a backup that came to nothing.
-pub(crate) fn clear_unfinished(folder: &DataFolder) -> anyhow::Result<()> {
-    let unfinished = unfinished(folder);
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).with_context(|| format!("{}", unfinished.display()))?;
-    }
-    Ok(())
-}
-
-/// Writes a backup into a folder, and returns what it is to be called.
-fn write(
-    folder: &DataFolder,
-    unfinished: &Path,
-    records: &Records,
-    head: Lsn,
-    source: &Source<'_>,
-    room: &dyn Fn() -> bool,
-    told: &dyn Fn(u64),
-) -> anyhow::Result<String> {
+    let Unfinished(unfinished) = &Unfinished::begin(folder)?;
     let enough = || -> anyhow::Result<()> {
         ensure!(
             room(),
@@ -128,7 +90,42 @@ fn write(
     let mut file = private_file(&unfinished.join("manifest.json"))?;
     serde_json::to_writer_pretty(&mut file, &manifest)?;
     file.sync_all()?;
-    Ok(now.strftime("%Y%m%d-%H%M%S").to_string())
+    let name = free_name(&all, &now.strftime("%Y%m%d-%H%M%S").to_string());
+    fs::rename(unfinished, all.join(&name))?;
+    File::open(&all)?.sync_all()?;
+    Ok(name)
+}
+
+/// The folder of a backup that is being made. What is left there when it comes to nothing is taken away.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn begin(folder: &DataFolder) -> anyhow::Result<Unfinished> {
+        clear_unfinished(folder)?;
+        let unfinished = Unfinished(unfinished(folder));
+        private_folder(&unfinished.0)?;
+        Ok(unfinished)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Finished, it is not there any more. What cannot be taken away now is before the next, or at the next start.
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn unfinished(folder: &DataFolder) -> PathBuf {
+    folder.path().join("backups").join("unfinished")
+}
+
+/// Takes away what a machine that stopped has left of a backup.
+pub(crate) fn clear_unfinished(folder: &DataFolder) -> anyhow::Result<()> {
+    let unfinished = unfinished(folder);
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).with_context(|| format!("{}", unfinished.display()))?;
+    }
+    Ok(())
 }
 
 /// Copies the files of a folder, if it is there, into a new one, durably; as long as there is `enough` room, which is looked at behind each.

@@ -235,9 +235,8 @@ impl Auditor {
             }
             Entry::CreditLimitSet { limit } => drop(self.credit.insert(account, limit)),
             Entry::PayoutReserved { payout, amount } => {
-                if !self.all_payouts.insert((account, payout))
-                    | self.payouts.insert((account, payout), amount).is_some()
-                {
+                self.payouts.insert((account, payout), amount);
+                if !self.all_payouts.insert((account, payout)) {
                     self.find(record.lsn, format!("pay-out {payout} is reserved twice"));
                 }
             }

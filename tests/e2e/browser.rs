@@ -92,6 +92,21 @@ impl Browser {
         PaymentWindow { url, order }
     }
 
+    /// Asks for automatic top-up, up to the provider's window, in which the card is saved.
+    pub async fn open_agreement(&self, account: u64, kroner: &str) -> PaymentWindow {
+        let page = self.get(&format!("/konto/{account}/auto-optank")).await.text().await.unwrap();
+        let form = Browser::hidden(&page, "form");
+        let fields = [
+            ("token", self.token.as_str()),
+            ("form", &form),
+            ("amount", kroner),
+            ("consent", "yes"),
+            ("receipt", "kvittering@example.dk"),
+        ];
+        let answer = self.post(&format!("/konto/{account}/auto-optank"), &fields).await;
+        PaymentWindow { url: answer.headers()[LOCATION].to_str().unwrap().to_owned(), order: String::new() }
+    }
+
     pub async fn pay(&self, window: &PaymentWindow, card: &str) {
         let fields = [("number", card), ("expiry", "12/39"), ("check", "123"), ("do", "pay")];
         let answer = self.client.post(&window.url).form(&fields).send().await.unwrap();

@@ -12,7 +12,7 @@ use frokost_persistence::records::{Order, OrderState, Purpose};
 use crate::browser::{Browser, PASSWORD, two_parents};
 use crate::installation::*;
 
-const GOOD_CARD: &str = "4111111111111111";
+pub const GOOD_CARD: &str = "4111111111111111";
 
 /// Waits until an account is shown with this text.
 async fn shows(home: &Installation, account: &str, text: &str) {
@@ -28,7 +28,7 @@ async fn shows(home: &Installation, account: &str, text: &str) {
 }
 
 /// How many mails with this subject have come.
-fn mails(home: &Installation, subject: &str) -> usize {
+pub fn mails(home: &Installation, subject: &str) -> usize {
     let folder = home.data().join("mail/new");
     let files = std::fs::read_dir(folder).map(|files| files.flatten().collect::<Vec<_>>()).unwrap_or_default();
     files.iter().filter(|file| std::fs::read_to_string(file.path()).unwrap().contains(subject)).count()
@@ -239,18 +239,8 @@ async fn a_late_automatic_payment_does_not_end_another_attempt() {
     let server = home.serve();
     let browser = Browser::logged_in(&server, "mor@example.dk", 1).await;
     // Two windows at the provider: one to agree in, one that stands for the late charge.
-    let page = browser.get("/konto/1/auto-optank").await.text().await.unwrap();
-    let form = Browser::hidden(&page, "form");
-    let agree = [
-        ("token", browser.token.as_str()),
-        ("form", &form),
-        ("amount", "250"),
-        ("consent", "yes"),
-        ("receipt", "mor@example.dk"),
-    ];
-    let answer = browser.post("/konto/1/auto-optank", &agree).await;
-    let url = answer.headers()["location"].to_str().unwrap().to_owned();
-    browser.pay(&crate::browser::PaymentWindow { url, order: String::new() }, GOOD_CARD).await;
+    let window = browser.open_agreement(1, "250").await;
+    browser.pay(&window, GOOD_CARD).await;
     shows(&home, "1", "balance       750,00 kr.").await;
     let late =
         [browser.open_window(1, "300").await, browser.open_window(1, "301").await, browser.open_window(1, "302").await];

@@ -9,8 +9,7 @@ use frokost_persistence::Records;
 
 use crate::browser::{Browser, two_parents};
 use crate::installation::*;
-
-const GOOD_CARD: &str = "4111111111111111";
+use crate::payments::{GOOD_CARD, mails};
 
 /// Mor and far manage account 1, and each another.
 fn a_family() -> Installation {
@@ -19,12 +18,6 @@ fn a_family() -> Installation {
     home.add_parent("mor@example.dk", "1,2");
     home.add_parent("far@example.dk", "3,1");
     home
-}
-
-fn mails(home: &Installation, subject: &str) -> usize {
-    let folder = home.data().join("mail/new");
-    let files = std::fs::read_dir(folder).map(|files| files.flatten().collect::<Vec<_>>()).unwrap_or_default();
-    files.iter().filter(|file| std::fs::read_to_string(file.path()).unwrap().contains(subject)).count()
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -129,16 +122,10 @@ async fn a_window_paid_after_the_relation_ended_agrees_on_nothing() {
     let home = a_family();
     let server = home.serve();
     let far = Browser::logged_in(&server, "far@example.dk", 1).await;
-    let page = far.get("/konto/1/auto-optank").await.text().await.unwrap();
-    let form = Browser::hidden(&page, "form");
-    let token = far.token.as_str();
-    let agree =
-        [("token", token), ("form", &form), ("amount", "250"), ("consent", "yes"), ("receipt", "far@example.dk")];
-    let answer = far.post("/konto/1/auto-optank", &agree).await;
-    let url = answer.headers()["location"].to_str().unwrap().to_owned();
-    let answer = far.post("/konto/3/tilknytninger/slet", &[("token", token), ("account", "1")]).await;
+    let window = far.open_agreement(1, "250").await;
+    let answer = far.post("/konto/3/tilknytninger/slet", &[("token", far.token.as_str()), ("account", "1")]).await;
     assert_eq!(answer.status(), reqwest::StatusCode::SEE_OTHER);
-    far.pay(&crate::browser::PaymentWindow { url, order: String::new() }, GOOD_CARD).await;
+    far.pay(&window, GOOD_CARD).await;
     until("the payment counts", || home.must(&["account", "show", "1"]).contains("balance       750,00 kr.")).await;
     let shown = home.must(&["account", "show", "1"]);
     assert!(!shown.to_lowercase().contains("automatic"), "{shown}");
@@ -153,14 +140,8 @@ async fn a_relation_does_not_end_before_its_agreement() {
     let home = a_family();
     let server = home.serve();
     let far = Browser::logged_in(&server, "far@example.dk", 1).await;
-    let page = far.get("/konto/1/auto-optank").await.text().await.unwrap();
-    let form = Browser::hidden(&page, "form");
-    let token = far.token.as_str();
-    let agree =
-        [("token", token), ("form", &form), ("amount", "250"), ("consent", "yes"), ("receipt", "far@example.dk")];
-    let answer = far.post("/konto/1/auto-optank", &agree).await;
-    let url = answer.headers()["location"].to_str().unwrap().to_owned();
-    far.pay(&crate::browser::PaymentWindow { url, order: String::new() }, GOOD_CARD).await;
+    let window = far.open_agreement(1, "250").await;
+    far.pay(&window, GOOD_CARD).await;
     until("the payment counts", || home.must(&["account", "show", "1"]).contains("balance       750,00 kr.")).await;
     assert_eq!(server.stop(), 0);
     let full = home.with("JOURNAL__RESERVE_MB", "900000000");
@@ -259,15 +240,9 @@ async fn a_saved_card_that_fails_is_left_in_peace_for_a_while() {
     let till = home.enrol("canteen-1");
     let server = home.serve();
     let mor = Browser::logged_in(&server, "mor@example.dk", 1).await;
-    let page = mor.get("/konto/1/auto-optank").await.text().await.unwrap();
-    let form = Browser::hidden(&page, "form");
-    let token = mor.token.as_str();
-    let agree =
-        [("token", token), ("form", &form), ("amount", "250"), ("consent", "yes"), ("receipt", "mor@example.dk")];
-    let answer = mor.post("/konto/1/auto-optank", &agree).await;
-    let url = answer.headers()["location"].to_str().unwrap().to_owned();
+    let window = mor.open_agreement(1, "250").await;
     // It pays once, in the window, and has no cover any more when it is charged.
-    mor.pay(&crate::browser::PaymentWindow { url, order: String::new() }, "4000000000000077").await;
+    mor.pay(&window, "4000000000000077").await;
     until("the payment counts", || home.must(&["account", "show", "1"]).contains("balance       750,00 kr.")).await;
     let address = server.tills.to_string();
     let sell = |kroner: &str| {

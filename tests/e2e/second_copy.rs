@@ -301,13 +301,17 @@ fn a_backup_that_nobody_waited_for_is_not_called_todays() {
         |made: String| -> u64 { made.split("LSN ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap() };
     let before = lsn_of(home.must(&["backup"]));
     let mut asker = home.command(&["backup"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(150));
+    let made =
+        || home.data().join("backups").read_dir().unwrap().flatten().filter(|name| name.file_name() != "unfinished");
+    while made().count() < 2 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     asker.kill().unwrap();
-    asker.wait().unwrap();
+    assert!(!asker.wait().unwrap().success(), "it was told: this shows nothing");
     std::thread::sleep(Duration::from_secs(6));
     home.must(&["account", "top-up", "1", "50", "--reference", "7"]);
     assert_eq!(lsn_of(home.must(&["backup"])), before + 1);
-    assert!(home.data().join("backups").read_dir().unwrap().count() >= 2);
+    assert_eq!(made().count(), 3);
     assert_eq!(server.stop(), 0);
 }
 

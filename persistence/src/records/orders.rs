@@ -92,7 +92,10 @@ pub struct Agreement {
     /// Why the last charge failed, if it did.
     #[serde(default)]
     pub trouble: Option<String>,
-    /// When the provider last refused a charge, in milliseconds since 1970.
+    /// Which attempt that was.
+    #[serde(default)]
+    pub failed_attempt: Option<u32>,
+    /// When it was, in milliseconds since 1970.
     #[serde(default)]
     pub failed_ms: u64,
     /// When whoever agreed was last told of that trouble.
@@ -228,13 +231,13 @@ impl Change<'_> {
 
 #[cfg(test)]
 mod tests {
+    use frokost_engine::PayoutNumber;
+
+    use super::super::{PayoutOrder, PayoutState};
     use super::*;
 
-    #[test]
-    fn the_same_form_makes_one_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let records = Records::open(&folder.path().join("records")).unwrap();
-        let make = |number: OrderNumber| Order {
+    fn make(number: OrderNumber) -> Order {
+        Order {
             number: number.0,
             account: 1,
             login: "a@b.dk".to_owned(),
@@ -247,7 +250,13 @@ mod tests {
             purpose: Purpose::PayIn,
             receipt_to: String::new(),
             saved_card: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_same_form_makes_one_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(&folder.path().join("records")).unwrap();
         let first = records.order_once("form-1", make).unwrap();
         assert_eq!(records.order_once("form-1", make).unwrap(), first);
         assert_ne!(records.order_once("form-2", make).unwrap().number, first.number);
@@ -267,5 +276,37 @@ mod tests {
         assert_eq!(records.orders_of(AccountId(1)).unwrap().len(), 2);
         assert_eq!(records.orders_of(AccountId(2)).unwrap(), []);
         assert_eq!(records.order_of_payment("abc").unwrap(), Some(number));
+    }
+
+    #[test]
+    fn what_is_under_way_goes_along_with_a_new_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(&folder.path().join("records")).unwrap();
+        let states = [OrderState::Started, OrderState::Paid, OrderState::Failed, OrderState::Credited];
+        for (form, state) in ["1", "2", "3", "4"].into_iter().zip(states) {
+            records
+                .order_once(form, |number| Order { state, receipt_to: "A@b.dk".to_owned(), ..make(number) })
+                .unwrap();
+        }
+        let others = records.order_once("5", |number| Order { login: "far@b.dk".to_owned(), ..make(number) }).unwrap();
+        let payout = |state| {
+            move |number: PayoutNumber| {
+                let (login, bank_sealed) = ("a@b.dk".to_owned(), String::new());
+                let (number, account, amount_ore, at_ms, batch, reason) = (number.0, 1, 100, 0, None, None);
+                Ok(PayoutOrder { number, account, login, amount_ore, at_ms, bank_sealed, state, batch, reason })
+            }
+        };
+        records.payout_once("6", payout(PayoutState::Sent)).unwrap();
+        records.payout_once("7", payout(PayoutState::Done)).unwrap();
+        records.change(|change| change.hand_over(&[1], "a@B.dk", "new@b.dk")).unwrap();
+        let orders = records.orders_of(AccountId(1)).unwrap();
+        let whose: Vec<&str> = orders.iter().map(|order| order.login.as_str()).collect();
+        assert_eq!(whose, ["new@b.dk", "new@b.dk", "new@b.dk", "a@b.dk", "far@b.dk"]);
+        let receipts: Vec<&str> = orders.iter().map(|order| order.receipt_to.as_str()).collect();
+        assert_eq!(receipts, ["new@b.dk", "new@b.dk", "new@b.dk", "A@b.dk", ""]);
+        assert_eq!(orders[4], others);
+        let payouts = records.payouts_of(AccountId(1)).unwrap();
+        let whose: Vec<&str> = payouts.iter().map(|payout| payout.login.as_str()).collect();
+        assert_eq!(whose, ["new@b.dk", "a@b.dk"], "what is settled stays as it was");
     }
 }

@@ -37,6 +37,17 @@ fn both(folder: &Path) -> MirroredJournal<SledJournal> {
     MirroredJournal::new(sled, mirror, Mode::Sync, None)
 }
 
+/// A thousand records, of which the journal has let go of the first half.
+fn cut_journal(folder: &Path) {
+    let mut journal = SledJournal::open(&folder.join("journal")).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    for n in 0..10 {
+        journal.append(&claim, Lsn(n * 100), &records(n * 100, 100)).unwrap();
+    }
+    while !journal.truncate_before(&claim, Lsn(501)).unwrap() {}
+    assert_eq!(journal.reader().first().unwrap(), Lsn(501));
+}
+
 fn only_segment(folder: &Path) -> PathBuf {
     let mut segments: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -65,15 +76,7 @@ fn a_mirror_that_is_behind_catches_up() {
 #[test]
 fn a_new_mirror_gets_from_the_history_what_the_journal_let_go_of() {
     let folder = tempfile::tempdir().unwrap();
-    {
-        let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
-        let claim = journal.claim(Shard(0), "test").unwrap();
-        for n in 0..10 {
-            journal.append(&claim, Lsn(n * 100), &records(n * 100, 100)).unwrap();
-        }
-        while !journal.truncate_before(&claim, Lsn(501)).unwrap() {}
-        assert_eq!(journal.reader().first().unwrap(), Lsn(501));
-    }
+    cut_journal(folder.path());
     let without = both(folder.path()).claim(Shard(0), "test");
     assert!(matches!(without, Err(JournalError::Damaged { lsn: Lsn(1), .. })), "{without:?}");
     let sled = SledJournal::open(&folder.path().join("journal")).unwrap();
@@ -290,13 +293,8 @@ fn another_installations_mirror_is_refused() {
 fn a_mirror_that_ends_otherwise_before_the_journal_begins_is_refused() {
     let begun = |mirrored: &[Record]| {
         let folder = tempfile::tempdir().unwrap();
+        cut_journal(folder.path());
         {
-            let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
-            let claim = journal.claim(Shard(0), "test").unwrap();
-            for n in 0..10 {
-                journal.append(&claim, Lsn(n * 100), &records(n * 100, 100)).unwrap();
-            }
-            while !journal.truncate_before(&claim, Lsn(501)).unwrap() {}
             let mut mirror = FileJournal::open(&folder.path().join("mirror")).unwrap();
             let claim = mirror.claim(Shard(0), "test").unwrap();
             mirror.append(&claim, Lsn(0), mirrored).unwrap();

@@ -206,28 +206,27 @@ pub(crate) async fn failed(portal: &Portal, account: AccountId, attempt: u32, wh
 }
 
 /// Keeps what is wrong with a saved card and tells whoever agreed. Before the engine hears of it: its wish is gone then, and with it what a
-/// machine that stops in between would have left undone. Once for an attempt, and a mail about the same trouble once a day.
+/// machine that stops in between would have left undone. Once for an attempt, a mail about the same trouble once a day, and
+/// nothing for a card that was left in peace.
 async fn note_trouble(portal: &Portal, account: AccountId, attempt: u32, why: &str) -> Result<(), PortalError> {
     let (records, why, now) = (portal.setup.records.clone(), why.to_owned(), portal.setup.clock.now().0);
     blocking(move || {
         records.change(|change| {
             let Some(agreement) = records.agreement(account)? else { return Ok(()) };
-            let once = keys::form(&format!("charge-failed/{account}/{attempt}"));
-            if change.get::<bool>(&once)?.is_some() {
+            let same = agreement.trouble.as_deref() == Some(why.as_str());
+            if agreement.failed_attempt == Some(attempt) || (same && rests(&agreement, now).is_some()) {
                 return Ok(());
             }
-            change.put(&once, &true)?;
-            let same = agreement.trouble.as_deref() == Some(why.as_str());
-            let rested = same && rests(&agreement, now).is_some();
             let told = same && now.saturating_sub(agreement.told_ms) < DAY_MS;
             if !told {
                 let language = records.login(&agreement.login)?.map(|login| login.language).unwrap_or_default();
                 let matter = Matter::ChargeFailed { account: account.0, why: why.clone() };
                 change.post(&agreement.login, &language, matter)?;
             }
-            let failed_ms = if rested { agreement.failed_ms } else { now };
             let told_ms = if told { agreement.told_ms } else { now };
-            change.put(&keys::agreement(account), &Agreement { trouble: Some(why), failed_ms, told_ms, ..agreement })
+            let noted =
+                Agreement { trouble: Some(why), failed_attempt: Some(attempt), failed_ms: now, told_ms, ..agreement };
+            change.put(&keys::agreement(account), &noted)
         })
     })
     .await

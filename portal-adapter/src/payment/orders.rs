@@ -227,6 +227,7 @@ async fn agree(portal: &Portal, order: &Order, saved_card: String) -> Result<(),
         terms: order.terms.clone(),
         saved_card,
         trouble: None,
+        failed_attempt: None,
         failed_ms: 0,
         told_ms: 0,
     };
