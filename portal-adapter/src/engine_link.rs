@@ -39,7 +39,7 @@ struct Kept {
 
 const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 /// How far a clock may have been ahead.
-pub(crate) const AHEAD_YEARS: [u64; 3] = [1, 10, 100];
+const AHEAD_YEARS: [u64; 3] = [1, 10, 100];
 
 /// The engine cannot be asked. Whether a command was carried out is not known.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -104,17 +104,36 @@ impl EngineLink {
     /// # Errors
     /// [`EngineGone`] if there is no answer after several tries.
     pub async fn command(&self, asked: impl Into<Asked>) -> Result<Outcome, EngineGone> {
-        // One number for all tries. Given at the first, since the numbers begin where the server's clock is.
+        self.command_numbered(asked, |fresh, _| std::future::ready(Ok(fresh))).await
+    }
+
+    /// The same under the number that `number` makes of a fresh one: that, or one it has kept, unless that is the other it is given. A fresh
+    /// number that is called forgotten was never used, and another takes its place.
+    ///
+    /// # Errors
+    /// [`EngineGone`] if there is no answer after several tries, and what `number` says.
+    pub async fn command_numbered<E, F>(
+        &self,
+        asked: impl Into<Asked>,
+        number: impl Fn(Sequence, Option<Sequence>) -> F,
+    ) -> Result<Outcome, E>
+    where
+        E: From<EngineGone>,
+        F: Future<Output = Result<Sequence, E>>,
+    {
         let asked = asked.into();
-        let mut number = self.next_number().await?;
-        for years in AHEAD_YEARS {
-            let outcome = self.command_as(number, asked).await?;
-            if outcome != Outcome::Rejected(Rejection::KeyExpired) {
-                return Ok(outcome);
-            }
-            number = self.number_ahead(years).await?;
+        // One number for all tries. Given at the first, since the numbers begin where the server's clock is.
+        let mut fresh = self.next_number().await?;
+        let mut instead_of = None;
+        let mut ahead = AHEAD_YEARS.into_iter();
+        loop {
+            let used = number(fresh, instead_of).await?;
+            let outcome = self.command_as(used, asked).await?;
+            let forgotten = used == fresh && outcome == Outcome::Rejected(Rejection::KeyExpired);
+            let Some(years) = ahead.next().filter(|_| forgotten) else { return Ok(outcome) };
+            instead_of = Some(fresh);
+            fresh = self.number_ahead(years).await?;
         }
-        self.command_as(number, asked).await
     }
 
     /// A number that was never used either, so far ahead of the engine's clock: for where a new number is called forgotten. The clock was wrong then,
@@ -122,7 +141,7 @@ impl EngineLink {
     ///
     /// # Errors
     /// [`EngineGone`] if the engine cannot be reached.
-    pub async fn number_ahead(&self, years: u64) -> Result<Sequence, EngineGone> {
+    async fn number_ahead(&self, years: u64) -> Result<Sequence, EngineGone> {
         let known = self.next_number().await?;
         self.0.sequence.fetch_max(known.0.saturating_add((years * YEAR_MS) << 16), Ordering::SeqCst);
         tracing::warn!(

@@ -1,12 +1,11 @@
 //! A form counts once, however often it is sent: by a double click, a reload, the back button or a second tab. What its key made
 //! first is found again, and a command goes to the engine under a number that is kept with the key.
 
-use frokost_engine::{Asked, Command, Details, Outcome, PersonId, Rejection, Sequence};
-use frokost_persistence::keys;
+use frokost_engine::{Asked, Command, Details, Outcome, PersonId, Sequence};
 use frokost_persistence::records::Login;
+use frokost_persistence::{Records, keys};
 
 use crate::Portal;
-use crate::engine_link::AHEAD_YEARS;
 use crate::error::PortalError;
 use crate::session::{Parent, blocking, digest};
 
@@ -44,31 +43,18 @@ pub(crate) async fn command(
     form: &str,
     command: Command,
 ) -> Result<Outcome, PortalError> {
-    let mut fresh = portal.engine.next_number().await?;
-    let mut instead_of = None;
-    for years in AHEAD_YEARS {
-        let number = numbered(portal, parent, form, fresh, instead_of).await?;
-        let outcome = portal.engine.command_as(number, by(&parent.login, command)).await?;
-        // A number of this moment that is called forgotten was never used; one that was kept with the form may have been.
-        if number != fresh || outcome != Outcome::Rejected(Rejection::KeyExpired) {
-            return Ok(outcome);
-        }
-        instead_of = Some(fresh);
-        fresh = portal.engine.number_ahead(years).await?;
-    }
-    let number = numbered(portal, parent, form, fresh, instead_of).await?;
-    Ok(portal.engine.command_as(number, by(&parent.login, command)).await?)
+    let (records, key) = (portal.setup.records.clone(), command_key(parent, form));
+    let number = |fresh, instead_of| numbered(records.clone(), key.clone(), fresh, instead_of);
+    portal.engine.command_numbered(by(&parent.login, command), number).await
 }
 
-/// The number of a form: the one it has, unless that is `instead_of`, or `fresh`, which it has from now on.
+/// The number of the form with that key: the one it has, unless that is `instead_of`, or `fresh`, which it has from now on.
 async fn numbered(
-    portal: &Portal,
-    parent: &Parent,
-    form: &str,
+    records: Records,
+    key: String,
     fresh: Sequence,
     instead_of: Option<Sequence>,
 ) -> Result<Sequence, PortalError> {
-    let (records, key) = (portal.setup.records.clone(), command_key(parent, form));
     let number = blocking(move || {
         records.change(|change| {
             if let Some(known) = change.get::<u64>(&key)?.filter(|known| Some(Sequence(*known)) != instead_of) {
