@@ -6,6 +6,7 @@ mod bank_file;
 mod cli;
 mod commands;
 mod data_folder;
+mod journal_money;
 mod log;
 mod lookup;
 mod node;

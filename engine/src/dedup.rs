@@ -1,7 +1,9 @@
 //! One key, one answer. A caller's window remembers every key of the last day with what was asked and what was
-//! answered; it is pure bookkeeping, filled by live traffic and by replay alike. It knows no clock and sends nothing.
+//! answered; it is pure bookkeeping, filled by live traffic and by replay alike. It knows no clock and sends nothing,
+//! and forgets nothing unless it is told to (`forgetting.rs`).
 
 use crate::fast_map::FastMap;
+use crate::forgetting::Old;
 use crate::id::Sequence;
 use crate::key_list::KeyList;
 use crate::outcome::{Outcome, Receipt};
@@ -18,8 +20,6 @@ pub struct Window<W> {
     waiting: FastMap<Sequence, Vec<W>>,
     /// The highest key that was forgotten.
     forgotten: Option<Sequence>,
-    /// The first key that is answered is not older, so that it need not be looked at for every answer.
-    not_older: Timestamp,
 }
 
 /// A key that is known: 48 bytes, of which there is one for every request of the last day.
@@ -105,11 +105,9 @@ pub enum Seen<W> {
     Undecided(W),
 }
 
-const NEVER: Timestamp = Timestamp(u64::MAX);
-
 impl<W> Default for Window<W> {
     fn default() -> Window<W> {
-        Window { keys: KeyList::default(), waiting: FastMap::default(), forgotten: None, not_older: NEVER }
+        Window { keys: KeyList::default(), waiting: FastMap::default(), forgotten: None }
     }
 }
 
@@ -140,45 +138,32 @@ impl<W> Window<W> {
         Seen::New(waiter)
     }
 
-    /// Records the answer to a key, in flight or replayed, and returns who else waits for it. Forgets what is
-    /// older than `memory_ms` by the way.
-    pub fn settle(&mut self, answered: Answered, memory_ms: u64) -> Vec<W> {
-        self.forget(answered.at, memory_ms);
+    /// Records the answer to a key that was in flight, and returns who else waits for it.
+    pub fn settle(&mut self, answered: Answered) -> Vec<W> {
         self.restore(answered);
         self.take_waiters(answered.sequence)
     }
 
-    /// Forgets what is older than `memory_ms`.
-    fn forget(&mut self, now: Timestamp, memory_ms: u64) {
-        if now.millis_since(self.not_older) <= memory_ms {
-            return;
-        }
-        self.not_older = NEVER;
+    /// Forgets what is old, in the order of the numbers and up to the first that is not, of `most` keys at once, and gives back the room of
+    /// a busier day. What is in flight or dated in the future keeps nothing behind it from being forgotten.
+    pub fn forget(&mut self, old: Old, most: usize) {
         let mut front = self.keys.first();
-        while let Some(old) = self.keys.get(front) {
-            if old.answer.is_none() {
+        for _ in 0..most {
+            let Some(key) = self.keys.get(front) else { break };
+            if key.answer.is_none() || key.at > old.now {
                 front = self.keys.after(front);
-                continue;
-            }
-            if now.millis_since(old.at) <= memory_ms {
-                self.not_older = old.at;
+            } else if key.at < old.before {
+                self.forgotten = self.forgotten.max(Some(key.sequence));
+                front = self.keys.remove(front);
+            } else {
                 break;
             }
-            self.forgotten = self.forgotten.max(Some(old.sequence));
-            front = self.keys.remove(front);
         }
-    }
-
-    /// Forgets what is older than `memory_ms` although nothing new has come, and gives back the room of a busier day.
-    pub fn tidy(&mut self, now: Timestamp, memory_ms: u64) {
-        self.forget(now, memory_ms);
         self.keys.shrink();
     }
 
-    /// Puts an answer back that a snapshot kept. Nothing is forgotten by the way: what the snapshot has was not forgotten, whatever
-    /// the clock said meanwhile.
+    /// Puts an answer back that a journal or a snapshot kept.
     pub fn restore(&mut self, answered: Answered) {
-        self.not_older = self.not_older.min(answered.at);
         match self.keys.find(answered.sequence) {
             Ok(at) => {
                 if let Some(known) = self.keys.get_mut(at) {
@@ -202,6 +187,18 @@ impl<W> Window<W> {
     /// Takes out whoever else waits for a key. Without an answer it stays in flight.
     pub fn take_waiters(&mut self, sequence: Sequence) -> Vec<W> {
         if self.waiting.is_empty() { Vec::new() } else { self.waiting.remove(&sequence).unwrap_or_default() }
+    }
+
+    /// The answer to a key, if it is remembered.
+    #[must_use]
+    pub fn answer(&self, sequence: Sequence) -> Option<Answered> {
+        self.keys.get(self.keys.find(sequence).ok()?)?.answered()
+    }
+
+    /// The highest number that is remembered.
+    #[must_use]
+    pub fn highest(&self) -> Option<Sequence> {
+        self.keys.last().map(|key| key.sequence)
     }
 
     /// Every answer that is remembered, by number.
@@ -250,6 +247,11 @@ mod tests {
         Outcome::Approved(Receipt { lsn: Lsn(lsn), balance: Amount::ZERO })
     }
 
+    /// What is old when it is `now`.
+    fn old_at(now: u64) -> Old {
+        Old { before: Timestamp(now - DAY_MS), now: Timestamp(now) }
+    }
+
     fn answered(sequence: u64, at: u64, lsn: u64) -> Answered {
         let answer = Answer::of(approved(lsn)).unwrap();
         Answered { sequence: Sequence(sequence), fingerprint: 7, at: Timestamp(at), answer }
@@ -259,7 +261,7 @@ mod tests {
     fn answers_that_come_out_of_order_are_all_found() {
         let mut window: Window<char> = Window::default();
         for sequence in [5, 1, 3, 2, 4, 3] {
-            window.settle(answered(sequence, 0, sequence), DAY_MS);
+            window.settle(answered(sequence, 0, sequence));
         }
         assert_eq!(window.answered().map(|known| known.sequence.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
         for sequence in 1..=5 {
@@ -277,7 +279,7 @@ mod tests {
         assert!(window.abandon(Sequence(15)).is_empty());
         assert_eq!((window.len(), window.answered().count()), (4, 0));
         for sequence in [40, 10, 21] {
-            window.settle(answered(sequence, 0, sequence), DAY_MS);
+            window.settle(answered(sequence, 0, sequence));
         }
         assert_eq!(window.answered().map(|known| known.sequence.0).collect::<Vec<_>>(), [10, 21, 40]);
         for sequence in [10, 21, 40] {
@@ -292,12 +294,13 @@ mod tests {
     fn what_is_in_flight_is_not_forgotten_and_keeps_nothing_from_being() {
         let mut window = Window::default();
         assert_eq!(window.begin(Sequence(1), 7, 'a'), Seen::New('a'));
-        window.settle(answered(2, 0, 2), DAY_MS);
-        window.settle(answered(3, DAY_MS + 1, 3), DAY_MS);
+        window.settle(answered(2, 0, 2));
+        window.settle(answered(3, DAY_MS + 1, 3));
+        window.forget(old_at(DAY_MS + 1), 10);
         assert_eq!(window.answered().map(|known| known.sequence.0).collect::<Vec<_>>(), [3]);
         assert_eq!(window.forgotten(), Some(Sequence(2)));
         assert_eq!(window.begin(Sequence(1), 7, 'b'), Seen::Waiting);
-        assert_eq!(window.settle(answered(1, DAY_MS + 2, 4), DAY_MS), vec!['b']);
+        assert_eq!(window.settle(answered(1, DAY_MS + 2, 4)), vec!['b']);
         assert_eq!(window.begin(Sequence(1), 7, 'c'), Seen::Before('c', approved(4)));
     }
 
@@ -313,11 +316,15 @@ mod tests {
         assert_eq!(window.begin(key, 7, 'a'), Seen::New('a'));
         assert_eq!(window.begin(key, 7, 'b'), Seen::Waiting);
         assert_eq!(window.begin(key, 8, 'c'), Seen::Undecided('c'));
-        assert_eq!(window.settle(answered(1, 0, 5), DAY_MS), vec!['b']);
+        assert_eq!(window.settle(answered(1, 0, 5)), vec!['b']);
         assert_eq!(window.begin(key, 7, 'd'), Seen::Before('d', approved(5)));
         assert_eq!(window.begin(key, 8, 'e'), Seen::Refused('e', Rejection::KeyReused));
         // A day later it is forgotten, and refused: never carried out twice.
-        window.settle(answered(9, DAY_MS + 1, 6), DAY_MS);
+        window.settle(answered(9, DAY_MS + 1, 6));
+        assert_eq!(window.len(), 2, "nothing is forgotten by itself");
+        window.forget(old_at(DAY_MS), 10);
+        assert_eq!(window.len(), 2);
+        window.forget(old_at(DAY_MS + 1), 10);
         assert_eq!(window.len(), 1);
         assert_eq!(window.begin(key, 7, 'f'), Seen::Refused('f', Rejection::KeyExpired));
     }
@@ -326,12 +333,14 @@ mod tests {
     fn a_caller_that_asks_no_more_is_forgotten_too_and_gives_back_its_room() {
         let mut window: Window<char> = Window::default();
         for sequence in 1..=10_000 {
-            window.settle(answered(sequence, sequence, sequence), DAY_MS);
+            window.settle(answered(sequence, sequence, sequence));
         }
         let room = window.keys.room();
-        window.tidy(Timestamp(DAY_MS), DAY_MS);
+        window.forget(old_at(DAY_MS), usize::MAX);
         assert_eq!((window.len(), window.keys.room()), (10_000, room), "nothing is old enough");
-        window.tidy(Timestamp(DAY_MS + 9_990), DAY_MS);
+        window.forget(old_at(DAY_MS + 9_990), 1_000);
+        assert_eq!(window.len(), 9_000, "not more at once than it was told to");
+        window.forget(old_at(DAY_MS + 9_990), usize::MAX);
         assert_eq!(window.len(), 11);
         assert!(window.keys.room() < 100, "{}", window.keys.room());
         assert_eq!(window.begin(Sequence(9_989), 7, 'a'), Seen::Refused('a', Rejection::KeyExpired));
@@ -339,15 +348,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_snapshot_kept_is_put_back_whatever_the_clock_said() {
-        // The clock was a day and a half ahead when 5 was answered, and right again for 3.
+    fn what_is_dated_in_the_future_keeps_nothing_behind_it() {
+        // The clock was thirty days ahead when 1 and 2 were answered, and right again from 3 on.
         let mut window: Window<char> = Window::default();
-        window.settle(answered(5, DAY_MS * 3 / 2, 1), DAY_MS);
-        window.settle(answered(3, 0, 2), DAY_MS);
-        let mut again: Window<char> = Window::default();
-        window.answered().for_each(|known| again.restore(known));
-        assert!(again.answered().eq(window.answered()));
-        assert_eq!(again.begin(Sequence(3), 7, 'a'), Seen::Before('a', approved(2)));
+        for (sequence, at) in [(1, 30 * DAY_MS), (2, 30 * DAY_MS), (3, 10), (4, 20)] {
+            window.settle(answered(sequence, at, sequence));
+        }
+        window.forget(old_at(DAY_MS + 15), 10);
+        assert_eq!(window.answered().map(|known| known.sequence.0).collect::<Vec<_>>(), [1, 2, 4]);
+        assert_eq!(window.begin(Sequence(1), 7, 'a'), Seen::Before('a', approved(1)));
+        assert_eq!(window.begin(Sequence(3), 7, 'a'), Seen::Refused('a', Rejection::KeyExpired));
+        window.forget(old_at(31 * DAY_MS + 1), 10);
+        assert_eq!(window.len(), 0);
     }
 
     #[test]
@@ -358,7 +370,7 @@ mod tests {
         window.begin(key, 7, 'b');
         assert_eq!(window.abandon(key), vec!['b']);
         assert_eq!(window.begin(key, 7, 'c'), Seen::New('c'));
-        window.settle(answered(1, 0, 1), DAY_MS);
+        window.settle(answered(1, 0, 1));
         assert!(window.abandon(key).is_empty());
         assert_eq!(window.begin(key, 7, 'd'), Seen::Before('d', approved(1)), "an answer is not taken back");
     }
@@ -396,7 +408,7 @@ mod loom_tests {
             let answer = Answer::of(outcome).unwrap();
             let settled = Answered { sequence: key, fingerprint: 7, at: Timestamp(0), answer };
             let mut told: Vec<_> =
-                window.lock().unwrap().settle(settled, 1_000).into_iter().map(|name| (name, outcome)).collect();
+                window.lock().unwrap().settle(settled).into_iter().map(|name| (name, outcome)).collect();
             told.extend(askers.into_iter().filter_map(|asker| asker.join().unwrap()));
             told.sort_unstable_by_key(|(name, _)| *name);
             assert_eq!(told, [('b', outcome), ('c', outcome)]);

@@ -22,6 +22,7 @@ use crate::committer_queue::{self, Giver};
 use crate::directory::Directory;
 use crate::door::CallerHandle;
 use crate::entry::Record;
+use crate::forgetting::{Forgetting, Old};
 use crate::id::{CallerId, Lsn};
 use crate::journal::{AppendError, Journal, JournalError, JournalReader, Records, Shard};
 use crate::ledger_state::LedgerState;
@@ -107,6 +108,8 @@ pub enum StartError {
 
 /// How often actors that nobody needs and keys that are too old are let go.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// So many keys of a caller at most are let go while it waits: less than a millisecond.
+const FORGOTTEN_AT_ONCE: usize = 16_384;
 
 /// What an engine is connected to.
 pub struct Ports {
@@ -150,11 +153,17 @@ pub(crate) struct Shared {
     pub(crate) binding: Mutex<()>,
     /// No room on the disk.
     pub(crate) full: AtomicBool,
+    /// Which keys are old, as it was when somebody last looked.
+    old_keys: Mutex<Old>,
     /// Parent of every account actor; there once the engine runs.
     supervisor: OnceLock<ActorRef<()>>,
 }
 
 impl Shared {
+    pub(crate) fn old_keys(&self) -> Old {
+        *self.old_keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Gives the committer something to do. After it has stopped, what is given is dropped and so answered `Unavailable`.
     pub(crate) fn commit(&self, item: Item) {
         self.queue.give(item);
@@ -234,6 +243,7 @@ impl Engine {
             pool: Pool::default(),
             binding: Mutex::new(()),
             full: AtomicBool::new(!room()),
+            old_keys: Mutex::default(),
             supervisor: OnceLock::new(),
         });
         let committer = Committer {
@@ -250,7 +260,7 @@ impl Engine {
             busy: Arc::clone(&busy),
             on_fatal: Arc::clone(&on_fatal),
         };
-        tokio::spawn(release(released, config.rules.key_memory_ms, Arc::clone(&on_fatal)));
+        tokio::spawn(release(released, Arc::clone(&on_fatal)));
         let projector = Projector {
             projection,
             reader: Arc::clone(&reader),
@@ -381,9 +391,10 @@ fn spawn_thread(name: &'static str, run: impl FnOnce() + Send + 'static) -> Resu
         .map_err(|error| StartError::Spawn(name, error.to_string()))
 }
 
-/// Lets actors go that nobody needs any more, and has windows forget what is older than a day.
+/// Lets actors go that nobody needs any more, and has windows forget what is old.
 async fn sweep(shared: std::sync::Weak<Shared>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    let mut forgetting = Forgetting::default();
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
@@ -391,11 +402,12 @@ async fn sweep(shared: std::sync::Weak<Shared>) {
             return;
         }
         // Away from the threads that serve: there may be many windows to look at.
+        let old = forgetting.look(shared.clock.now(), shared.clock.running(), shared.rules.key_memory_ms);
         let swept = tokio::task::spawn_blocking(move || {
             shared.pool.trim();
-            let now = shared.clock.now();
+            *shared.old_keys.lock().unwrap_or_else(PoisonError::into_inner) = old;
             for window in &shared.windows {
-                lock(window.value()).tidy(now, shared.rules.key_memory_ms);
+                lock(window.value()).forget(old, FORGOTTEN_AT_ONCE);
             }
         });
         if swept.await.is_err() {

@@ -95,6 +95,10 @@ impl KeyList {
         self.on_a_key(place)
     }
 
+    pub(crate) fn last(&self) -> Option<&Key> {
+        self.chunks.back()?.back()
+    }
+
     pub(crate) fn first(&self) -> Place {
         Place { chunk: 0, at: 0 }
     }

@@ -1,14 +1,15 @@
 //! Everything that follows from a journal: accounts, cards, keys. It is made from a snapshot and records, checks on the
 //! way, and refuses rather than guesses. Pure: an engine starts from it, a simulator runs on it, an auditor compares with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::account::Account;
 use crate::card::CardNumber;
 use crate::dedup::{Answer, Answered, Window};
 use crate::entry::{Entry, Record};
 use crate::fast_map::FastMap;
-use crate::id::{AccountId, CallerId, Lsn};
+use crate::forgetting::Old;
+use crate::id::{AccountId, CallerId, Lsn, Sequence};
 use crate::journal::{JournalError, JournalReader, Records};
 use crate::rules::Rules;
 use crate::snapshot::{Item, Items, SnapshotError, Snapshots};
@@ -46,11 +47,6 @@ pub(crate) fn answered(record: &Record) -> Option<Answered> {
     Some(Answered { sequence: record.key.sequence, fingerprint: record.fingerprint, at: record.at, answer })
 }
 
-/// Puts an answer into a window nobody waits at.
-pub(crate) fn settle<W>(window: &mut Window<W>, answered: Answered, rules: &Rules) {
-    drop(window.settle(answered, rules.key_memory_ms));
-}
-
 impl<W> LedgerState<W> {
     /// As a snapshot at `lsn` has it.
     ///
@@ -71,6 +67,55 @@ impl<W> LedgerState<W> {
             }
         }
         Ok(state)
+    }
+
+    /// What a snapshot at this position says otherwise, if it does. Keys that it has forgotten may be missing there; no key may that it
+    /// does not call forgotten, and it may call none forgotten that was never answered.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] where it cannot be read.
+    pub fn differs_from(&self, items: Items<'_>) -> Result<Option<String>, SnapshotError> {
+        let mut accounts = 0;
+        // One that was bound again is there again.
+        let mut cards: HashSet<CardNumber> = HashSet::new();
+        let mut forgotten: FastMap<CallerId, Sequence> = FastMap::default();
+        let mut keys: FastMap<CallerId, usize> = FastMap::default();
+        for item in items {
+            let same = match item? {
+                Item::Account(state) => {
+                    accounts += 1;
+                    self.accounts.get(&state.id).is_some_and(|account| account.state() == &*state)
+                }
+                Item::Card(card, account) => {
+                    cards.insert(card);
+                    self.cards.get(&card) == Some(&account)
+                }
+                Item::Forgotten(caller, sequence) => {
+                    forgotten.insert(caller, sequence);
+                    self.windows.get(&caller).and_then(Window::highest).is_some_and(|highest| sequence <= highest)
+                }
+                Item::Key(caller, key) => {
+                    if Some(key.sequence) > forgotten.get(&caller).copied() {
+                        *keys.entry(caller).or_default() += 1;
+                    }
+                    self.windows.get(&caller).and_then(|window| window.answer(key.sequence)) == Some(key)
+                }
+            };
+            if !same {
+                return Ok(Some("it has something else than the records come to".to_owned()));
+            }
+        }
+        if (accounts, cards.len()) != (self.accounts.len(), self.cards.len()) {
+            return Ok(Some("it lacks accounts or cards".to_owned()));
+        }
+        for (caller, window) in &self.windows {
+            let old = forgotten.get(caller).copied();
+            let must = window.answered().filter(|key| Some(key.sequence) > old).count();
+            if keys.get(caller).copied().unwrap_or_default() != must {
+                return Ok(Some(format!("it lacks keys of caller {caller}")));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes in the next record.
@@ -98,9 +143,14 @@ impl<W> LedgerState<W> {
             return damaged(record.lsn, "one card is bound to two accounts".to_owned());
         }
         if let Some(answered) = answered(record) {
-            settle(self.windows.entry(record.key.caller).or_default(), answered, rules);
+            self.windows.entry(record.key.caller).or_default().restore(answered);
         }
         Ok(())
+    }
+
+    /// Lets go of keys that are old.
+    pub fn forget(&mut self, old: Old) {
+        self.windows.values_mut().for_each(|window| window.forget(old, usize::MAX));
     }
 
     /// The newest snapshot, should it be of use. Nothing but reading: it can be done while the journal makes sure that it is whole.

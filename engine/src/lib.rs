@@ -21,6 +21,7 @@ mod door;
 pub mod engine;
 pub mod entry;
 pub mod fast_map;
+pub mod forgetting;
 pub mod id;
 pub mod journal;
 mod key_list;

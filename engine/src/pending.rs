@@ -122,12 +122,12 @@ impl Pending {
     }
 
     /// Ends it with an answer that is durable, and remembers that under its key. What is to be flushed then comes to `fed`.
-    pub(crate) fn settle(mut self, at: Timestamp, outcome: Outcome, key_memory_ms: u64, fed: &mut Fed) {
+    pub(crate) fn settle(mut self, at: Timestamp, outcome: Outcome, fed: &mut Fed) {
         // Taken out first: should the window fall, nobody is told anything.
         let waiter = self.waiter.take();
         let also = match self.ticket.take() {
             Some(Ticket { window, sequence, fingerprint }) => match Answer::of(outcome) {
-                Some(answer) => lock(&window).settle(Answered { sequence, fingerprint, at, answer }, key_memory_ms),
+                Some(answer) => lock(&window).settle(Answered { sequence, fingerprint, at, answer }),
                 None => lock(&window).abandon(sequence),
             },
             None => Vec::new(),

@@ -21,18 +21,14 @@ pub(crate) fn silence(answers: impl IntoIterator<Item = (Outcome, Timestamp, Pen
 }
 
 /// Lets one group's answers go after the other, for as long as there is a committer.
-pub(crate) async fn release(
-    mut groups: mpsc::UnboundedReceiver<Release>,
-    key_memory_ms: u64,
-    on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
-) {
+pub(crate) async fn release(mut groups: mpsc::UnboundedReceiver<Release>, on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>) {
     let meter = Meter::new();
     let mut fed = Fed::new();
     while let Some(group) = groups.recv().await {
         let mut group = group.into_iter();
         let settled = catch_unwind(AssertUnwindSafe(|| {
             for (outcome, at, pending) in group.by_ref() {
-                pending.settle(at, outcome, key_memory_ms, &mut fed);
+                pending.settle(at, outcome, &mut fed);
                 meter.answer(&outcome);
             }
             // Each session once, with all that it has in this group.

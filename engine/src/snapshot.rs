@@ -11,9 +11,10 @@ use crate::amount::Amount;
 use crate::card::CardNumber;
 use crate::dedup::{Answered, Window};
 use crate::entry::{Entry, Record};
+use crate::forgetting::Old;
 use crate::id::{AccountId, CallerId, Lsn, RequestKey, Sequence};
 use crate::journal::JournalError;
-use crate::ledger_state::{answered, settle};
+use crate::ledger_state::answered;
 use crate::rules::Rules;
 use crate::time::{Clock, Timestamp};
 
@@ -133,7 +134,7 @@ struct Step {
     entry: Entry,
 }
 
-/// The next snapshot: the one before with the records behind it in it.
+/// The next snapshot: the one before with the records behind it in it, and without the old keys of who has asked since.
 ///
 /// # Errors
 /// Where the records cannot be read. What is wrong with the snapshot before shows while the items are taken.
@@ -141,12 +142,13 @@ pub fn next_snapshot<'a>(
     before: Items<'a>,
     records: impl IntoIterator<Item = Result<Record, SnapshotError>>,
     rules: &'a Rules,
+    old: Old,
 ) -> Result<Items<'a>, SnapshotError> {
     let mut between = Between::default();
     for record in records {
         between.take(record?);
     }
-    Ok(between.onto(before, rules))
+    Ok(between.onto(before, rules, old))
 }
 
 /// The records between two snapshots, in their order, and where those of an account and of a caller stand. Only that is sorted, 16 bytes a
@@ -177,10 +179,10 @@ impl Between {
         }
     }
 
-    fn onto<'a>(mut self, before: Items<'a>, rules: &'a Rules) -> Items<'a> {
+    fn onto<'a>(mut self, before: Items<'a>, rules: &'a Rules, old: Old) -> Items<'a> {
         self.by_account.sort_unstable();
         let touched = std::mem::take(&mut self.by_account).into_iter().peekable();
-        Box::new(Merge { between: Some(self), touched, before: before.peekable(), rules, rest: None })
+        Box::new(Merge { between: Some(self), touched, before: before.peekable(), rules, old, rest: None })
     }
 }
 
@@ -190,6 +192,7 @@ struct Merge<'a> {
     touched: std::iter::Peekable<std::vec::IntoIter<(AccountId, usize)>>,
     before: std::iter::Peekable<Items<'a>>,
     rules: &'a Rules,
+    old: Old,
     rest: Option<Rest>,
 }
 
@@ -279,8 +282,9 @@ impl Merge<'_> {
             }
             while let Some((_, place)) = rest.by_caller.next_if(|(of, _)| *of == caller) {
                 let Some(answered) = rest.settled.get(place) else { break };
-                settle(&mut window, *answered, self.rules);
+                window.restore(*answered);
             }
+            window.forget(self.old, usize::MAX);
             let forgotten = window.forgotten().map(|sequence| Item::Forgotten(caller, sequence));
             let keys = window.into_answered().map(move |answered| Item::Key(caller, answered));
             rest.window = Box::new(forgotten.into_iter().chain(keys));

@@ -163,7 +163,7 @@ impl Snapshotter {
             if self.is_closing() { Err(SnapshotError::Closing) } else { Ok(record?) }
         });
         let wanted = records.take_while(|record| record.as_ref().map_or(true, |record| record.lsn <= to));
-        let items = next_snapshot(before, wanted, &self.rules)?.inspect(|_| step());
+        let items = next_snapshot(before, wanted, &self.rules, shared.old_keys())?.inspect(|_| step());
         let mut closing = false;
         let whole = items.map(unless_closing).take_while(|item| !std::mem::replace(&mut closing, item.is_err()));
         self.snapshots.write(to, Box::new(whole))

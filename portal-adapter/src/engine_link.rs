@@ -288,11 +288,15 @@ mod tests {
         let served: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
         let server = Server::start("127.0.0.1:0".parse().unwrap(), &authority, engine, served, desks).unwrap();
         let limit = |kroner| Command::SetDailyLimit { account, limit: Some(Amount::from_kroner(kroner)) };
+        // The engine looks at its clock four times a second.
+        let looked = Duration::from_millis(700);
         for day in [30, 32] {
+            tokio::time::sleep(looked).await;
             clock.0.store(right + day * DAY_MS, Ordering::SeqCst);
             let link = EngineLink::new(server.address(), bundle.clone());
             assert!(matches!(link.command(limit(day.cast_signed())).await.unwrap(), Outcome::Approved(_)));
         }
+        tokio::time::sleep(looked).await;
         clock.0.store(right + 1_000, Ordering::SeqCst);
         let link = EngineLink::new(server.address(), bundle.clone());
         let (client, _) = Client::connect(server.address(), &bundle).await.unwrap();

@@ -1,7 +1,6 @@
 //! `frokost restore`: makes the journal anew from its mirror, or a whole installation from a backup. What it replaces is
 //! set aside, never removed.
 
-use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use frokost_engine::journal::{Journal, Shard};
-use frokost_engine::{Amount, Clock, Entry, Lsn, OrderNumber, PayoutNumber};
+use frokost_engine::{Amount, Clock, Lsn, OrderNumber, PayoutNumber};
 use frokost_net::callers::Callers;
 use frokost_persistence::records::{Line, OrderState, PayoutState};
 use frokost_persistence::{FileJournal, Records, SledJournal, acknowledged};
@@ -18,6 +17,7 @@ use indicatif::ProgressBar;
 use crate::backup::{check, copy_files, private_folder};
 use crate::cli::RestoreArgs;
 use crate::data_folder::DataFolder;
+use crate::journal_money::JournalMoney;
 use crate::node::SystemClock;
 use crate::say::{say, typed};
 use crate::settings::{JournalKind, Settings};
@@ -73,11 +73,11 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     let claim = journal.claim(Shard(0), "restore")?;
     let mut done = claim.head;
     let mut run = Vec::with_capacity(RUN);
-    let mut known = Known::default();
+    let mut money = JournalMoney::default();
     for record in reader.read_from(Lsn(1)) {
         let record = record.with_context(|| format!("{}", segments.display()))?;
         let last = record.lsn;
-        known.note(record.entry);
+        money.take(&record);
         run.push(record);
         if run.len() == RUN || last == head {
             done = journal.append(&claim, done, &run)?;
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     ))?;
     let records = [&new, folder.path()].map(|place| place.join("records")).into_iter().find(|place| place.exists());
     if let Some(records) = records {
-        known.hold_against(&Records::open(&records)?)?;
+        do_again(&Records::open(&records)?, &money)?;
     }
 
     // Who the books belong to comes first: if this is cut off, what is there then is whole.
@@ -170,66 +170,46 @@ fn set_aside(data: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
-/// What the journal that was restored knows of payments and pay-outs.
-#[derive(Default)]
-struct Known {
-    orders: HashSet<OrderNumber>,
-    payouts: HashSet<PayoutNumber>,
-}
-
-impl Known {
-    fn note(&mut self, entry: Entry) {
-        if let Entry::ToppedUp { order, .. } = entry {
-            self.orders.insert(order);
-        }
-        if let Entry::PayoutReserved { payout, .. } = entry {
-            self.payouts.insert(payout);
+/// The records may be newer than the journal that was restored, and call done what it knows nothing of: then it is done again. A parent has
+/// paid, and the money has to be on the card.
+fn do_again(records: &Records, money: &JournalMoney) -> anyhow::Result<()> {
+    let mut again = [0, 0];
+    for order in records.orders()? {
+        let number = OrderNumber(order.number);
+        if order.state == OrderState::Credited && !money.has_credited(number) {
+            records.change_order(number, |order| {
+                order.state = OrderState::Paid;
+                true
+            })?;
+            again[0] += 1;
         }
     }
-
-    /// The records may be newer than the journal, and call done what it knows nothing of: then it is done again. A parent has paid, and the
-    /// money has to be on the card.
-    fn hold_against(&self, records: &Records) -> anyhow::Result<()> {
-        let mut again = [0, 0];
-        for order in records.orders()? {
-            let number = OrderNumber(order.number);
-            if order.state == OrderState::Credited && !self.orders.contains(&number) {
-                records.change_order(number, |order| {
-                    order.state = OrderState::Paid;
-                    true
+    for payout in records.payouts()?.into_iter().filter(|payout| !money.has_reserved(PayoutNumber(payout.number))) {
+        match payout.state {
+            PayoutState::Reserved => {
+                records.advance_payout(PayoutNumber(payout.number), &[PayoutState::Reserved], |payout| {
+                    payout.state = PayoutState::Asked;
                 })?;
-                again[0] += 1;
+                again[1] += 1;
             }
+            // Asked for again it would be paid again.
+            PayoutState::Sent | PayoutState::Done => say!(
+                "pay-out {} of {} went to the bank and is not in these books: take it off account {} with frokost account correct",
+                payout.number,
+                Amount::from_ore(payout.amount_ore),
+                payout.account
+            ),
+            PayoutState::Asked | PayoutState::Returned | PayoutState::Refused => {}
         }
-        for payout in
-            records.payouts()?.into_iter().filter(|payout| !self.payouts.contains(&PayoutNumber(payout.number)))
-        {
-            match payout.state {
-                PayoutState::Reserved => {
-                    records.advance_payout(PayoutNumber(payout.number), &[PayoutState::Reserved], |payout| {
-                        payout.state = PayoutState::Asked;
-                    })?;
-                    again[1] += 1;
-                }
-                // Asked for again it would be paid again.
-                PayoutState::Sent | PayoutState::Done => say!(
-                    "pay-out {} of {} went to the bank and is not in these books: take it off account {} with frokost account correct",
-                    payout.number,
-                    Amount::from_ore(payout.amount_ore),
-                    payout.account
-                ),
-                PayoutState::Asked | PayoutState::Returned | PayoutState::Refused => {}
-            }
-        }
-        let [credited, reserved] = again;
-        if credited > 0 {
-            say!("{credited} payments that are not in these books are credited when the server runs");
-        }
-        if reserved > 0 {
-            say!("{reserved} pay-outs that are not in these books are asked for when the server runs");
-        }
-        Ok(())
     }
+    let [credited, reserved] = again;
+    if credited > 0 {
+        say!("{credited} payments that are not in these books are credited when the server runs");
+    }
+    if reserved > 0 {
+        say!("{reserved} pay-outs that are not in these books are asked for when the server runs");
+    }
+    Ok(())
 }
 
 /// Makes names, logins, orders, certificates and pictures of a backup in `new`, those that are not there; says which.

@@ -7,22 +7,22 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use frokost_engine::account::state::AccountState;
 use frokost_engine::audit::Auditor;
 use frokost_engine::books::Books;
 use frokost_engine::journal::JournalError;
 use frokost_engine::ledger::{Ledger, TrialBalance};
 use frokost_engine::ledger_state::LedgerState;
 use frokost_engine::rules::Rules;
-use frokost_engine::snapshot::{Item, Snapshots};
+use frokost_engine::snapshot::Snapshots;
 use frokost_engine::statement::Statements;
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, Amount, Entry, Lsn, Record};
-use frokost_persistence::FileJournal;
+use frokost_persistence::{FileJournal, Records, SealingKey};
 
 use crate::cli::FolderArgs;
 use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
+use crate::journal_money::JournalMoney;
 use crate::say::say;
 use crate::settings::Settings;
 use crate::store::{Store, mirror_of};
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
     let folder = DataFolder::existing(&settings.data)?;
     let mut findings = Findings::default();
     let store = Store::open(&folder, &settings).with_context(|| format!("{}", folder.path().display()))?;
-    let Read { auditor, books, postings, opened, at_snapshots, damage } = read_all(&store)?;
+    let Read { auditor, books, money, postings, opened, at_snapshots, damage } = read_all(&store)?;
     let report = auditor.finish();
     findings.check(
         &format!("records: {} from the first on, no gaps, every checksum and link of the hash chain", report.head),
@@ -71,24 +71,15 @@ pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
     findings.check("books by school and day: every page sums to zero", crooked.collect());
     print_trial_balance(&report.trial);
     check_statements(&store, &postings, &opened, &mut findings)?;
-    check_snapshots(&store, at_snapshots, &mut findings)?;
+    let snapshots = format!("snapshots: {}, each what the records before it come to", store.snapshots.list()?.len());
+    findings.check(&snapshots, at_snapshots);
     if let Some(mirror) = mirror_of(&settings).filter(|mirror| mirror.exists()) {
         check_mirror(&store, &mirror, &mut findings)?;
     }
 
     let records = folder.records()?;
-    let key = sealing_key(&settings, &records)?;
-    let pupils = records.pupils()?;
-    let mut wrong = Vec::new();
-    for pupil in &pupils {
-        if !opened.contains(&AccountId(pupil.account)) {
-            wrong.push(format!("pupil {} has no account in the journal; run the import again", pupil.account));
-        }
-        if key.open(&format!("pupil/{}/cpr", pupil.account), &pupil.cpr_sealed).is_err() {
-            wrong.push(format!("the CPR number of pupil {} does not open with this key", pupil.account));
-        }
-    }
-    findings.check(&format!("records: {} pupils, each with an account and a sealed CPR number", pupils.len()), wrong);
+    check_pupils(&records, &sealing_key(&settings, &records)?, &opened, &mut findings)?;
+    check_portal_money(&records, &money, &mut findings)?;
 
     if findings.0.is_empty() {
         say!("everything holds");
@@ -103,10 +94,11 @@ pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
 struct Read {
     auditor: Auditor,
     books: Books,
+    money: JournalMoney,
     postings: BTreeMap<(AccountId, Month), Digest>,
     opened: HashSet<AccountId>,
-    /// The state at each snapshot, by replaying everything before it.
-    at_snapshots: Vec<(Lsn, Vec<AccountState>)>,
+    /// What snapshots have otherwise than the records before them come to.
+    at_snapshots: Vec<String>,
     damage: Vec<String>,
 }
 
@@ -131,6 +123,7 @@ fn read_all(store: &Store) -> anyhow::Result<Read> {
     let mut read = Read {
         auditor: Auditor::default(),
         books: Books::default(),
+        money: JournalMoney::default(),
         postings: BTreeMap::new(),
         opened: HashSet::new(),
         at_snapshots: Vec::new(),
@@ -149,6 +142,7 @@ fn read_all(store: &Store) -> anyhow::Result<Read> {
             }
         };
         read.auditor.take(&record);
+        read.money.take(&record);
         if let Err(error) = read.books.take(&record) {
             read.damage.push(format!("LSN {}: {error}", record.lsn));
         }
@@ -164,9 +158,11 @@ fn read_all(store: &Store) -> anyhow::Result<Read> {
                 break;
             }
             if snapshots.contains(&record.lsn) {
-                let mut accounts: Vec<_> = state.accounts.values().map(|account| account.state().clone()).collect();
-                accounts.sort_unstable_by_key(|account| account.id);
-                read.at_snapshots.push((record.lsn, accounts));
+                match store.snapshots.read(record.lsn).and_then(|items| state.differs_from(items)) {
+                    Ok(None) => {}
+                    Ok(Some(what)) => read.at_snapshots.push(format!("the snapshot at LSN {}: {what}", record.lsn)),
+                    Err(error) => read.at_snapshots.push(error.to_string()),
+                }
             }
         }
     }
@@ -218,29 +214,48 @@ fn check_statements(
     Ok(())
 }
 
-fn check_snapshots(
-    store: &Store,
-    replayed: Vec<(Lsn, Vec<AccountState>)>,
+fn check_pupils(
+    records: &Records,
+    key: &SealingKey,
+    opened: &HashSet<AccountId>,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let snapshots = store.snapshots.list()?;
+    let pupils = records.pupils()?;
     let mut wrong = Vec::new();
-    for (lsn, accounts) in replayed {
-        let kept = store.snapshots.read(lsn).and_then(|items| {
-            let accounts = items.filter_map(|item| match item {
-                Ok(Item::Account(state)) => Some(Ok(*state)),
-                Ok(Item::Card(..) | Item::Forgotten(..) | Item::Key(..)) => None,
-                Err(error) => Some(Err(error)),
-            });
-            accounts.collect::<Result<Vec<_>, _>>()
-        });
-        match kept {
-            Ok(kept) if kept == accounts => {}
-            Ok(_) => wrong.push(format!("the snapshot at LSN {lsn} is not what the records come to")),
-            Err(error) => wrong.push(error.to_string()),
+    let mut nobodys = opened.clone();
+    for pupil in &pupils {
+        if !opened.contains(&AccountId(pupil.account)) {
+            wrong.push(format!("pupil {} has no account in the journal; run the import again", pupil.account));
         }
+        if key.open(&format!("pupil/{}/cpr", pupil.account), &pupil.cpr_sealed).is_err() {
+            wrong.push(format!("the CPR number of pupil {} does not open with this key", pupil.account));
+        }
+        nobodys.remove(&AccountId(pupil.account));
     }
-    findings.check(&format!("snapshots: {}, each what the records before it come to", snapshots.len()), wrong);
+    findings.check(&format!("records: {} pupils, each with an account and a sealed CPR number", pupils.len()), wrong);
+    if !nobodys.is_empty() {
+        // As after records of an older backup were restored beside the newer journal.
+        let mut some: Vec<u64> = nobodys.iter().map(|account| account.0).collect();
+        some.sort_unstable();
+        some.truncate(20);
+        say!("       {} accounts in the journal belong to no pupil in the records: {some:?}", nobodys.len());
+    }
+    Ok(())
+}
+
+/// What the portal says of payments and pay-outs against the journal.
+fn check_portal_money(records: &Records, money: &JournalMoney, findings: &mut Findings) -> anyhow::Result<()> {
+    let (orders, payouts) = (records.orders()?, records.payouts()?);
+    let held = money.hold(&orders, &payouts);
+    let promise =
+        format!("portal: {} payments and {} pay-outs, none further than in the journal", orders.len(), payouts.len());
+    findings.check(&promise, held.wrong);
+    for what in held.to_see_to {
+        say!("       {what}");
+    }
+    if held.unknown > 0 {
+        say!("       {} more are in the journal and not in the records, which are older, then", held.unknown);
+    }
     Ok(())
 }
 

@@ -14,11 +14,32 @@ use frokost_engine::{
     OrderNumber, Outcome, Ports, Record, Rejection, Role, SchoolId, Sequence, Timestamp,
 };
 
-pub struct StoppedClock(pub AtomicU64);
+pub struct StoppedClock {
+    now: AtomicU64,
+    /// How much of that was no time that passed.
+    jumped: AtomicU64,
+}
+
+impl StoppedClock {
+    /// So many milliseconds pass.
+    pub fn later(&self, millis: u64) {
+        self.now.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// It says that so many milliseconds have passed, which have not.
+    pub fn jump(&self, millis: u64) {
+        self.jumped.fetch_add(millis, Ordering::SeqCst);
+        self.later(millis);
+    }
+}
 
 impl Clock for StoppedClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn running(&self) -> Duration {
+        Duration::from_millis(self.now().0 - self.jumped.load(Ordering::SeqCst))
     }
 }
 
@@ -44,7 +65,7 @@ impl World {
             statements: MemoryStatements::default(),
             room: Arc::new(AtomicBool::new(true)),
             disk_hangs: Arc::new(AtomicBool::new(false)),
-            clock: Arc::new(StoppedClock(AtomicU64::new(1_790_000_000_000))),
+            clock: Arc::new(StoppedClock { now: AtomicU64::new(1_790_000_000_000), jumped: AtomicU64::new(0) }),
             fatal: Arc::default(),
             config: Config::default(),
         }

@@ -1,10 +1,12 @@
 //! One key, one answer: at once, later, and across restarts.
 
-use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use frokost_engine::{Amount, Caller, CallerId, Command, Outcome, Query, Rejection, Role, SchoolId, Sequence};
+use frokost_engine::{
+    Amount, Caller, CallerHandle, CallerId, Command, Outcome, Query, Rejection, Role, SchoolId, Sequence,
+};
 
-use crate::harness::*;
+use crate::harness::{self, *};
 
 #[tokio::test]
 async fn a_resend_gets_the_first_answer_also_after_a_restart() {
@@ -72,9 +74,49 @@ async fn a_tills_key_from_two_days_ago_is_refused_not_repeated() {
     let world = World::new();
     let (engine, till) = world.with_pupil(100).await;
     approved(till.ask(Sequence(1), buy(10)).await);
-    world.clock.0.fetch_add(2 * 86_400_000, Ordering::SeqCst);
+    tokio::time::sleep(SWEPT).await;
+    world.clock.later(2 * 86_400_000);
     approved(till.ask(Sequence(2), buy(10)).await);
-    assert_eq!(rejected(till.ask(Sequence(1), buy(10)).await), Rejection::KeyExpired);
+    until_forgotten(&till, Sequence(1)).await;
+    engine.shutdown().await;
+}
+
+/// Within this the engine has looked at its clock.
+const SWEPT: Duration = Duration::from_millis(700);
+
+/// Asks for the same sale again until it is refused as one of a day that is forgotten; before that it is answered as it was.
+async fn until_forgotten(till: &CallerHandle, sequence: Sequence) {
+    let begin = Instant::now();
+    loop {
+        match till.ask(sequence, buy(10)).await {
+            Outcome::Rejected(Rejection::KeyExpired) => return,
+            again => assert_eq!(approved(again), Amount::from_kroner(90)),
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "it is not forgotten");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The clock was wrong when the machine began, or jumps while it runs: whoever asks again within the hour hears what it heard.
+#[tokio::test]
+async fn a_clock_that_jumps_has_nothing_forgotten_for_an_hour() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    approved(till.ask(Sequence(1), buy(10)).await);
+    engine.shutdown().await;
+    // Three days ahead from the beginning.
+    world.clock.jump(3 * 86_400_000);
+    let engine = world.start().await;
+    let till = harness::till(&engine);
+    tokio::time::sleep(SWEPT).await;
+    assert_eq!(approved(till.ask(Sequence(1), buy(10)).await), Amount::from_kroner(90));
+    // And three more while it runs, when it had been believed.
+    world.clock.later(3_600_000);
+    until_forgotten(&till, Sequence(1)).await;
+    approved(till.ask(Sequence(2), buy(10)).await);
+    world.clock.jump(3 * 86_400_000);
+    tokio::time::sleep(SWEPT).await;
+    assert_eq!(approved(till.ask(Sequence(2), buy(10)).await), Amount::from_kroner(80));
     engine.shutdown().await;
 }
 

@@ -1,8 +1,6 @@
 //! The running engine against the naive ledger, with crashes, lost groups, resends and clock jumps in between. After
 //! every crash: what was acknowledged is there, nothing is there twice, and the same keys get the same answers.
 
-use std::sync::atomic::Ordering;
-
 use frokost_engine::audit::Auditor;
 use frokost_engine::books::Books;
 use frokost_engine::memory_journal::Fault;
@@ -45,7 +43,7 @@ impl Run {
     }
 
     fn now(&self) -> u64 {
-        self.world.clock.0.load(Ordering::SeqCst)
+        self.world.clock.now().0
     }
 
     fn expect(&mut self, key: RequestKey, asked: &Asked) -> Result<i64, u16> {
@@ -116,7 +114,7 @@ impl Run {
                 self.resend(which).await;
             }
             // More than four of them leave the keys' memory of a day.
-            5 => drop(self.world.clock.0.fetch_add(6 * 3_600_000, Ordering::SeqCst)),
+            5 => self.world.clock.later(6 * 3_600_000),
             _ => {
                 let asked = self.naive.request(rng, PUPILS);
                 self.ask(asked).await;

@@ -4,12 +4,14 @@
 //! After every step every invariant is checked. `FROKOST_SEEDS=100000` plays more, `FROKOST_SEED=7` one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use frokost_engine::account::Account;
 use frokost_engine::audit::Auditor;
 use frokost_engine::books::Books;
 use frokost_engine::dedup::{Answer, Answered, Seen};
 use frokost_engine::fast_map::FastMap;
+use frokost_engine::forgetting::{Forgetting, Old};
 use frokost_engine::journal::{JournalError, JournalReader, Records};
 use frokost_engine::ledger_state::LedgerState;
 use frokost_engine::memory_snapshots::MemorySnapshots;
@@ -97,9 +99,16 @@ struct World {
     /// Asked and not answered, as the callers' outboxes have it.
     open: BTreeMap<RequestKey, Asked>,
     answered: Vec<(RequestKey, Asked, Outcome)>,
+    /// How many milliseconds have passed, whatever the clock says, and how wrong that is.
+    running: u64,
+    off: i64,
     base: u64,
     now: u64,
     latest: u64,
+    forgetting: Forgetting,
+    old: Old,
+    /// After how long each key was decided.
+    decided: BTreeMap<RequestKey, u64>,
     next: u64,
     fired: BTreeMap<&'static str, u64>,
 }
@@ -130,9 +139,14 @@ impl World {
             books: Books::default(),
             open: BTreeMap::new(),
             answered: Vec::new(),
+            running: 0,
+            off: 0,
             base,
             now: base,
             latest: base,
+            forgetting: Forgetting::default(),
+            old: Old::default(),
+            decided: BTreeMap::new(),
             next: 0,
             fired: BTreeMap::new(),
         };
@@ -255,6 +269,7 @@ impl World {
             _ => Ok(records[0].balance.ore()),
         };
         assert_eq!(got, expected, "{key}: {asked:?}");
+        self.decided.insert(key, self.running);
         self.queue.push(Queued { key, asked, at: now, records });
     }
 
@@ -278,7 +293,7 @@ impl World {
         }
         for (key, asked, at, outcome, fingerprint) in answers {
             let answered = Answered { sequence: key.sequence, fingerprint, at, answer: Answer::of(outcome).unwrap() };
-            self.live.windows.entry(key.caller).or_default().settle(answered, self.rules.key_memory_ms);
+            self.live.windows.entry(key.caller).or_default().settle(answered);
             if self.rng.u32(0..100) < lose {
                 self.fire("answer lost");
             } else {
@@ -305,16 +320,43 @@ impl World {
         self.naive = self.naive_durable.clone();
         // From a snapshot and the journal's tail it is what all records come to from the first.
         let mut whole: LedgerState = LedgerState::default();
+        let snapshots = self.disk.list().unwrap();
         for record in &self.kept {
             whole.replay(record, &self.rules).unwrap();
+            if snapshots.contains(&record.lsn) && !self.disk.damaged.contains(&record.lsn) {
+                let items = self.disk.read(record.lsn).unwrap();
+                assert_eq!(whole.differs_from(items).unwrap(), None, "the snapshot at LSN {}", record.lsn);
+            }
         }
         assert_eq!(self.live.accounts, whole.accounts);
         assert_eq!(self.live.cards, whole.cards);
         for (caller, window) in &whole.windows {
             let recovered = &self.live.windows[caller];
-            assert!(recovered.answered().eq(window.answered()), "the keys of caller {caller}");
-            assert_eq!(recovered.forgotten(), window.forgotten());
+            let known: BTreeMap<Sequence, Answered> = recovered.answered().map(|key| (key.sequence, key)).collect();
+            let mut found = 0;
+            for key in window.answered() {
+                match known.get(&key.sequence) {
+                    Some(same) => {
+                        assert_eq!(*same, key, "a key of caller {caller}");
+                        found += 1;
+                    }
+                    None => {
+                        assert!(recovered.forgotten() >= Some(key.sequence), "{key:?} of caller {caller} is gone");
+                        self.may_be_forgotten(RequestKey { caller: *caller, sequence: key.sequence });
+                    }
+                }
+            }
+            assert_eq!(found, known.len(), "caller {caller} has keys that were never answered");
         }
+        self.forgetting = Forgetting::default();
+        self.old = Old::default();
+    }
+
+    /// A day has passed by a clock that had gone on for an hour.
+    fn may_be_forgotten(&self, key: RequestKey) {
+        let decided = self.kept.iter().find(|record| record.key == key).unwrap().at;
+        assert!(self.latest - decided.0 > DAY, "{key} was forgotten within a day");
+        assert!(self.running - self.decided[&key] >= HOUR, "{key} was forgotten within an hour");
     }
 
     fn snapshot(&mut self) {
@@ -330,7 +372,7 @@ impl World {
         let before: Items<'_> =
             if last == Lsn::ZERO { Box::new(std::iter::empty()) } else { self.disk.read(last).unwrap() };
         let tail = self.disk.journal.iter().filter(|record| record.lsn > last).copied().map(Ok);
-        let next: Vec<_> = next_snapshot(before, tail, &self.rules).unwrap().collect();
+        let next: Vec<_> = next_snapshot(before, tail, &self.rules, self.old).unwrap().collect();
         self.disk.write(head, Box::new(next.into_iter())).unwrap();
         self.fire("snapshot");
         let older = self.disk.list().unwrap().get(1).copied().unwrap_or_default();
@@ -368,8 +410,7 @@ impl World {
                             self.answer(key, asked, outcome);
                         }
                         Seen::Refused((), Rejection::KeyExpired) => {
-                            let decided = self.kept.iter().find(|record| record.key == key).unwrap().at;
-                            assert!(self.latest - decided.0 > DAY, "{key} was forgotten within a day");
+                            self.may_be_forgotten(key);
                             self.fire("too late to ask again");
                         }
                         other => panic!("{key} was answered, and now it is {other:?}"),
@@ -399,21 +440,23 @@ impl World {
                 }
             }
             96 => {
-                self.base += DAY;
-                self.now = self.base;
+                self.running += DAY;
                 self.fire("a day later");
             }
             97..99 => {
-                self.now = self.base + self.rng.u64(0..20 * HOUR);
+                self.off = self.rng.i64(0..30 * HOUR.cast_signed());
                 self.fire("clock forward");
             }
             _ => {
-                self.now = self.base - self.rng.u64(0..20 * HOUR);
+                self.off = -self.rng.i64(0..30 * HOUR.cast_signed());
                 self.fire("clock back");
             }
         }
-        self.now += self.rng.u64(0..90_000);
+        self.running += self.rng.u64(0..90_000);
+        self.now = (self.base + self.running).saturating_add_signed(self.off);
         self.latest = self.latest.max(self.now);
+        self.old = self.forgetting.look(Timestamp(self.now), Duration::from_millis(self.running), DAY);
+        self.live.forget(self.old);
     }
 
     fn check(&self) {

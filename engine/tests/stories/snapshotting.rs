@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use frokost_engine::forgetting::Old;
 use frokost_engine::journal::{Journal, JournalError, JournalReader};
 use frokost_engine::ledger_state::LedgerState;
 use frokost_engine::rules::Rules;
-use frokost_engine::snapshot::{Snapshots, next_snapshot};
+use frokost_engine::snapshot::{Item, Snapshots, next_snapshot};
 use frokost_engine::statement::{Projection, Statements};
 use frokost_engine::{Amount, CallerHandle, Clock, Command, Fatal, Lsn, Outcome, Query, Sequence, Timestamp};
 
@@ -186,7 +187,7 @@ async fn an_account_that_is_rebuilt_while_the_journal_is_cut_is_whole() {
     journal.next_time(move || {
         let wanted = records.read_from(Lsn(1)).take(15).map(|record| Ok(record?));
         let rules = Rules::default();
-        let items = next_snapshot(Box::new(std::iter::empty()), wanted, &rules).unwrap();
+        let items = next_snapshot(Box::new(std::iter::empty()), wanted, &rules, Old::default()).unwrap();
         snapshots.write(Lsn(15), items).unwrap();
         Lsn(16)
     });
@@ -294,4 +295,61 @@ async fn a_journal_that_hangs_is_noticed() {
     gate.open(true);
     drop(asking.await);
     engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_says_something_else_is_told_from_one_that_does_not() {
+    let world = World::new();
+    let (engine, till) = world.with_pupil(100).await;
+    for sequence in 1..=5 {
+        approved(till.ask(Sequence(sequence), buy(1)).await);
+    }
+    engine.shutdown().await;
+    let (reader, rules) = (world.journal.reader(), Rules::default());
+    let mut state: LedgerState = LedgerState::default();
+    for record in reader.read_from(Lsn(1)) {
+        state.replay(&record.unwrap(), &rules).unwrap();
+    }
+    let made = |old| -> Vec<Item> {
+        let records = reader.read_from(Lsn(1)).map(|record| Ok(record?));
+        let items = next_snapshot(Box::new(std::iter::empty()), records, &rules, old).unwrap();
+        items.collect::<Result<_, _>>().unwrap()
+    };
+    let differs = |items: &[Item]| state.differs_from(Box::new(items.iter().cloned().map(Ok))).unwrap();
+    let whole = made(Old::default());
+    assert_eq!(differs(&whole), None);
+    // What it has forgotten it may lack, and says so.
+    let later = Timestamp(world.clock.now().0 + 1);
+    let without_keys = made(Old { before: later, now: later });
+    assert!(without_keys.len() < whole.len());
+    assert_eq!(differs(&without_keys), None);
+    // One thing less, each in its turn.
+    for missing in 0..whole.len() {
+        let mut less = whole.clone();
+        let what = less.remove(missing);
+        assert!(differs(&less).is_some(), "{what:?} is missing");
+    }
+    for missing in 0..without_keys.len() {
+        let mut less = without_keys.clone();
+        let what = less.remove(missing);
+        assert!(differs(&less).is_some(), "{what:?} is missing");
+    }
+    // And one thing otherwise.
+    for place in 0..whole.len() {
+        let mut other = whole.clone();
+        match &mut other[place] {
+            Item::Account(state) => state.balance = Amount::from_kroner(1),
+            Item::Card(_, account) => account.0 += 1,
+            Item::Key(_, key) => key.fingerprint += 1,
+            Item::Forgotten(..) => continue,
+        }
+        assert!(differs(&other).is_some(), "{:?}", other[place]);
+    }
+    let mut refuses = without_keys;
+    for item in &mut refuses {
+        if let Item::Forgotten(_, sequence) = item {
+            sequence.0 += 1;
+        }
+    }
+    assert!(differs(&refuses).is_some(), "it would refuse what was never asked");
 }
