@@ -18,8 +18,8 @@ use crate::engine::Engine;
 use crate::entry::Entry;
 use crate::id::{AccountId, RequestKey, Sequence};
 use crate::outcome::Outcome;
-use crate::pending::{Pending, Reply, SharedWindow, Ticket, Waiter, lock};
-use crate::permits::{Closed, Permit, Permits};
+use crate::pending::{CallerState, Pending, Reply, Ticket, Waiter};
+use crate::permits::Closed;
 use crate::rejection::Rejection;
 use crate::statement::{Statement, StatementError};
 use crate::time::Month;
@@ -43,9 +43,7 @@ enum Route {
 pub struct CallerHandle {
     pub(crate) engine: Engine,
     pub(crate) caller: Caller,
-    pub(crate) window: SharedWindow,
-    /// The permits it may have.
-    pub(crate) part: Arc<Permits>,
+    pub(crate) state: Arc<CallerState>,
 }
 
 impl CallerHandle {
@@ -64,7 +62,7 @@ impl CallerHandle {
         }
         let Some(waiter) = self.enter(reply) else { return };
         let fingerprint = asked.fingerprint();
-        let seen = lock(&self.window).begin(sequence, fingerprint, waiter);
+        let seen = self.state.window().begin(sequence, fingerprint, waiter);
         let waiter = match seen {
             Seen::New(waiter) => waiter,
             Seen::Waiting => return,
@@ -74,15 +72,14 @@ impl CallerHandle {
         };
         if self.engine.shared.full.load(Ordering::Relaxed) {
             // Not within the loop: the window would be locked while answers are written.
-            let waiting = lock(&self.window).abandon(sequence);
+            let waiting = self.state.window().abandon(sequence);
             for also in waiting {
                 also.answer(Outcome::OutOfSpace);
             }
             metrics::counter!("frokost_answers_total", "outcome" => "out_of_space").increment(1);
             return waiter.answer(Outcome::OutOfSpace);
         }
-        let ticket = Ticket { window: Arc::clone(&self.window), sequence, fingerprint };
-        let pending = Pending::new(waiter, Some(ticket));
+        let pending = Pending::new(waiter, Some(Ticket { sequence, fingerprint }));
         let key = RequestKey { caller: self.caller.id, sequence };
         let shared = &self.engine.shared;
         match self.route(&asked.command) {
@@ -154,7 +151,8 @@ impl CallerHandle {
     /// The outcome that came instead: a rejection, `Busy`, or `Unavailable` where statements cannot be read.
     pub async fn statement(&self, account: AccountId, month: Month) -> Result<Statement, Outcome> {
         // Held to the end: reading storage is work like any other, and a shutdown waits for it.
-        let Some(_permit) = self.take_permit()? else { return Err(Outcome::Busy) };
+        let Ok(place) = self.state.enter() else { return Err(Outcome::Unavailable) };
+        let Some(_place) = place else { return Err(Outcome::Busy) };
         match self.view(Query::Statement { account, month }).await {
             Outcome::View(_) => {}
             other @ (Outcome::Approved(_)
@@ -197,25 +195,15 @@ impl CallerHandle {
         Ok(self.engine.shared.wishes.after(after, WISHES))
     }
 
-    /// A permit, nothing if none is free, or the outcome after closing time.
-    fn take_permit(&self) -> Result<Option<[Permit; 2]>, Outcome> {
-        // The caller's own part first: one that floods takes nothing from the others.
-        let Some(own) = self.part.try_take() else { return Ok(None) };
-        match self.engine.shared.permits.enter() {
-            Ok(permit) => Ok(permit.map(|permit| [permit, own])),
-            Err(Closed) => Err(Outcome::Unavailable),
-        }
-    }
-
-    /// A permit for a reply, or the reply sent off.
+    /// A place for a reply, or the reply sent off.
     fn enter(&self, reply: Reply) -> Option<Waiter> {
-        match self.take_permit() {
-            Ok(Some(permit)) => return Some(Waiter { reply, permit }),
+        match self.state.enter() {
+            Ok(Some(place)) => return Some(Waiter { reply, place }),
             Ok(None) => {
                 metrics::counter!("frokost_answers_total", "outcome" => "busy").increment(1);
                 reply.send(Outcome::Busy);
             }
-            Err(outcome) => reply.send(outcome),
+            Err(Closed) => reply.send(Outcome::Unavailable),
         }
         None
     }

@@ -19,6 +19,7 @@ use crate::caller::Caller;
 use crate::command::Command;
 use crate::committer::{Committer, Item};
 use crate::committer_queue::{self, Giver};
+use crate::dedup::Window;
 use crate::directory::Directory;
 use crate::door::CallerHandle;
 use crate::entry::Record;
@@ -26,7 +27,7 @@ use crate::forgetting::{Forgetting, Old};
 use crate::id::{CallerId, Lsn};
 use crate::journal::{AppendError, Journal, JournalError, JournalReader, Records, Shard};
 use crate::ledger_state::LedgerState;
-use crate::pending::{SharedWindow, lock};
+use crate::pending::CallerState;
 use crate::permits::Permits;
 use crate::projector::{FLUSH_AFTER, Projector};
 use crate::recovery::{Recovered, ready};
@@ -108,6 +109,8 @@ pub enum StartError {
 
 /// How often actors that nobody needs and keys that are too old are let go.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// So many callers' keys are looked at each time.
+const WINDOWS_AT_ONCE: usize = 128;
 /// So many keys of a caller at most are let go while it waits: less than a millisecond.
 const FORGOTTEN_AT_ONCE: usize = 16_384;
 
@@ -139,9 +142,7 @@ pub(crate) struct Shared {
     queue: Giver<Item>,
     pub(crate) permits: Arc<Permits>,
     permits_per_caller: usize,
-    windows: DashMap<CallerId, SharedWindow>,
-    /// One caller's part of the permits.
-    parts: DashMap<CallerId, Arc<Permits>>,
+    callers: DashMap<CallerId, Arc<CallerState>>,
     pub(crate) durable: watch::Receiver<Lsn>,
     pub(crate) projected: watch::Receiver<Lsn>,
     pub(crate) statements: Arc<dyn Statements>,
@@ -224,6 +225,7 @@ impl Engine {
         let (groups, projector_queue) = mpsc::sync_channel(1024);
         let (durable, durable_now) = watch::channel(claim.head);
         let (projected, projected_now) = watch::channel(projection.watermark());
+        let permits = Arc::new(Permits::new(config.permits));
         let shared = Arc::new(Shared {
             clock,
             rules: config.rules,
@@ -231,10 +233,12 @@ impl Engine {
             directory,
             reader: Arc::clone(&reader),
             queue,
-            permits: Permits::new(config.permits),
+            callers: windows
+                .into_iter()
+                .map(|(id, window)| (id, CallerState::new(config.permits_per_caller, Arc::clone(&permits), window)))
+                .collect(),
+            permits,
             permits_per_caller: config.permits_per_caller,
-            windows: windows.into_iter().collect(),
-            parts: DashMap::new(),
             durable: durable_now.clone(),
             projected: projected_now,
             statements,
@@ -301,10 +305,11 @@ impl Engine {
     /// The way in for one caller. Its sessions share one window of keys.
     #[must_use]
     pub fn caller(&self, caller: Caller) -> CallerHandle {
-        let window = Arc::clone(&self.shared.windows.entry(caller.id).or_default());
-        let most = self.shared.permits_per_caller;
-        let part = Arc::clone(&self.shared.parts.entry(caller.id).or_insert_with(|| Permits::new(most)));
-        CallerHandle { engine: self.clone(), caller, window, part }
+        let Shared { callers, permits, permits_per_caller, .. } = &*self.shared;
+        let state = callers
+            .entry(caller.id)
+            .or_insert_with(|| CallerState::new(*permits_per_caller, Arc::clone(permits), Window::default()));
+        CallerHandle { engine: self.clone(), caller, state: Arc::clone(&state) }
     }
 
     /// The last durable record.
@@ -395,7 +400,7 @@ fn spawn_thread(name: &'static str, run: impl FnOnce() + Send + 'static) -> Resu
 async fn sweep(shared: std::sync::Weak<Shared>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     let mut forgetting = Forgetting::default();
-    loop {
+    for turn in 0_usize.. {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         if shared.permits.is_closed() {
@@ -406,8 +411,15 @@ async fn sweep(shared: std::sync::Weak<Shared>) {
         let swept = tokio::task::spawn_blocking(move || {
             shared.pool.trim();
             *shared.old_keys.lock().unwrap_or_else(PoisonError::into_inner) = old;
-            for window in &shared.windows {
-                lock(window.value()).forget(old, FORGOTTEN_AT_ONCE);
+            if old == Old::default() {
+                return;
+            }
+            // Of thousands each has its turn now and then: what a window has at its front is far away in memory.
+            let parts = shared.callers.len().div_ceil(WINDOWS_AT_ONCE).max(1);
+            for caller in &shared.callers {
+                if usize::try_from(caller.key().0).unwrap_or_default() % parts == turn % parts {
+                    caller.window().forget(old, FORGOTTEN_AT_ONCE);
+                }
             }
         });
         if swept.await.is_err() {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
+use std::iter::{Chain, Flatten};
 
 use crate::dedup::Key;
 use crate::id::Sequence;
@@ -10,10 +11,12 @@ use crate::id::Sequence;
 /// Keys in a chunk, at most: three kilobytes.
 const CHUNK: usize = 64;
 
-/// Keys by number. No chunk is empty, and none has more than [`CHUNK`].
+/// Keys by number. No chunk is empty, but for the last where there are no keys at all, and none has more than [`CHUNK`].
 #[derive(Debug, Default)]
 pub(crate) struct KeyList {
-    chunks: VecDeque<VecDeque<Key>>,
+    older: VecDeque<VecDeque<Key>>,
+    /// Where nearly all that is asked for stands, so not behind another pointer.
+    last: VecDeque<Key>,
     len: usize,
 }
 
@@ -30,24 +33,26 @@ impl KeyList {
     }
 
     pub(crate) fn get(&self, place: Place) -> Option<&Key> {
-        self.chunks.get(place.chunk)?.get(place.at)
+        self.chunk(place.chunk)?.get(place.at)
     }
 
     pub(crate) fn get_mut(&mut self, place: Place) -> Option<&mut Key> {
-        self.chunks.get_mut(place.chunk)?.get_mut(place.at)
+        self.chunk_mut(place.chunk)?.get_mut(place.at)
+    }
+
+    fn chunk(&self, chunk: usize) -> Option<&VecDeque<Key>> {
+        if chunk == self.older.len() { Some(&self.last) } else { self.older.get(chunk) }
+    }
+
+    fn chunk_mut(&mut self, chunk: usize) -> Option<&mut VecDeque<Key>> {
+        if chunk == self.older.len() { Some(&mut self.last) } else { self.older.get_mut(chunk) }
     }
 
     /// Where the key with this number stands, or else where it belongs.
     pub(crate) fn find(&self, sequence: Sequence) -> Result<Place, Place> {
-        let behind = |chunk: &VecDeque<Key>| chunk.front().is_some_and(|first| first.sequence <= sequence);
-        // What is new belongs into the last one, and what is answered mostly stands there.
-        let chunk = match self.chunks.back() {
-            Some(last) if behind(last) => self.chunks.len() - 1,
-            Some(_) => self.chunks.partition_point(behind).saturating_sub(1),
-            None => 0,
-        };
-        let place = |at| Place { chunk, at };
-        let Some(keys) = self.chunks.get(chunk) else { return Err(place(0)) };
+        let keys = &self.last;
+        let place = |at| Place { chunk: self.older.len(), at };
+        // What is new belongs behind the last one, and what is answered mostly stands near it: the front of its chunk is not looked at for that.
         let Some(last) = keys.back() else { return Err(place(0)) };
         let Some(from_the_end) = last.sequence.0.checked_sub(sequence.0) else { return Err(place(keys.len())) };
         // Where all numbers were used, that far from the end it stands.
@@ -55,48 +60,64 @@ impl KeyList {
             usize::try_from(from_the_end).ok().and_then(|from_the_end| (keys.len() - 1).checked_sub(from_the_end));
         match guess {
             Some(at) if keys.get(at).is_some_and(|key| key.sequence == sequence) => Ok(place(at)),
-            Some(_) | None => keys.binary_search_by_key(&sequence, |key| key.sequence).map(place).map_err(place),
+            Some(_) | None => self.search(sequence),
         }
+    }
+
+    fn search(&self, sequence: Sequence) -> Result<Place, Place> {
+        let behind = |chunk: &VecDeque<Key>| chunk.front().is_some_and(|first| first.sequence <= sequence);
+        let chunk =
+            if behind(&self.last) { self.older.len() } else { self.older.partition_point(behind).saturating_sub(1) };
+        let place = |at| Place { chunk, at };
+        let Some(keys) = self.chunk(chunk) else { return Err(place(0)) };
+        keys.binary_search_by_key(&sequence, |key| key.sequence).map(place).map_err(place)
     }
 
     /// Puts a key where [`KeyList::find`] said that it belongs.
     pub(crate) fn insert(&mut self, place: Place, key: Key) {
-        self.len += 1;
-        let last = self.chunks.len().saturating_sub(1);
-        match self.chunks.get_mut(place.chunk) {
-            Some(keys) if keys.len() < CHUNK => keys.insert(place.at, key),
+        let is_last = place.chunk == self.older.len();
+        let Some(keys) = self.chunk_mut(place.chunk) else { return };
+        let behind = if keys.len() < CHUNK {
+            keys.insert(place.at, key);
+            None
+        } else if is_last && place.at == keys.len() {
             // In order, and that one is full.
-            Some(keys) if place.chunk == last && place.at == keys.len() => {
-                let mut keys = VecDeque::with_capacity(CHUNK);
-                keys.push_back(key);
-                self.chunks.push_back(keys);
+            let mut keys = VecDeque::with_capacity(CHUNK);
+            keys.push_back(key);
+            Some(keys)
+        } else {
+            let mut upper = keys.split_off(CHUNK / 2);
+            match place.at.checked_sub(CHUNK / 2) {
+                Some(at) => upper.insert(at, key),
+                None => keys.insert(place.at, key),
             }
-            Some(keys) => {
-                let mut upper = keys.split_off(CHUNK / 2);
-                match place.at.checked_sub(CHUNK / 2) {
-                    Some(at) => upper.insert(at, key),
-                    None => keys.insert(place.at, key),
-                }
-                self.chunks.insert(place.chunk + 1, upper);
-            }
-            None => self.chunks.push_back(VecDeque::from([key])),
+            Some(upper)
+        };
+        self.len += 1;
+        match behind {
+            Some(keys) if is_last => self.older.push_back(std::mem::replace(&mut self.last, keys)),
+            Some(keys) => self.older.insert(place.chunk + 1, keys),
+            None => {}
         }
     }
 
     /// Takes a key out; what stood behind it is found at the place that is returned.
     pub(crate) fn remove(&mut self, place: Place) -> Place {
-        let Some(keys) = self.chunks.get_mut(place.chunk) else { return place };
-        if keys.remove(place.at).is_some() {
+        let Some(keys) = self.chunk_mut(place.chunk) else { return place };
+        let (removed, is_empty) = (keys.remove(place.at).is_some(), keys.is_empty());
+        if removed {
             self.len -= 1;
         }
-        if keys.is_empty() {
-            self.chunks.remove(place.chunk);
+        if is_empty && place.chunk == self.older.len() {
+            self.last = self.older.pop_back().unwrap_or_default();
+        } else if is_empty {
+            self.older.remove(place.chunk);
         }
         self.on_a_key(place)
     }
 
     pub(crate) fn last(&self) -> Option<&Key> {
-        self.chunks.back()?.back()
+        self.last.back()
     }
 
     pub(crate) fn first(&self) -> Place {
@@ -109,7 +130,7 @@ impl KeyList {
 
     /// Behind the end of a chunk the next one begins.
     fn on_a_key(&self, place: Place) -> Place {
-        match self.chunks.get(place.chunk) {
+        match self.chunk(place.chunk) {
             Some(keys) if place.at >= keys.len() => Place { chunk: place.chunk + 1, at: 0 },
             Some(_) | None => place,
         }
@@ -117,28 +138,28 @@ impl KeyList {
 
     /// Gives back the room of a busier day.
     pub(crate) fn shrink(&mut self) {
-        if self.chunks.len() < self.chunks.capacity() / 4 {
-            self.chunks.shrink_to(self.chunks.len() * 2);
+        if self.older.len() < self.older.capacity() / 4 {
+            self.older.shrink_to(self.older.len() * 2);
         }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
-        self.chunks.iter().flatten()
+        self.older.iter().flatten().chain(&self.last)
     }
 
     /// For how many keys there is room in chunks that are there.
     #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
-        self.chunks.iter().map(VecDeque::capacity).sum()
+        self.older.iter().chain([&self.last]).map(VecDeque::capacity).sum()
     }
 }
 
 impl IntoIterator for KeyList {
     type Item = Key;
-    type IntoIter = std::iter::Flatten<vec_deque::IntoIter<VecDeque<Key>>>;
+    type IntoIter = Chain<Flatten<vec_deque::IntoIter<VecDeque<Key>>>, vec_deque::IntoIter<Key>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.chunks.into_iter().flatten()
+        self.older.into_iter().flatten().chain(self.last)
     }
 }
 
@@ -157,7 +178,9 @@ mod tests {
 
     /// What must hold of every list, and what is in it.
     fn checked(list: &KeyList) -> Vec<(u64, u64)> {
-        assert!(list.chunks.iter().all(|keys| (1..=CHUNK).contains(&keys.len())), "an empty or an overfull chunk");
+        let sound = |keys: &VecDeque<Key>| (1..=CHUNK).contains(&keys.len());
+        assert!(list.older.iter().all(sound), "an empty or an overfull chunk");
+        assert!(sound(&list.last) || list.len() == 0, "the last chunk has {}", list.last.len());
         let all: Vec<_> = list.iter().map(|key| (key.sequence.0, key.fingerprint)).collect();
         assert_eq!(all.len(), list.len());
         all
@@ -205,7 +228,7 @@ mod tests {
             list.insert(place, key(sequence, 0));
             assert!(list.room() <= list.len() + CHUNK, "{} for {}", list.room(), list.len());
         }
-        assert_eq!(list.chunks.len(), 100_000usize.div_ceil(CHUNK));
+        assert_eq!(list.older.len() + 1, 100_000usize.div_ceil(CHUNK));
         let front = std::ptr::from_ref(list.get(list.first()).unwrap());
         list.insert(list.find(Sequence(100_000)).unwrap_err(), key(100_000, 0));
         assert!(std::ptr::eq(front, list.get(list.first()).unwrap()));
@@ -222,7 +245,7 @@ mod tests {
             list.remove(list.first());
         }
         list.shrink();
-        assert!(list.chunks.capacity() < 16, "{}", list.chunks.capacity());
+        assert!(list.older.capacity() < 16, "{}", list.older.capacity());
         assert_eq!(checked(&list).first(), Some(&(99_900, 0)));
     }
 }

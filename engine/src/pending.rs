@@ -2,6 +2,7 @@
 //! the way back to the caller; whatever happens to it, exactly one of settle, silence or drop ends it.
 
 use std::fmt::Debug;
+use std::hint::black_box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::dedup::{Answer, Answered, Window};
 use crate::id::Sequence;
 use crate::outcome::Outcome;
-use crate::permits::Permit;
+use crate::permits::{Closed, Permits};
 use crate::time::Timestamp;
 
 /// Where the answers of many requests come together, told apart by their tags. Called by whoever lets answers go, for everybody, so it may not
@@ -72,38 +73,96 @@ impl Reply {
     }
 }
 
-/// A reply and the permits it is entitled by: one of all, and one of the caller's own.
+/// What the engine keeps of one caller, shared by its sessions and whatever it has in flight. In one place: a sale comes back to it when
+/// everybody else's have been through the caches.
+#[derive(Debug)]
+pub(crate) struct CallerState {
+    /// The caller's own part of the permits.
+    own: Permits,
+    /// Everybody's.
+    all: Arc<Permits>,
+    window: Mutex<Window<Waiter>>,
+}
+
+impl CallerState {
+    pub(crate) fn new(own: usize, all: Arc<Permits>, window: Window<Waiter>) -> Arc<CallerState> {
+        Arc::new(CallerState { own: Permits::new(own), all, window: Mutex::new(window) })
+    }
+
+    pub(crate) fn window(&self) -> MutexGuard<'_, Window<Waiter>> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one request: a permit of the caller's own and one of everybody's. Nothing if one of them is not to be had.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub(crate) fn enter(self: &Arc<CallerState>) -> Result<Option<Place>, Closed> {
+        // The caller's own part first: one that floods takes nothing from the others.
+        if !self.own.take() {
+            return Ok(None);
+        }
+        match self.all.enter() {
+            Ok(true) => Ok(Some(Place(Arc::clone(self)))),
+            Ok(false) => {
+                self.own.give();
+                Ok(None)
+            }
+            Err(closed) => {
+                self.own.give();
+                Err(closed)
+            }
+        }
+    }
+}
+
+/// The place of one request: its permits, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<CallerState>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.all.give();
+        self.0.own.give();
+    }
+}
+
+/// A reply and the place it is entitled by.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) reply: Reply,
-    pub(crate) permit: [Permit; 2],
+    pub(crate) place: Place,
 }
 
 impl Waiter {
     pub(crate) fn answer(self, outcome: Outcome) {
-        // The permit goes back first: whoever hears the answer may ask again at once.
-        drop(self.permit);
+        // The place is given up first: whoever hears the answer may ask again at once.
+        drop(self.place);
         self.reply.send(outcome);
     }
 
     /// The same as one of many: what is to be flushed after the last comes to `fed`.
     fn answer_among(self, outcome: Outcome, fed: &mut Fed) {
-        drop(self.permit);
+        drop(self.place);
         fed.extend(self.reply.feed(outcome));
     }
-}
 
-/// A caller's window, shared by its sessions and the committer.
-pub(crate) type SharedWindow = Arc<Mutex<Window<Waiter>>>;
+    fn window(&self) -> MutexGuard<'_, Window<Waiter>> {
+        self.place.0.window()
+    }
 
-pub(crate) fn lock(window: &SharedWindow) -> MutexGuard<'_, Window<Waiter>> {
-    window.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks at what has to be there for the answer, without a use for it: see [`Pending::fetch`].
+    fn fetch(&self) {
+        black_box(Arc::strong_count(&self.place.0));
+        if let Reply::Stream { to, .. } = &self.reply {
+            black_box(Arc::strong_count(to));
+        }
+    }
 }
 
 /// A key in flight.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    pub(crate) window: SharedWindow,
     pub(crate) sequence: Sequence,
     pub(crate) fingerprint: u64,
 }
@@ -121,40 +180,47 @@ impl Pending {
         Pending { waiter: Some(waiter), ticket }
     }
 
+    /// Has the processor get what [`Pending::settle`] will need. Each of that stands behind a lock, so that one would be waited for after the
+    /// other; whoever calls this for several first waits for all of them at once.
+    pub(crate) fn fetch(&self) {
+        self.waiter.iter().for_each(Waiter::fetch);
+    }
+
     /// Ends it with an answer that is durable, and remembers that under its key. What is to be flushed then comes to `fed`.
     pub(crate) fn settle(mut self, at: Timestamp, outcome: Outcome, fed: &mut Fed) {
         // Taken out first: should the window fall, nobody is told anything.
-        let waiter = self.waiter.take();
-        let also = match self.ticket.take() {
-            Some(Ticket { window, sequence, fingerprint }) => match Answer::of(outcome) {
-                Some(answer) => lock(&window).settle(Answered { sequence, fingerprint, at, answer }),
-                None => lock(&window).abandon(sequence),
+        let (waiter, ticket) = (self.waiter.take(), self.ticket.take());
+        let Some(waiter) = waiter else { return };
+        let also = match ticket {
+            Some(Ticket { sequence, fingerprint }) => match Answer::of(outcome) {
+                Some(answer) => waiter.window().settle(Answered { sequence, fingerprint, at, answer }),
+                None => waiter.window().abandon(sequence),
             },
             None => Vec::new(),
         };
-        for waiter in waiter.into_iter().chain(also) {
+        for waiter in std::iter::once(waiter).chain(also) {
             waiter.answer_among(outcome, fed);
         }
     }
 
     /// Ends it without a word and without giving the key back: nothing is known about it any more.
     pub(crate) fn silence(mut self) {
-        if let Some(Ticket { window, sequence, .. }) = self.ticket.take() {
-            let waiters = lock(&window).take_waiters(sequence);
+        if let (Some(waiter), Some(Ticket { sequence, .. })) = (self.waiter.take(), self.ticket.take()) {
+            let waiters = waiter.window().take_waiters(sequence);
             drop(waiters);
         }
-        self.waiter = None;
     }
 }
 
 impl Drop for Pending {
     /// Nobody decided it: the key is free again, and everyone who waits is told to ask once more.
     fn drop(&mut self) {
+        let Some(waiter) = self.waiter.take() else { return };
         let also = match self.ticket.take() {
-            Some(Ticket { window, sequence, .. }) => lock(&window).abandon(sequence),
+            Some(Ticket { sequence, .. }) => waiter.window().abandon(sequence),
             None => Vec::new(),
         };
-        for waiter in self.waiter.take().into_iter().chain(also) {
+        for waiter in std::iter::once(waiter).chain(also) {
             waiter.answer(Outcome::Unavailable);
         }
     }

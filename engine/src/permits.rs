@@ -2,8 +2,6 @@
 //! every queue behind it is bounded by their number although the mailboxes themselves are not.
 //! Nobody waits for a permit: where none is free the answer is `Busy`, at once.
 
-use std::sync::Arc;
-
 #[cfg(frokost_loom)]
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 #[cfg(not(frokost_loom))]
@@ -24,33 +22,41 @@ pub struct Closed;
 impl Permits {
     /// `total` permits, all free.
     #[must_use]
-    pub fn new(total: usize) -> Arc<Permits> {
-        Arc::new(Permits { free: AtomicUsize::new(total), total, closed: AtomicBool::new(false) })
+    pub fn new(total: usize) -> Permits {
+        Permits { free: AtomicUsize::new(total), total, closed: AtomicBool::new(false) }
     }
 
-    /// A permit, if one is free. It comes back by being dropped.
+    /// Takes a permit, if one is free. Whoever has one gives it back.
     #[must_use]
-    pub fn try_take(self: &Arc<Permits>) -> Option<Permit> {
-        let mut free = self.free.load(Ordering::Relaxed);
-        loop {
-            let less = free.checked_sub(1)?;
-            // Acquire pairs with the Release of a returned permit: what its request did happened before this one.
-            match self.free.compare_exchange_weak(free, less, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(Permit { from: Arc::clone(self) }),
-                Err(now) => free = now,
-            }
-        }
+    pub fn take(&self) -> bool {
+        // Acquire pairs with the Release of a returned permit: what its request did happened before this one.
+        self.free.fetch_update(Ordering::Acquire, Ordering::Relaxed, |free| free.checked_sub(1)).is_ok()
     }
 
-    /// A permit, if one is free and nobody has closed the door. Whoever closes it and then sees no permit out sees none out for good.
+    /// Gives a permit back.
+    ///
+    /// # Panics
+    /// If it was never taken.
+    pub fn give(&self) {
+        let before = self.free.fetch_add(1, Ordering::Release);
+        assert!(before < self.total, "a permit came back that was never taken");
+    }
+
+    /// Takes a permit, if one is free and nobody has closed the door. Whoever closes it and then sees no permit out sees none out for good.
     ///
     /// # Errors
     /// [`Closed`].
-    pub fn enter(self: &Arc<Permits>) -> Result<Option<Permit>, Closed> {
-        let permit = self.try_take();
+    pub fn enter(&self) -> Result<bool, Closed> {
+        let taken = self.take();
         // Between taking and looking here, and between closing and counting in `close`: one of the two sees the other.
         fence(Ordering::SeqCst);
-        if self.is_closed() { Err(Closed) } else { Ok(permit) }
+        if !self.is_closed() {
+            return Ok(taken);
+        }
+        if taken {
+            self.give();
+        }
+        Err(Closed)
     }
 
     /// Lets nobody in any more through [`Permits::enter`].
@@ -72,19 +78,6 @@ impl Permits {
     }
 }
 
-/// One permit, taken.
-#[derive(Debug)]
-pub struct Permit {
-    from: Arc<Permits>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let before = self.from.free.fetch_add(1, Ordering::Release);
-        assert!(before < self.from.total, "a permit came back that was never taken");
-    }
-}
-
 #[cfg(all(test, not(frokost_loom)))]
 mod tests {
     use super::*;
@@ -92,18 +85,27 @@ mod tests {
     #[test]
     fn no_more_are_out_than_there_are() {
         let permits = Permits::new(2);
-        let first = permits.try_take();
-        let second = permits.try_take();
-        assert!(first.is_some() && second.is_some());
-        assert!(permits.try_take().is_none());
+        assert!(permits.take() && permits.take());
+        assert!(!permits.take());
         assert_eq!(permits.taken(), 2);
-        drop(first);
-        assert!(permits.try_take().is_some());
+        permits.give();
+        assert!(permits.take());
+    }
+
+    #[test]
+    fn nobody_is_let_in_after_closing_time_and_no_permit_stays_out_for_it() {
+        let permits = Permits::new(2);
+        assert_eq!(permits.enter(), Ok(true));
+        permits.close();
+        assert_eq!(permits.enter(), Err(Closed));
+        assert_eq!(permits.taken(), 1);
     }
 }
 
 #[cfg(all(test, frokost_loom))]
 mod loom_tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// Three askers, two permits, every interleaving with up to three preemptions: never three inside at once, and
@@ -113,7 +115,7 @@ mod loom_tests {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
-            let permits = Permits::new(2);
+            let permits = Arc::new(Permits::new(2));
             let inside = Arc::new(AtomicUsize::new(0));
             let askers: Vec<_> = (0..2)
                 .map(|_| {
@@ -133,11 +135,11 @@ mod loom_tests {
     #[test]
     fn nobody_slips_in_after_closing_time() {
         loom::model(|| {
-            let permits = Permits::new(1);
+            let permits = Arc::new(Permits::new(1));
             let asker = {
                 let permits = Arc::clone(&permits);
                 // Stays inside.
-                loom::thread::spawn(move || permits.enter().ok().flatten().map(std::mem::forget).is_some())
+                loom::thread::spawn(move || permits.enter() == Ok(true))
             };
             permits.close();
             let empty = permits.taken() == 0;
@@ -146,11 +148,11 @@ mod loom_tests {
         });
     }
 
-    fn enter(permits: &Arc<Permits>, inside: &AtomicUsize) {
-        if let Some(permit) = permits.try_take() {
+    fn enter(permits: &Permits, inside: &AtomicUsize) {
+        if permits.take() {
             assert!(inside.fetch_add(1, Ordering::SeqCst) < 2);
             inside.fetch_sub(1, Ordering::SeqCst);
-            drop(permit);
+            permits.give();
         }
     }
 }

@@ -1,22 +1,23 @@
 //! Recovery: turns the state that follows from the journal into what a running engine works with.
 
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
 
 use ractor::ActorRef;
 
 use crate::account::Account;
 use crate::actors::account::Delivery;
+use crate::dedup::Window;
 use crate::directory::Directory;
 use crate::id::{CallerId, Lsn};
 use crate::journal::JournalError;
 use crate::ledger_state::LedgerState;
-use crate::pending::{SharedWindow, Waiter};
+use crate::pending::Waiter;
 use crate::wishes::{Wish, Wishes};
 
 /// Everything that follows from a journal, ready for use.
 pub(crate) struct Recovered {
     pub(crate) directory: Directory<Box<Account>, ActorRef<Delivery>>,
-    pub(crate) windows: Vec<(CallerId, SharedWindow)>,
+    pub(crate) windows: HashMap<CallerId, Window<Waiter>>,
     pub(crate) wishes: Wishes,
 }
 
@@ -38,6 +39,5 @@ pub(crate) fn ready(state: LedgerState<Waiter>) -> Result<Recovered, JournalErro
             return Err(JournalError::Damaged { lsn: Lsn::ZERO, what });
         }
     }
-    let windows = windows.into_iter().map(|(caller, window)| (caller, Arc::new(Mutex::new(window)))).collect();
     Ok(Recovered { directory, windows, wishes })
 }

@@ -12,6 +12,9 @@ use crate::outcome::Outcome;
 use crate::pending::{Fed, Pending};
 use crate::time::Timestamp;
 
+/// What so many answers need is asked of memory at once.
+const FETCHED_AT_ONCE: usize = 8;
+
 /// The answers of a group, in order. Bounded by permits like everything that is in flight.
 pub(crate) type Release = Vec<(Outcome, Timestamp, Pending)>;
 
@@ -27,9 +30,17 @@ pub(crate) async fn release(mut groups: mpsc::UnboundedReceiver<Release>, on_fat
     while let Some(group) = groups.recv().await {
         let mut group = group.into_iter();
         let settled = catch_unwind(AssertUnwindSafe(|| {
-            for (outcome, at, pending) in group.by_ref() {
-                pending.settle(at, outcome, &mut fed);
-                meter.answer(&outcome);
+            loop {
+                let next = group.as_slice().iter().take(FETCHED_AT_ONCE);
+                let some = next.len();
+                next.for_each(|(_, _, pending)| pending.fetch());
+                for (outcome, at, pending) in group.by_ref().take(some) {
+                    pending.settle(at, outcome, &mut fed);
+                    meter.answer(&outcome);
+                }
+                if some < FETCHED_AT_ONCE {
+                    break;
+                }
             }
             // Each session once, with all that it has in this group.
             for sink in fed.drain(..) {

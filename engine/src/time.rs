@@ -1,7 +1,9 @@
 //! Moments and Copenhagen days. The engine never asks what time it is: it is told, through [`Clock`].
 
+use std::cell::Cell;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 static COPENHAGEN: TimeZone = jiff::tz::get!("Europe/Copenhagen");
@@ -27,15 +29,33 @@ impl Timestamp {
     /// The calendar day in Copenhagen, on which a daily limit is counted (quick guide, item 28).
     #[must_use]
     pub fn day(self) -> Day {
-        let date = self.local().date();
+        let date = self.date();
         Day(i32::from(date.year()) * 10_000 + i32::from(date.month()) * 100 + i32::from(date.day()))
     }
 
     /// The calendar month in Copenhagen, by which statements are grouped.
     #[must_use]
     pub fn month(self) -> Month {
-        let date = self.local().date();
+        let date = self.date();
         Month { year: date.year(), month: date.month() }
+    }
+
+    /// Mostly that of a moment ago: each thread keeps one, with when it begins and ends.
+    fn date(self) -> Date {
+        thread_local! {
+            static LAST: Cell<(Timestamp, Timestamp, Date)> = const { Cell::new((Timestamp(0), Timestamp(0), Date::ZERO)) };
+        }
+        let (begins, ends, date) = LAST.get();
+        if begins <= self && self < ends {
+            return date;
+        }
+        let local = self.local();
+        let bounds = (local.start_of_day(), local.tomorrow().and_then(|tomorrow| tomorrow.start_of_day()));
+        if let (Ok(begins), Ok(ends)) = bounds {
+            let moment = |at: &jiff::Zoned| Timestamp(u64::try_from(at.timestamp().as_millisecond()).unwrap_or(0));
+            LAST.set((moment(&begins), moment(&ends), local.date()));
+        }
+        local.date()
     }
 }
 
@@ -101,6 +121,27 @@ mod tests {
         assert_eq!(at("2026-10-25T22:59:59Z").day(), Day(20_261_025));
         assert_eq!(at("2026-10-25T23:00:00Z").day(), Day(20_261_026));
         assert_eq!(at("2025-12-31T23:30:00Z").month(), Month { year: 2026, month: 1 });
+    }
+
+    /// In whatever order they are asked for, across midnights, months and both changes of the clocks.
+    #[test]
+    fn the_day_of_before_is_not_taken_for_another() {
+        let begins = [at("2026-03-27T21:00:00Z"), at("2026-10-23T21:00:00Z"), at("2025-12-30T21:00:00Z")];
+        let mut moments: Vec<Timestamp> = begins
+            .into_iter()
+            .flat_map(|begin| (0..4 * 24 * 12).map(move |n| Timestamp(begin.0 + n * 300_000)))
+            .flat_map(|moment| [Timestamp(moment.0 - 1), moment])
+            .chain([Timestamp(0), Timestamp(u64::MAX)])
+            .collect();
+        fastrand::Rng::with_seed(7).shuffle(&mut moments);
+        let sorted = {
+            let mut sorted = moments.clone();
+            sorted.sort_unstable();
+            sorted
+        };
+        for moment in moments.into_iter().chain(sorted) {
+            assert_eq!(moment.date(), moment.local().date(), "{moment:?}");
+        }
     }
 
     #[test]

@@ -3,28 +3,49 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use frokost_engine::{AnswerSink, Outcome};
 use quinn::{SendStream, VarInt};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::wire::response::encode_outcome;
 use crate::wire::{Response, frame};
+
+/// The streams that are served.
+#[derive(Debug, Default)]
+pub(crate) struct Streams(Mutex<Vec<Weak<Answers>>>);
+
+impl Streams {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Answers>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answering half of one more.
+    pub(crate) fn begin(&self, send: SendStream, limit: u32) -> Arc<Answers> {
+        let answers = Answers::new(send, limit);
+        let mut streams = self.lock();
+        if streams.len() == streams.capacity() {
+            streams.retain(|stream| stream.strong_count() > 0);
+        }
+        streams.push(Arc::downgrade(&answers));
+        answers
+    }
+
+    /// Requests of all streams whose answers have not been written yet. Looks at each: not for the hot path.
+    pub(crate) fn unsent(&self) -> usize {
+        self.lock().iter().filter_map(Weak::upgrade).map(|answers| answers.unsent()).sum()
+    }
+}
 
 /// Answers to what one stream asked for, and the places of the requests that are not answered yet.
 #[derive(Debug)]
 pub(crate) struct Answers {
     writing: Mutex<Writing>,
     /// How many may be in flight.
-    limit: u32,
-    places: Semaphore,
-    /// Requests of all sessions whose answers have not been written yet.
-    unsent: Arc<AtomicUsize>,
+    limit: usize,
     /// Where a task is started; the committer's thread has none of its own.
     runtime: Handle,
 }
@@ -42,6 +63,8 @@ struct Writing {
     count: usize,
     /// So many requests have a place; among them those that are not answered yet.
     admitted: usize,
+    /// Who waits for a place, or for all of them to be free.
+    reader: Option<Waker>,
     /// The task that waits for room and writes what there will be.
     waiting: Option<AbortHandle>,
     /// Nobody wants an answer any more.
@@ -70,30 +93,69 @@ impl Writing {
         }
         before - self.count
     }
+
+    /// Nothing is answered any more. A reader that waits for a place is let go when this is unlocked, and places that are taken are given up.
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        (self.out, self.written, self.next, self.count, self.admitted) = (Vec::new(), 0, 0, 0, 0);
+        if let Some(waiting) = self.waiting.take() {
+            waiting.abort();
+        }
+    }
 }
 
 impl Answers {
-    pub(crate) fn new(send: SendStream, limit: u32, unsent: Arc<AtomicUsize>) -> Arc<Answers> {
-        let writing =
-            Writing { send, out: Vec::new(), written: 0, next: 0, count: 0, admitted: 0, waiting: None, ended: false };
-        let places = Semaphore::new(limit as usize);
-        Arc::new(Answers { writing: Mutex::new(writing), limit, places, unsent, runtime: Handle::current() })
+    fn new(send: SendStream, limit: u32) -> Arc<Answers> {
+        let writing = Writing {
+            send,
+            out: Vec::new(),
+            written: 0,
+            next: 0,
+            count: 0,
+            admitted: 0,
+            reader: None,
+            waiting: None,
+            ended: false,
+        };
+        Arc::new(Answers { writing: Mutex::new(writing), limit: limit as usize, runtime: Handle::current() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Writing> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place for one more request. False if nothing can be answered any more.
+    /// Waits for a place for one more request. False if nothing can be answered any more. There is one reader.
     pub(crate) async fn admit(&self) -> bool {
-        let Ok(place) = self.places.acquire().await else { return false };
-        place.forget();
-        let mut writing = self.lock();
-        if !writing.ended {
-            writing.admitted += 1;
-            self.unsent.fetch_add(1, Ordering::SeqCst);
+        let admitted = poll_fn(|context| {
+            let mut writing = self.lock();
+            if writing.ended {
+                return Poll::Ready(false);
+            }
+            if writing.admitted < self.limit {
+                writing.admitted += 1;
+                return Poll::Ready(true);
+            }
+            writing.reader = Some(context.waker().clone());
+            Poll::Pending
+        });
+        admitted.await
+    }
+
+    /// Requests whose answers have not been written yet.
+    fn unsent(&self) -> usize {
+        self.lock().admitted
+    }
+
+    /// Unlocks, and wakes the reader if there may be something for it to do. Not before: it may be the last that held this.
+    fn unlock(&self, mut writing: MutexGuard<'_, Writing>) {
+        let goes_on = writing.ended || writing.admitted < self.limit;
+        let reader = if goes_on { writing.reader.take() } else { None };
+        drop(writing);
+        if let Some(reader) = reader {
+            reader.wake();
         }
-        !writing.ended
     }
 
     /// Answers something that no account decides.
@@ -116,7 +178,7 @@ impl Answers {
     }
 
     /// Writes what there is.
-    fn poll_write(&self, writing: &mut Writing, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_write(writing: &mut Writing, context: &mut Context<'_>) -> Poll<()> {
         // A task that waited may come to it in the moment in which its stream was reset.
         if writing.ended {
             return Poll::Ready(());
@@ -127,7 +189,7 @@ impl Answers {
                 Poll::Ready(Ok(written)) => writing.written += written,
                 // The stream is gone.
                 Poll::Ready(Err(_)) => {
-                    self.end(writing);
+                    writing.end();
                     return Poll::Ready(());
                 }
                 Poll::Pending => {
@@ -137,10 +199,7 @@ impl Answers {
             }
         }
         // Only now: a caller that does not read has its places taken, and is no longer read from.
-        let passed = writing.passed();
-        writing.admitted -= passed;
-        self.places.add_permits(passed);
-        self.unsent.fetch_sub(passed, Ordering::SeqCst);
+        writing.admitted -= writing.passed();
         all
     }
 
@@ -148,10 +207,11 @@ impl Answers {
     async fn drain(self: Arc<Answers>) {
         let written = poll_fn(|context| {
             let mut writing = self.lock();
-            let written = self.poll_write(&mut writing, context);
+            let written = Answers::poll_write(&mut writing, context);
             if written.is_ready() {
                 writing.waiting = None;
             }
+            self.unlock(writing);
             written
         });
         written.await;
@@ -159,38 +219,37 @@ impl Answers {
 
     /// Ends the stream when everything that was asked is answered, or nothing can be any more.
     pub(crate) async fn finish(&self) {
-        let answered = self.places.acquire_many(self.limit).await.is_ok();
+        let answered = poll_fn(|context| {
+            let mut writing = self.lock();
+            if !writing.ended && writing.admitted > 0 {
+                writing.reader = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(!writing.ended)
+        });
+        let answered = answered.await;
         let mut writing = self.lock();
         if answered {
             // Finished already, if it is gone.
             drop(writing.send.finish());
         }
-        self.end(&mut writing);
+        writing.end();
+        self.unlock(writing);
     }
 
     /// Nobody serves the stream any more. Does nothing where it has been finished or reset.
     pub(crate) fn abandon(&self) {
-        self.end(&mut self.lock());
+        let mut writing = self.lock();
+        writing.end();
+        self.unlock(writing);
     }
 
     /// Ends the stream at once.
     pub(crate) fn reset(&self, code: u32) {
         let mut writing = self.lock();
         drop(writing.send.reset(VarInt::from_u32(code)));
-        self.end(&mut writing);
-    }
-
-    /// Nothing is answered any more. A reader that waits for a place is let go, and places that are taken are given up.
-    fn end(&self, writing: &mut Writing) {
-        if std::mem::replace(&mut writing.ended, true) {
-            return;
-        }
-        (writing.out, writing.written, writing.next, writing.count) = (Vec::new(), 0, 0, 0);
-        if let Some(waiting) = writing.waiting.take() {
-            waiting.abort();
-        }
-        self.places.close();
-        self.unsent.fetch_sub(std::mem::take(&mut writing.admitted), Ordering::SeqCst);
+        writing.end();
+        self.unlock(writing);
     }
 }
 
@@ -204,9 +263,10 @@ impl AnswerSink for Answers {
         if writing.ended || writing.waiting.is_some() {
             return;
         }
-        if self.poll_write(&mut writing, &mut Context::from_waker(Waker::noop())).is_pending() {
+        if Answers::poll_write(&mut writing, &mut Context::from_waker(Waker::noop())).is_pending() {
             let waiting = self.runtime.spawn(Arc::clone(&self).drain());
             writing.waiting = Some(waiting.abort_handle());
         }
+        self.unlock(writing);
     }
 }

@@ -5,6 +5,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
@@ -24,6 +25,8 @@ const NEAR: usize = 4;
 pub(crate) struct BatchSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     queue: Mutex<Queue>,
+    /// The kernel had no room for what is there.
+    blocked: AtomicBool,
     /// Wakes the task that sends.
     filled: Arc<Notify>,
 }
@@ -32,8 +35,6 @@ pub(crate) struct BatchSocket {
 struct Queue {
     batches: Vec<Batch>,
     packets: usize,
-    /// The kernel had no room for what is here.
-    blocked: bool,
     /// Buffers to be filled again.
     spare: Vec<Vec<u8>>,
 }
@@ -104,7 +105,12 @@ impl BatchSocket {
     /// Around `inner`; to be called within a runtime.
     pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Arc<BatchSocket> {
         let filled = Arc::new(Notify::new());
-        let socket = Arc::new(BatchSocket { inner, queue: Mutex::default(), filled: Arc::clone(&filled) });
+        let socket = Arc::new(BatchSocket {
+            inner,
+            queue: Mutex::default(),
+            blocked: AtomicBool::new(false),
+            filled: Arc::clone(&filled),
+        });
         tokio::spawn(send_when_filled(Arc::downgrade(&socket), filled));
         socket
     }
@@ -128,17 +134,19 @@ impl BatchSocket {
         let sent = batches.iter().position(no_room).unwrap_or(batches.len());
         let mut queue = self.lock();
         batches.drain(..sent).for_each(|batch| queue.recycle(batch));
-        queue.blocked = !batches.is_empty();
+        let blocked = !batches.is_empty();
+        // Under the lock, so that the last to say so is the last to have sent.
+        self.blocked.store(blocked, Ordering::SeqCst);
         queue.packets += batches.iter().map(Batch::packets).sum::<usize>();
         if queue.batches.is_empty() {
             queue.batches = batches;
         } else {
             queue.batches.splice(..0, batches);
         }
-        if queue.blocked {
+        if blocked {
             self.filled.notify_one();
         }
-        !queue.blocked
+        !blocked
     }
 }
 
@@ -225,13 +233,17 @@ struct Room {
 impl UdpPoller for Room {
     fn poll_writable(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.socket.lock().blocked { this.room.as_mut().poll_writable(context) } else { Poll::Ready(Ok(())) }
+        if this.socket.blocked.load(Ordering::SeqCst) {
+            this.room.as_mut().poll_writable(context)
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 

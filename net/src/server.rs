@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -12,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, Verdict};
+use crate::answers::Streams;
 use crate::enrol::{Authority, EnrolError};
 use crate::identity::Identity;
 use crate::reset_key::RESET_EVERY;
@@ -79,14 +79,14 @@ pub struct Desks {
 pub struct Server {
     endpoint: Endpoint,
     address: SocketAddr,
-    unsent: Arc<AtomicUsize>,
+    streams: Arc<Streams>,
 }
 
 struct Reception {
     engine: Engine,
     clock: Arc<dyn Clock>,
     desks: Desks,
-    unsent: Arc<AtomicUsize>,
+    streams: Arc<Streams>,
     looking_up: Arc<Semaphore>,
     admission: Admission,
     /// The open connections of each caller, oldest first.
@@ -112,13 +112,13 @@ impl Server {
         let listen = |source| ServerError::Listen { address, source };
         let endpoint = socket::endpoint(address, names, Some(config)).map_err(listen)?;
         let address = endpoint.local_addr().map_err(listen)?;
-        let unsent = Arc::new(AtomicUsize::new(0));
+        let streams = Arc::new(Streams::default());
         let looking_up = Arc::new(Semaphore::new(1));
         let connections = DashMap::new();
-        let unsent_too = Arc::clone(&unsent);
-        let reception = Reception { engine, clock, desks, unsent: unsent_too, looking_up, admission, connections };
+        let served = Arc::clone(&streams);
+        let reception = Reception { engine, clock, desks, streams: served, looking_up, admission, connections };
         tokio::spawn(accept(endpoint.clone(), Arc::new(reception)));
-        Ok(Server { endpoint, address, unsent })
+        Ok(Server { endpoint, address, streams })
     }
 
     /// Where it listens.
@@ -130,7 +130,7 @@ impl Server {
     /// How many requests have been let in and their answers not written. A stream's are none any more when it has ended.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.unsent.load(Ordering::SeqCst)
+        self.streams.unsent()
     }
 
     /// Lets what is answered reach the callers, closes every connection and stops listening. To be called when the engine has
@@ -224,7 +224,7 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
             caller: handle.clone(),
             clock: Arc::clone(&reception.clock),
             desks: reception.desks.clone(),
-            unsent: Arc::clone(&reception.unsent),
+            streams: Arc::clone(&reception.streams),
             looking_up: Arc::clone(&reception.looking_up),
         };
         tokio::spawn(session::run(session, send, receive));

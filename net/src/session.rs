@@ -2,14 +2,13 @@
 //! A caller that sends faster than it is answered, or does not read, is no longer read from; nobody else notices.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, CallerHandle, CardNumber, Clock, Engine, Lsn, Outcome, Query, Rejection, Reply, Role};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 
-use crate::answers::Answers;
+use crate::answers::{Answers, Streams};
 use crate::frames::Frames;
 use crate::server::{Desks, PictureDesk};
 use crate::wire::frame::{self, FrameError, REQUEST_LIMIT};
@@ -28,8 +27,7 @@ pub(crate) struct Session {
     pub(crate) desks: Desks,
     /// One look-up at a time, of all sessions.
     pub(crate) looking_up: Arc<Semaphore>,
-    /// Requests of all sessions whose answers have not been written yet.
-    pub(crate) unsent: Arc<AtomicUsize>,
+    pub(crate) streams: Arc<Streams>,
 }
 
 /// While a stream is served. However that ends, a panic included, nothing waits for room and nothing counts as unsent behind it.
@@ -43,7 +41,7 @@ impl Drop for Served<'_> {
 
 /// Serves a stream until either side ends it.
 pub(crate) async fn run(session: Session, send: SendStream, mut receive: RecvStream) {
-    let answers = Answers::new(send, IN_FLIGHT, Arc::clone(&session.unsent));
+    let answers = session.streams.begin(send, IN_FLIGHT);
     let _served = Served(&answers);
     match read(&session, &mut receive, &answers).await {
         Ok(()) => answers.finish().await,
