@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use frokost_engine::journal::JournalError;
 use frokost_engine::{AccountView, Asked, CardNumber, Outcome, Query, Sequence};
-use frokost_net::{Bundle, Client};
+use frokost_net::{Bundle, Client, ClientError, numbers};
 
 use crate::cli::Lang;
 use crate::data_folder::DataFolder;
@@ -19,7 +19,7 @@ use crate::settings::Settings;
 use crate::store::Store;
 use crate::{backup, lookup};
 
-/// How often, and after which pause, a command is asked for again whose answer was lost.
+/// How often, and after which pause, what has no answer is asked for again.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,7 +72,7 @@ impl Operator {
         let (client, welcome) = Client::connect(address, bundle).await?;
         let server = core.is_none().then(|| (address, bundle.clone()));
         // From the server's clock, so that no number is used twice.
-        let sequence = AtomicU64::new(welcome.now.0 << 16);
+        let sequence = AtomicU64::new(numbers::first(welcome.now).0);
         Ok(Operator { client: Mutex::new(client), server, core, sequence, card_length })
     }
 
@@ -80,20 +80,43 @@ impl Operator {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has a command carried out. Where the answer is lost it is asked for again under the same number, over a new connection: typed again it
-    /// would be done twice.
+    /// Has a command carried out.
     pub(crate) async fn command(&self, asked: impl Into<Asked>) -> anyhow::Result<Outcome> {
-        let sequence = Sequence(self.sequence.fetch_add(1, Ordering::SeqCst));
         let asked = asked.into();
+        let next = || Sequence(self.sequence.fetch_add(1, Ordering::SeqCst));
+        let mut sequence = next();
+        let mut outcome = self.command_as(sequence, asked).await?;
+        for years in numbers::AHEAD_YEARS {
+            if !numbers::is_taken(&outcome) {
+                break;
+            }
+            self.sequence.fetch_max(numbers::ahead(sequence, years).0, Ordering::SeqCst);
+            sequence = next();
+            outcome = self.command_as(sequence, asked).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Under the same number until it is answered: typed again it would be done twice.
+    async fn command_as(&self, sequence: Sequence, asked: Asked) -> anyhow::Result<Outcome> {
+        self.until_answered(|client| async move { client.command(sequence, asked).await })
+            .await
+            .context("whether it was done is not known; look at the account before you type it again")
+    }
+
+    /// Asks again, over a new connection, where the answer is lost and there is a server that can come back.
+    async fn until_answered<F>(&self, ask: impl Fn(Client) -> F) -> Result<Outcome, ClientError>
+    where
+        F: Future<Output = Result<Outcome, ClientError>>,
+    {
         let mut tries = 0;
         loop {
-            let error = match self.client().command(sequence, asked).await {
+            let error = match ask(self.client()).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
             let Some((address, bundle)) = self.server.as_ref().filter(|_| !error.is_final() && tries < TRIES) else {
-                return Err(error)
-                    .context("whether it was done is not known; look at the account before you type it again");
+                return Err(error);
             };
             tries += 1;
             tokio::time::sleep(PAUSE).await;
@@ -126,13 +149,13 @@ impl Operator {
     }
 
     async fn view(&self, what: &str, query: Query) -> anyhow::Result<AccountView> {
-        let outcome = self.client().query(query).await?;
+        let outcome = self.query(query).await?;
         let Outcome::View(view) = outcome else { bail!("{what}: {}", explain(&outcome, Lang::En)) };
         Ok(view)
     }
 
     pub(crate) async fn query(&self, query: Query) -> anyhow::Result<Outcome> {
-        Ok(self.client().query(query).await?)
+        Ok(self.until_answered(|client| async move { client.query(query).await }).await?)
     }
 
     /// Ends the connection, and the engine if it is ours.

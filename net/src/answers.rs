@@ -128,6 +128,8 @@ impl Answers {
 
     /// Waits for a place for one more request. False if nothing can be answered any more. There is one reader.
     pub(crate) async fn admit(&self) -> bool {
+        // Who sends a lot that is answered at once lets others work in between.
+        tokio::task::coop::consume_budget().await;
         let admitted = poll_fn(|context| {
             let mut writing = self.lock();
             if writing.ended {

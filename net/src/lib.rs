@@ -12,6 +12,7 @@ pub mod conversation;
 pub mod enrol;
 mod frames;
 pub mod identity;
+pub mod numbers;
 pub mod outbox;
 mod reset_key;
 pub mod server;

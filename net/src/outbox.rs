@@ -71,7 +71,7 @@ pub enum OutboxError {
 
 impl Outbox {
     /// Opens the outbox of `caller` at `path`, or begins one whose first number is `first`. That must be above every number this till can
-    /// have used before, also if its old outbox is lost: the server's clock in milliseconds times 65,536 is.
+    /// have used before, also if its old outbox is lost, as [`numbers::first`](crate::numbers::first) is while clocks are right.
     ///
     /// # Errors
     /// [`OutboxError`]. One that is another caller's and has everything answered is begun anew; with sales that are not, it is left as it
@@ -159,6 +159,18 @@ impl Outbox {
         self.next += 1;
         self.open.insert(sequence, sale);
         Ok((Sequence(sequence), sale))
+    }
+
+    /// Lets the next number be this one, if it is above those that were given out.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn go_on_from(&mut self, first: Sequence) -> Result<(), OutboxError> {
+        if first.0 > self.next {
+            self.append(&format!("next {first}\n"))?;
+            self.next = first.0;
+        }
+        Ok(())
     }
 
     /// Ticks a sale off.

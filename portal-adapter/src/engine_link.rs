@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use frokost_engine::time::Month;
 use frokost_engine::wishes::Wish;
 use frokost_engine::{AccountId, AccountView, Asked, CardNumber, Outcome, Query, Record, Rejection, Sequence};
-use frokost_net::{Bundle, Client, ClientError};
+use frokost_net::{Bundle, Client, ClientError, numbers};
 use tokio::sync::Mutex;
 
 const TRIES: u32 = 5;
@@ -36,10 +36,6 @@ struct Kept {
     /// When and why it could not be reached last.
     failed: Option<(Instant, ClientError)>,
 }
-
-const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
-/// How far a clock may have been ahead.
-const AHEAD_YEARS: [u64; 3] = [1, 10, 100];
 
 /// The engine cannot be asked. Whether a command was carried out is not known.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -71,8 +67,7 @@ impl EngineLink {
                 return Err(error);
             }
         };
-        // The lower bits leave room for 65,536 commands a millisecond before two lives of a portal could meet.
-        self.0.sequence.fetch_max(welcome.now.0 << 16, Ordering::SeqCst);
+        self.0.sequence.fetch_max(numbers::first(welcome.now).0, Ordering::SeqCst);
         *kept = Kept { client: Some(client.clone()), failed: None };
         Ok(client)
     }
@@ -125,7 +120,7 @@ impl EngineLink {
         // One number for all tries. Given at the first, since the numbers begin where the server's clock is.
         let mut fresh = self.next_number().await?;
         let mut instead_of = None;
-        let mut ahead = AHEAD_YEARS.into_iter();
+        let mut ahead = numbers::AHEAD_YEARS.into_iter();
         loop {
             let used = number(fresh, instead_of).await?;
             let outcome = self.command_as(used, asked).await?;
@@ -143,7 +138,7 @@ impl EngineLink {
     /// [`EngineGone`] if the engine cannot be reached.
     async fn number_ahead(&self, years: u64) -> Result<Sequence, EngineGone> {
         let known = self.next_number().await?;
-        self.0.sequence.fetch_max(known.0.saturating_add((years * YEAR_MS) << 16), Ordering::SeqCst);
+        self.0.sequence.fetch_max(numbers::ahead(known, years).0, Ordering::SeqCst);
         tracing::warn!(
             years,
             "a new number was called forgotten: the server's clock is wrong, or was; numbers go on so far ahead of it"

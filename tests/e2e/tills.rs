@@ -2,6 +2,12 @@
 //! a sale that is made twice or sent under another till's name, an installation that locks itself out or cannot read what was written in it.
 
 use std::os::unix::fs::chown;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use frokost_engine::{AccountId, Amount, Command, Outcome, Sequence};
+use frokost_net::{Bundle, Client};
+use futures_util::future::join_all;
 
 use crate::installation::*;
 
@@ -113,4 +119,103 @@ fn root_does_nothing_in_an_installation_that_is_somebody_elses() {
     assert!(!home.data().join("pki/revoked").exists());
     chown(&key, Some(0), None).unwrap();
     home.must(&["till", "revoke", "canteen-1"]);
+}
+
+/// An outbox that was lost and is begun anew while the server's clock is behind gives out numbers that were used.
+#[test]
+fn a_till_whose_numbers_were_used_before_sells_under_others() {
+    let home = Installation::new();
+    home.import(1, 100);
+    let till = home.enrol("canteen-1");
+    let server = home.serve();
+    let address = server.tills.to_string();
+    let sell = |amount| {
+        ["till", "--bundle", lossy(&till), "--server", &address, "--card", &card(1), "--amount", amount]
+            .map(str::to_owned)
+    };
+    let sold = |amount| home.must(&sell(amount).each_ref().map(String::as_str));
+    assert_eq!(sold("1"), "Godkendt. Ny saldo 99,00 kr.\n");
+    let outbox = home.path("canteen-1.outbox");
+    let text = std::fs::read_to_string(&outbox).unwrap();
+    let first: u64 = text.lines().find_map(|line| line.strip_prefix("next ")).unwrap().parse().unwrap();
+    home.write("canteen-1.outbox", &format!("caller 2\nnext {first}\n"));
+    assert_eq!(sold("2"), "Godkendt. Ny saldo 97,00 kr.\n");
+    assert_eq!(sold("3"), "Godkendt. Ny saldo 94,00 kr.\n");
+    let text = std::fs::read_to_string(&outbox).unwrap();
+    let numbers: Vec<u64> =
+        text.lines().filter_map(|line| line.strip_prefix("sale ")?.split(' ').next()?.parse().ok()).collect();
+    assert!(
+        matches!(numbers[..], [used, new, next] if used == first && new > used + (1 << 40) && next == new + 1),
+        "{text}"
+    );
+}
+
+/// The same for the operator, whose numbers begin where the server's clock is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_whose_numbers_were_used_before_goes_on_under_others() {
+    let home = Installation::new();
+    home.import(1, 100);
+    let server = home.serve();
+    home.must(&["account", "limit", "1", "50"]);
+    let bundle = Bundle::read(&home.data().join("pki/operator.pem")).unwrap();
+    let (client, welcome) = Client::connect(server.tills, &bundle).await.unwrap();
+    let begins = welcome.now.0 + 1_500;
+    // Every millisecond of some seconds that are to come.
+    for some in (begins..begins + 4_000).collect::<Vec<_>>().chunks(200) {
+        let answers = some.iter().map(|at| {
+            let limit = Some(Amount::from_ore(i64::try_from(*at % 1_000).unwrap() + 1));
+            client.command(Sequence(at << 16), Command::SetDailyLimit { account: AccountId(1), limit })
+        });
+        for answer in join_all(answers).await {
+            assert!(matches!(answer.unwrap(), Outcome::Approved(_)));
+        }
+    }
+    let now = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    while now() <= begins {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    home.must(&["account", "limit", "1", "77"]);
+    assert!(now() < begins + 4_000, "it came too late: this shows nothing");
+    assert!(home.must(&["account", "show", "1"]).contains("77,00 kr."));
+}
+
+/// The server dies with a command of the operator's in flight: typed once it is done once.
+#[test]
+fn an_operators_command_outlives_its_server() {
+    let home = Installation::new();
+    home.import(1, 100);
+    let mut server = home.serve();
+    let address = server.tills.to_string();
+    let mut kroner = 100;
+    for attempt in 0.. {
+        assert!(attempt < 30, "it was never in flight when the server fell: this shows nothing");
+        let comings = |server: &Server| server.log.lock().unwrap().matches(r#""role":"operator""#).count();
+        let before = comings(&server);
+        let mut correct = home.command(&["account", "correct", "1", "1", "--reason", "goodwill"]);
+        let mut correcting = correct.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while comings(&server) == before {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        // From before it has asked until it has been answered.
+        std::thread::sleep(Duration::from_micros(attempt % 10 * 300));
+        server.kill();
+        std::thread::sleep(Duration::from_millis(50));
+        let lost = correcting.try_wait().unwrap().is_none();
+        server = Server::start({
+            let mut serve = home.command(&["serve"]);
+            serve.env("FROKOST_TILLS__LISTEN", &address);
+            serve
+        });
+        let corrected = correcting.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&corrected.stderr);
+        assert!(!said.contains("is not known"), "{said}");
+        if corrected.status.success() {
+            kroner += 1;
+        }
+        let shown = home.must(&["account", "show", "1"]);
+        assert!(shown.contains(&format!("{kroner},00 kr.")), "{attempt}: {shown}, {said}");
+        if lost && corrected.status.success() {
+            return;
+        }
+    }
 }

@@ -225,15 +225,10 @@ pub(crate) async fn reserve(portal: &Portal, payout: &PayoutOrder) -> Result<Pay
         amount: Amount::from_ore(payout.amount_ore),
     };
     let asked = once::by_mail(portal, &payout.login, command).await?;
-    let state = match portal.engine.command(asked).await? {
-        Outcome::Approved(_) | Outcome::Rejected(Rejection::PayoutExists) => PayoutState::Reserved,
-        // These say nothing about the pay-out, which may have left the balance long ago: it is asked for again.
-        Outcome::Rejected(Rejection::KeyExpired | Rejection::KeyReused | Rejection::NotAllowed) => {
-            return Ok(PayoutState::Asked);
-        }
-        Outcome::Rejected(_) => PayoutState::Refused,
-        Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => return Ok(PayoutState::Asked),
-    };
+    let state = state_after(&portal.engine.command(asked).await?);
+    if state == PayoutState::Asked {
+        return Ok(state);
+    }
     let (records, account) = (portal.setup.records.clone(), AccountId(payout.account));
     blocking(move || {
         // What another request was refused may be covered now.
@@ -254,6 +249,17 @@ pub(crate) async fn reserve(portal: &Portal, payout: &PayoutOrder) -> Result<Pay
     })
     .await?;
     Ok(state)
+}
+
+/// Where a pay-out stands that the engine has been asked for: still asked for where the answer says nothing about it.
+fn state_after(outcome: &Outcome) -> PayoutState {
+    match outcome {
+        Outcome::Approved(_) | Outcome::Rejected(Rejection::PayoutExists) => PayoutState::Reserved,
+        // It may have left the balance long ago, and is asked for again.
+        Outcome::Rejected(Rejection::KeyExpired | Rejection::KeyReused | Rejection::NotAllowed) => PayoutState::Asked,
+        Outcome::Rejected(_) => PayoutState::Refused,
+        Outcome::View(_) | Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable => PayoutState::Asked,
+    }
 }
 
 /// Pay-outs whose answer was lost, again and again until it is there.
@@ -461,4 +467,33 @@ pub(super) async fn transfer(
         }
     };
     again(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use frokost_engine::{Lsn, Receipt};
+
+    use super::*;
+
+    #[test]
+    fn a_pay_out_is_called_refused_only_where_it_was() {
+        let approved = Outcome::Approved(Receipt { lsn: Lsn(1), balance: Amount::ZERO });
+        assert_eq!(state_after(&approved), PayoutState::Reserved);
+        for nothing_said in [Outcome::Busy, Outcome::OutOfSpace, Outcome::Unavailable] {
+            assert_eq!(state_after(&nothing_said), PayoutState::Asked);
+        }
+        for code in 1.. {
+            let Some(rejection) = Rejection::from_code(code, Amount::ZERO) else { break };
+            // The money is gone where its number is known. The others are of the request and not of the pay-out.
+            let of_the_request = [Rejection::KeyExpired, Rejection::KeyReused, Rejection::NotAllowed];
+            let expected = if rejection == Rejection::PayoutExists {
+                PayoutState::Reserved
+            } else if of_the_request.contains(&rejection) {
+                PayoutState::Asked
+            } else {
+                PayoutState::Refused
+            };
+            assert_eq!(state_after(&Outcome::Rejected(rejection)), expected, "{rejection:?}");
+        }
+    }
 }
