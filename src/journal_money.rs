@@ -85,13 +85,13 @@ impl JournalMoney {
         self.credits.contains_key(&order)
     }
 
-    /// Has a pay-out left the balance?
-    pub(crate) fn has_reserved(&self, payout: PayoutNumber) -> bool {
-        self.payouts.contains_key(&payout)
+    /// Is a pay-out off the balance, and has the bank's answer to it not been taken in? Nothing, if it is not in the journal at all.
+    pub(crate) fn awaits_the_bank(&self, payout: PayoutNumber) -> Option<bool> {
+        self.payouts.get(&payout).map(|(_, stage)| matches!(stage, Stage::Reserved | Stage::Sent))
     }
 
     /// Everything the records say has happened has to have happened, to the same account and with the same amount. They may be a step behind,
-    /// since the journal comes first; that is caught up with when the server runs.
+    /// since the journal comes first; that is caught up with when the server runs. Further behind they are those of an older backup.
     pub(crate) fn hold(&self, orders: &[Order], payouts: &[PayoutOrder]) -> Held {
         let mut held = Held::default();
         for order in orders {
@@ -104,8 +104,15 @@ impl JournalMoney {
                 (OrderState::Credited, None) => {
                     "it is called credited and is not in the journal: the account lacks it".to_owned()
                 }
-                (OrderState::Failed | OrderState::Returning | OrderState::Returned, Some(_)) => {
-                    "it is called failed or given back, and the account was credited".to_owned()
+                (OrderState::Returning | OrderState::Returned, Some(_)) => {
+                    "it is called given back, and the account was credited".to_owned()
+                }
+                (OrderState::Failed, Some(_)) => {
+                    held.to_see_to.push(format!(
+                        "order {} for account {} over {amount} was paid after all, and the records do not know it yet",
+                        order.number, order.account
+                    ));
+                    continue;
                 }
                 (OrderState::Started | OrderState::Paid | OrderState::Credited, Some(_))
                 | (
@@ -138,16 +145,31 @@ impl JournalMoney {
                 (PayoutState::Refused, Some(Stage::Reserved | Stage::Sent | Stage::Done)) => {
                     "it is called refused, and is off the balance"
                 }
-                (PayoutState::Sent | PayoutState::Done, Some(Stage::Reserved)) => {
-                    "it is called sent to the bank, and in the journal it is not"
+                (PayoutState::Sent, Some(Stage::Reserved)) => {
+                    held.to_see_to.push(format!(
+                        "pay-out {} of account {} over {amount} went to the bank, and the journal waits for its answer",
+                        payout.number, payout.account
+                    ));
+                    continue;
                 }
-                (PayoutState::Done, Some(Stage::Sent | Stage::Returned)) => {
+                (PayoutState::Asked, Some(Stage::Sent | Stage::Done | Stage::Returned))
+                | (PayoutState::Reserved, Some(Stage::Done | Stage::Returned)) => {
+                    held.to_see_to.push(format!(
+                        "pay-out {} of account {} over {amount} is further in the journal than in the records: look at the bank before the next payouts export",
+                        payout.number, payout.account
+                    ));
+                    continue;
+                }
+                (PayoutState::Done, Some(Stage::Reserved | Stage::Sent | Stage::Returned)) => {
                     "it is called paid, and in the journal it is not"
                 }
                 (PayoutState::Returned, Some(Stage::Reserved | Stage::Sent | Stage::Done)) => {
                     "it is called given back, and in the journal it is not"
                 }
-                (PayoutState::Asked | PayoutState::Reserved | PayoutState::Sent | PayoutState::Done, Some(_))
+                (PayoutState::Asked, Some(Stage::Reserved))
+                | (PayoutState::Reserved, Some(Stage::Reserved | Stage::Sent))
+                | (PayoutState::Sent, Some(Stage::Sent | Stage::Done | Stage::Returned))
+                | (PayoutState::Done, Some(Stage::Done))
                 | (PayoutState::Asked | PayoutState::Refused | PayoutState::Returned, None)
                 | (PayoutState::Refused | PayoutState::Returned, Some(Stage::Returned)) => continue,
             };
@@ -235,7 +257,8 @@ mod tests {
         let hold = |money: &JournalMoney, state| money.hold(&[order(state)], &[]);
         let credit = Entry::ToppedUp { order: OrderNumber(3), amount: HUNDRED, source: Source::Provider };
         assert_eq!(wrong(&[], &states, hold), [2]);
-        assert_eq!(wrong(&[credit], &states, hold), [3, 4, 5]);
+        assert_eq!(wrong(&[credit], &states, hold), [4, 5]);
+        assert_eq!(journal(&[credit]).hold(&[order(Failed)], &[]).to_see_to.len(), 1);
         // What was paid in by hand has numbers of its own.
         let by_hand = Entry::ToppedUp { order: OrderNumber(3), amount: HUNDRED, source: Source::Counter };
         assert_eq!(wrong(&[by_hand], &states, hold), [2]);
@@ -260,13 +283,14 @@ mod tests {
         let done = Entry::PayoutDone { payout: number, amount: HUNDRED };
         let returned = Entry::PayoutReturned { payout: number, amount: HUNDRED };
         assert_eq!(wrong(&[], &states, hold), [1]);
-        assert_eq!(wrong(&[reserved], &states, hold), [2, 3, 4, 5]);
+        assert_eq!(wrong(&[reserved], &states, hold), [3, 4, 5]);
         assert_eq!(wrong(&[reserved, sent], &states, hold), [3, 4, 5]);
         assert_eq!(wrong(&[reserved, sent, done], &states, hold), [4, 5]);
         assert_eq!(wrong(&[reserved, sent, returned], &states, hold), [3]);
-        for state in [Sent, Done] {
-            assert_eq!(journal(&[]).hold(&[], &[payout(state)]).to_see_to.len(), 1);
-        }
+        let to_see_to = |entries: &[Entry], state| journal(entries).hold(&[], &[payout(state)]).to_see_to.len();
+        assert_eq!([to_see_to(&[], Sent), to_see_to(&[], Done), to_see_to(&[reserved], Sent)], [1; 3]);
+        assert_eq!([to_see_to(&[reserved, sent], Asked), to_see_to(&[reserved, sent, done], Reserved)], [1; 2]);
+        assert_eq!([to_see_to(&[reserved, sent], Reserved), to_see_to(&[reserved], Asked)], [0; 2]);
         let another = Entry::PayoutReserved { payout: number, amount: Amount::from_kroner(1) };
         assert_eq!(wrong(&[another], &states, hold), [0, 1, 2, 3, 4, 5]);
     }

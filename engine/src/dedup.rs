@@ -20,6 +20,8 @@ pub struct Window<W> {
     waiting: FastMap<Sequence, Vec<W>>,
     /// The highest key that was forgotten.
     forgotten: Option<Sequence>,
+    /// Where forgetting goes on, if it was told to stop before it was through.
+    goes_on: Option<Sequence>,
 }
 
 /// A key that is known: 48 bytes, of which there is one for every request of the last day.
@@ -107,7 +109,7 @@ pub enum Seen<W> {
 
 impl<W> Default for Window<W> {
     fn default() -> Window<W> {
-        Window { keys: KeyList::default(), waiting: FastMap::default(), forgotten: None }
+        Window { keys: KeyList::default(), waiting: FastMap::default(), forgotten: None, goes_on: None }
     }
 }
 
@@ -144,12 +146,20 @@ impl<W> Window<W> {
         self.take_waiters(answered.sequence)
     }
 
-    /// Forgets what is old, in the order of the numbers and up to the first that is not, of `most` keys at once, and gives back the room of
-    /// a busier day. What is in flight or dated in the future keeps nothing behind it from being forgotten.
+    /// Forgets what is old, in the order of the numbers and up to the first that is not, and gives back the room of a busier day. Looks at `most`
+    /// keys, and goes on there the next time. What is in flight or dated in the future keeps nothing behind it from being forgotten.
     pub fn forget(&mut self, old: Old, most: usize) {
-        let mut front = self.keys.first();
-        for _ in 0..most {
-            let Some(key) = self.keys.get(front) else { break };
+        let mut front = match self.goes_on.take() {
+            Some(sequence) => self.keys.find(sequence).unwrap_or_else(|place| place),
+            None => self.keys.first(),
+        };
+        let mut looked_at = 0;
+        while let Some(key) = self.keys.get(front) {
+            if looked_at == most {
+                self.goes_on = Some(key.sequence);
+                break;
+            }
+            looked_at += 1;
             if key.answer.is_none() || key.at > old.now {
                 front = self.keys.after(front);
             } else if key.at < old.before {
@@ -360,6 +370,14 @@ mod tests {
         assert_eq!(window.begin(Sequence(3), 7, 'a'), Seen::Refused('a', Rejection::KeyExpired));
         window.forget(old_at(31 * DAY_MS + 1), 10);
         assert_eq!(window.len(), 0);
+        // More of them than are looked at in one go.
+        for (sequence, at) in (10..60).map(|sequence| (sequence, 99 * DAY_MS)).chain([(60, 40 * DAY_MS)]) {
+            window.settle(answered(sequence, at, sequence));
+        }
+        for _ in 0..6 {
+            window.forget(old_at(42 * DAY_MS), 10);
+        }
+        assert_eq!((window.len(), window.forgotten()), (50, Some(Sequence(60))));
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub enum StartError {
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// So many callers' keys are looked at each time.
 const WINDOWS_AT_ONCE: usize = 128;
-/// So many keys of a caller at most are let go while it waits: less than a millisecond.
+/// So many keys of a caller are looked at in one go, while it waits: less than a millisecond.
 const FORGOTTEN_AT_ONCE: usize = 16_384;
 
 /// What an engine is connected to.

@@ -26,6 +26,8 @@ pub struct Forgetting {
     last: Option<(Timestamp, Duration)>,
     /// Since when it goes on calmly.
     since: Duration,
+    /// Where a clock was that was put forward, and when: what it had dated is not older for that.
+    behind: Option<(Timestamp, Duration)>,
 }
 
 impl Forgetting {
@@ -37,6 +39,9 @@ impl Forgetting {
         });
         if !calm {
             if let Some((then, _)) = self.last {
+                if now > then {
+                    self.behind = Some((self.behind_now(running).unwrap_or(then), running));
+                }
                 tracing::warn!(from = %then.local(), to = %now.local(), "the clock has jumped; no key is forgotten for an hour");
             }
             self.since = running;
@@ -45,7 +50,19 @@ impl Forgetting {
         if running.saturating_sub(self.since) < CALM {
             return Old::default();
         }
-        Old { before: Timestamp(now.0.saturating_sub(memory_ms)), now }
+        let over = |(_, since): &(Timestamp, Duration)| running.saturating_sub(*since).as_millis() > memory_ms.into();
+        if self.behind.as_ref().is_some_and(over) {
+            self.behind = None;
+        }
+        let earliest = self.behind_now(running).map_or(now, |behind| behind.min(now));
+        Old { before: Timestamp(earliest.0.saturating_sub(memory_ms)), now }
+    }
+
+    /// What a clock would say that was put forward, had it not been.
+    fn behind_now(&self, running: Duration) -> Option<Timestamp> {
+        let (then, since) = self.behind?;
+        let passed = u64::try_from(running.saturating_sub(since).as_millis()).unwrap_or(u64::MAX);
+        Some(Timestamp(then.0.saturating_add(passed)))
     }
 }
 
@@ -83,8 +100,24 @@ mod tests {
             // And back again before anybody believed it.
             assert_eq!(look(&mut forgetting, 2 * HOUR_MS + 900_000, 3 * HOUR_MS + 900_000, 0), Old::default());
             let believed = look(&mut forgetting, 3 * HOUR_MS + 900_000, 4 * HOUR_MS, 0);
-            assert_eq!(believed.before.0 + DAY_MS, believed.now.0);
+            assert_ne!(believed, Old::default());
+            assert!(believed.before.0 + DAY_MS <= believed.now.0);
         }
+    }
+
+    #[test]
+    fn what_one_that_was_behind_has_dated_is_remembered_for_a_day() {
+        let behind = -(3 * DAY_MS.cast_signed());
+        let mut forgetting = Forgetting::default();
+        look(&mut forgetting, 0, HOUR_MS / 2, behind);
+        // Dated when the machine had begun three days back.
+        let dated = Timestamp(BEGIN.saturating_add_signed(behind));
+        for hour in 2..24 {
+            let old = look(&mut forgetting, (hour - 1) * HOUR_MS, hour * HOUR_MS, 0);
+            assert!(old.before <= dated, "forgotten after {hour} hours");
+        }
+        let old = look(&mut forgetting, 24 * HOUR_MS, 26 * HOUR_MS, 0);
+        assert_eq!(old.before.0 + DAY_MS, old.now.0, "a day later the clock alone counts");
     }
 
     #[test]

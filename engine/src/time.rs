@@ -91,7 +91,7 @@ impl Month {
 
 /// What tells the time. The program hands in the system's; tests hand in one that jumps.
 pub trait Clock: Send + Sync + 'static {
-    /// Now. May go backwards: nothing but limits and texts rests on it.
+    /// Now. May go backwards or jump: limits and texts rest on it, and which keys are old only when it has gone on calmly (`forgetting.rs`).
     fn now(&self) -> Timestamp;
 
     /// How long it has been running: for measuring how long something takes, a flush of the disk, say, so in much less than milliseconds

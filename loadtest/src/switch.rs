@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use frokost_engine::{AccountId, Command, Outcome, Query, Sequence, Timestamp};
 use frokost_net::wire::{Request, Response};
-use frokost_net::{Client, ClientError};
+use frokost_net::{Client, ClientError, numbers};
 use tokio::time::Instant;
 
 use crate::plan::Plan;
@@ -29,7 +29,7 @@ impl Switch {
         let mut random = fastrand::Rng::with_seed(plan.seed);
         let chosen = accounts.iter().copied().filter(|_| random.f64() < plan.blocked);
         let chosen = if plan.blocked > 0.0 { chosen.collect() } else { Vec::new() };
-        Switch { chosen, blocked: Vec::new(), next: now.0 << 16 }
+        Switch { chosen, blocked: Vec::new(), next: numbers::first(now).0 }
     }
 
     /// Blocks the chosen ones, but for those that are blocked already. Where it is given up in the middle, those that may be blocked are noted.
@@ -55,7 +55,7 @@ impl Switch {
     /// Lets the blocked ones buy again, asked by an operator who came when it was `now`; how many of them may still be blocked.
     pub(crate) async fn activate(&mut self, operator: &Client, now: Timestamp) -> usize {
         // A run may last for days, and a number of a day ago is refused.
-        self.next = self.next.max(now.0 << 16);
+        self.next = self.next.max(numbers::first(now).0);
         let blocked = std::mem::take(&mut self.blocked);
         let mut left = blocked.len();
         for some in blocked.chunks(SWITCHING) {

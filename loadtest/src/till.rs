@@ -11,7 +11,7 @@ use frokost_engine::{Amount, CallerId, CardNumber, Command, Lsn, Outcome, Sequen
 use frokost_net::client::Dialer;
 use frokost_net::conversation::{Asker, Listener};
 use frokost_net::wire::{Request, Response};
-use frokost_net::{Bundle, ClientError};
+use frokost_net::{Bundle, ClientError, numbers};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -164,7 +164,7 @@ impl Till {
         let log = Log {
             caller: welcome.caller,
             // Above every number an earlier run of the same till can have used.
-            first: welcome.now.0 << 16,
+            first: numbers::first(welcome.now).0,
             sales: Vec::new(),
             contradictions: Vec::new(),
             gone: false,

@@ -65,7 +65,8 @@ pub(crate) fn server_config(bundle: &Bundle) -> Result<ServerConfig, TlsError> {
         .max_concurrent_bidi_streams(VarInt::from_u32(8))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
-        // One bound for both, so that a stream is seldom told that it may go on.
+        // One bound for both, so that a stream is seldom told that it may go on. A caller whose stream is not read from, since it does not read
+        // its answers, cannot use its others either.
         .stream_receive_window(VarInt::from_u32(256 * 1024))
         .receive_window(VarInt::from_u32(256 * 1024))
         .send_window(1024 * 1024)

@@ -96,6 +96,10 @@ async fn export(
                         say!("pay-out {number} of account {account} is not in the books and is left out");
                         continue;
                     }
+                    Outcome::Rejected(Rejection::PayoutSettled) => {
+                        say!("pay-out {number} of account {account} is settled in the books and is left out");
+                        continue;
+                    }
                     other @ (Outcome::Rejected(_)
                     | Outcome::View(_)
                     | Outcome::Busy

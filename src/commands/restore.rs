@@ -184,22 +184,31 @@ fn do_again(records: &Records, money: &JournalMoney) -> anyhow::Result<()> {
             again[0] += 1;
         }
     }
-    for payout in records.payouts()?.into_iter().filter(|payout| !money.has_reserved(PayoutNumber(payout.number))) {
-        match payout.state {
-            PayoutState::Reserved => {
-                records.advance_payout(PayoutNumber(payout.number), &[PayoutState::Reserved], |payout| {
-                    payout.state = PayoutState::Asked;
-                })?;
+    for payout in records.payouts()? {
+        let number = PayoutNumber(payout.number);
+        match (payout.state, money.awaits_the_bank(number)) {
+            (PayoutState::Reserved, None) => {
+                records.advance_payout(number, &[PayoutState::Reserved], |payout| payout.state = PayoutState::Asked)?;
                 again[1] += 1;
             }
             // Asked for again it would be paid again.
-            PayoutState::Sent | PayoutState::Done => say!(
+            (PayoutState::Sent | PayoutState::Done, None) => say!(
                 "pay-out {} of {} went to the bank and is not in these books: take it off account {} with frokost account correct",
                 payout.number,
                 Amount::from_ore(payout.amount_ore),
                 payout.account
             ),
-            PayoutState::Asked | PayoutState::Returned | PayoutState::Refused => {}
+            (PayoutState::Done | PayoutState::Returned, Some(true)) => {
+                records.advance_payout(number, &[PayoutState::Done, PayoutState::Returned], |payout| {
+                    payout.state = PayoutState::Sent;
+                })?;
+                say!(
+                    "pay-out {number}: these books do not have the bank's answer; take it in again with frokost payouts import"
+                );
+            }
+            (PayoutState::Asked | PayoutState::Returned | PayoutState::Refused, None)
+            | (PayoutState::Asked | PayoutState::Reserved | PayoutState::Sent | PayoutState::Refused, Some(true))
+            | (_, Some(false)) => {}
         }
     }
     let [credited, reserved] = again;

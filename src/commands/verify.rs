@@ -53,7 +53,7 @@ pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
     let folder = DataFolder::existing(&settings.data)?;
     let mut findings = Findings::default();
     let store = Store::open(&folder, &settings).with_context(|| format!("{}", folder.path().display()))?;
-    let Read { auditor, books, money, postings, opened, at_snapshots, damage } = read_all(&store)?;
+    let Read { auditor, books, money, postings, opened, snapshots, damage } = read_all(&store)?;
     let report = auditor.finish();
     findings.check(
         &format!("records: {} from the first on, no gaps, every checksum and link of the hash chain", report.head),
@@ -71,8 +71,7 @@ pub(crate) fn run(args: &FolderArgs) -> anyhow::Result<ExitCode> {
     findings.check("books by school and day: every page sums to zero", crooked.collect());
     print_trial_balance(&report.trial);
     check_statements(&store, &postings, &opened, &mut findings)?;
-    let snapshots = format!("snapshots: {}, each what the records before it come to", store.snapshots.list()?.len());
-    findings.check(&snapshots, at_snapshots);
+    check_snapshots(&store, snapshots, report.head, &mut findings)?;
     if let Some(mirror) = mirror_of(&settings).filter(|mirror| mirror.exists()) {
         check_mirror(&store, &mirror, &mut findings)?;
     }
@@ -97,8 +96,8 @@ struct Read {
     money: JournalMoney,
     postings: BTreeMap<(AccountId, Month), Digest>,
     opened: HashSet<AccountId>,
-    /// What snapshots have otherwise than the records before them come to.
-    at_snapshots: Vec<String>,
+    /// Which snapshots were held against the records before them, and what they have otherwise.
+    snapshots: Vec<(Lsn, Option<String>)>,
     damage: Vec<String>,
 }
 
@@ -126,7 +125,7 @@ fn read_all(store: &Store) -> anyhow::Result<Read> {
         money: JournalMoney::default(),
         postings: BTreeMap::new(),
         opened: HashSet::new(),
-        at_snapshots: Vec::new(),
+        snapshots: Vec::new(),
         damage: Vec::new(),
     };
     let watermark = store.watermark();
@@ -158,11 +157,8 @@ fn read_all(store: &Store) -> anyhow::Result<Read> {
                 break;
             }
             if snapshots.contains(&record.lsn) {
-                match store.snapshots.read(record.lsn).and_then(|items| state.differs_from(items)) {
-                    Ok(None) => {}
-                    Ok(Some(what)) => read.at_snapshots.push(format!("the snapshot at LSN {}: {what}", record.lsn)),
-                    Err(error) => read.at_snapshots.push(error.to_string()),
-                }
+                let differs = store.snapshots.read(record.lsn).and_then(|items| state.differs_from(items));
+                read.snapshots.push((record.lsn, differs.unwrap_or_else(|error| Some(error.to_string()))));
             }
         }
     }
@@ -211,6 +207,23 @@ fn check_statements(
     let kept = store.statements.records_from(first);
     wrong.extend(differences("the statements", reader.read_from(first), kept, store.watermark()));
     findings.check(&format!("statements: {count} postings up to LSN {}, as in the records", store.watermark()), wrong);
+    Ok(())
+}
+
+fn check_snapshots(
+    store: &Store,
+    held: Vec<(Lsn, Option<String>)>,
+    head: Lsn,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let all = store.snapshots.list()?;
+    let promise = format!("snapshots: {} of {}, each what the records before it come to", held.len(), all.len());
+    let unheld = all.iter().filter(|lsn| held.iter().all(|(of, _)| of != *lsn));
+    let mut wrong: Vec<String> = unheld
+        .map(|lsn| format!("the snapshot at LSN {lsn}: the records could be read up to LSN {head} only"))
+        .collect();
+    wrong.extend(held.into_iter().filter_map(|(lsn, what)| Some(format!("the snapshot at LSN {lsn}: {}", what?))));
+    findings.check(&promise, wrong);
     Ok(())
 }
 

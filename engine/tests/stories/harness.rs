@@ -15,31 +15,30 @@ use frokost_engine::{
 };
 
 pub struct StoppedClock {
-    now: AtomicU64,
-    /// How much of that was no time that passed.
+    passed: AtomicU64,
+    /// How far it is ahead of that.
     jumped: AtomicU64,
 }
 
 impl StoppedClock {
     /// So many milliseconds pass.
     pub fn later(&self, millis: u64) {
-        self.now.fetch_add(millis, Ordering::SeqCst);
+        self.passed.fetch_add(millis, Ordering::SeqCst);
     }
 
     /// It says that so many milliseconds have passed, which have not.
     pub fn jump(&self, millis: u64) {
         self.jumped.fetch_add(millis, Ordering::SeqCst);
-        self.later(millis);
     }
 }
 
 impl Clock for StoppedClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.now.load(Ordering::SeqCst))
+        Timestamp(self.passed.load(Ordering::SeqCst) + self.jumped.load(Ordering::SeqCst))
     }
 
     fn running(&self) -> Duration {
-        Duration::from_millis(self.now().0 - self.jumped.load(Ordering::SeqCst))
+        Duration::from_millis(self.passed.load(Ordering::SeqCst))
     }
 }
 
@@ -65,7 +64,7 @@ impl World {
             statements: MemoryStatements::default(),
             room: Arc::new(AtomicBool::new(true)),
             disk_hangs: Arc::new(AtomicBool::new(false)),
-            clock: Arc::new(StoppedClock { now: AtomicU64::new(1_790_000_000_000), jumped: AtomicU64::new(0) }),
+            clock: Arc::new(StoppedClock { passed: AtomicU64::new(1_790_000_000_000), jumped: AtomicU64::new(0) }),
             fatal: Arc::default(),
             config: Config::default(),
         }
