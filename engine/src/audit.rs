@@ -24,7 +24,6 @@ pub struct Auditor {
     credit: HashMap<AccountId, Amount>,
     closed: HashSet<AccountId>,
     /// Every pay-out that is not settled.
-    /// Those that are open.
     payouts: HashMap<(AccountId, PayoutNumber), Amount>,
     all_payouts: HashSet<(AccountId, PayoutNumber)>,
     /// Every automatic charge that is under way.

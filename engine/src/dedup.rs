@@ -149,6 +149,9 @@ impl<W> Window<W> {
     /// Forgets what is old, in the order of the numbers and up to the first that is not, and gives back the room of a busier day. Looks at `most`
     /// keys, and goes on there the next time. What is in flight or dated in the future keeps nothing behind it from being forgotten.
     pub fn forget(&mut self, old: Old, most: usize) {
+        if old == Old::default() {
+            return;
+        }
         let mut front = match self.goes_on.take() {
             Some(sequence) => self.keys.find(sequence).unwrap_or_else(|place| place),
             None => self.keys.first(),

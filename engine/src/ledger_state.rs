@@ -8,7 +8,6 @@ use crate::card::CardNumber;
 use crate::dedup::{Answer, Answered, Window};
 use crate::entry::{Entry, Record};
 use crate::fast_map::FastMap;
-use crate::forgetting::Old;
 use crate::id::{AccountId, CallerId, Lsn, Sequence};
 use crate::journal::{JournalError, JournalReader, Records};
 use crate::rules::Rules;
@@ -146,11 +145,6 @@ impl<W> LedgerState<W> {
             self.windows.entry(record.key.caller).or_default().restore(answered);
         }
         Ok(())
-    }
-
-    /// Lets go of keys that are old.
-    pub fn forget(&mut self, old: Old) {
-        self.windows.values_mut().for_each(|window| window.forget(old, usize::MAX));
     }
 
     /// The newest snapshot, should it be of use. Nothing but reading: it can be done while the journal makes sure that it is whole.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use frokost_engine::time::Month;
 use frokost_engine::wishes::Wish;
-use frokost_engine::{AccountId, AccountView, Asked, CardNumber, Outcome, Query, Record, Rejection, Sequence};
+use frokost_engine::{AccountId, AccountView, Asked, CardNumber, Outcome, Query, Record, Sequence};
 use frokost_net::{Bundle, Client, ClientError, numbers};
 use tokio::sync::Mutex;
 
@@ -103,7 +103,7 @@ impl EngineLink {
     }
 
     /// The same under the number that `number` makes of a fresh one: that, or one it has kept, unless that is the other it is given. A fresh
-    /// number that is called forgotten was never used, and another takes its place.
+    /// number that is called used or forgotten was not carried out, and another takes its place.
     ///
     /// # Errors
     /// [`EngineGone`] if there is no answer after several tries, and what `number` says.
@@ -124,14 +124,14 @@ impl EngineLink {
         loop {
             let used = number(fresh, instead_of).await?;
             let outcome = self.command_as(used, asked).await?;
-            let forgotten = used == fresh && outcome == Outcome::Rejected(Rejection::KeyExpired);
-            let Some(years) = ahead.next().filter(|_| forgotten) else { return Ok(outcome) };
+            let taken = used == fresh && numbers::is_taken(&outcome);
+            let Some(years) = ahead.next().filter(|_| taken) else { return Ok(outcome) };
             instead_of = Some(fresh);
             fresh = self.number_ahead(years).await?;
         }
     }
 
-    /// A number that was never used either, so far ahead of the engine's clock: for where a new number is called forgotten. The clock was wrong then,
+    /// A number that was never used either, so far ahead of the engine's clock: for where a new number is called used or forgotten. The clock was wrong then,
     /// when this connection began or when another did.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl EngineLink {
         self.0.sequence.fetch_max(numbers::ahead(known, years).0, Ordering::SeqCst);
         tracing::warn!(
             years,
-            "a new number was called forgotten: the server's clock is wrong, or was; numbers go on so far ahead of it"
+            "a new number was called used or forgotten: the server's clock is wrong, or was; numbers go on so far ahead of it"
         );
         self.next_number().await
     }
@@ -235,7 +235,9 @@ mod tests {
     use frokost_engine::memory_journal::MemoryJournal;
     use frokost_engine::memory_snapshots::MemorySnapshots;
     use frokost_engine::memory_statements::MemoryStatements;
-    use frokost_engine::{Amount, Caller, CallerId, Clock, Command, Config, Engine, Ports, Role, SchoolId, Timestamp};
+    use frokost_engine::{
+        Amount, Caller, CallerId, Clock, Command, Config, Engine, Ports, Rejection, Role, SchoolId, Timestamp,
+    };
     use frokost_net::server::Desks;
     use frokost_net::{Authority, Server};
 

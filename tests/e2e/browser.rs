@@ -75,18 +75,7 @@ impl Browser {
     }
 
     pub async fn open_window(&self, account: u64, kroner: &str) -> PaymentWindow {
-        let page = self.get(&format!("/konto/{account}/indbetal")).await.text().await.unwrap();
-        let form = Browser::hidden(&page, "form");
-        let fields = [
-            ("token", self.token.as_str()),
-            ("form", &form),
-            ("amount", kroner),
-            ("consent", "yes"),
-            ("receipt", "kvittering@example.dk"),
-        ];
-        let answer = self.post(&format!("/konto/{account}/indbetal"), &fields).await;
-        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{}", answer.text().await.unwrap());
-        let url = answer.headers()[LOCATION].to_str().unwrap().to_owned();
+        let url = self.order(&format!("/konto/{account}/indbetal"), kroner).await;
         let list = self.get(&format!("/konto/{account}/betalinger")).await.text().await.unwrap();
         let order = list.split("/ordre/").nth(1).unwrap().split('"').next().unwrap().to_owned();
         PaymentWindow { url, order }
@@ -94,8 +83,13 @@ impl Browser {
 
     /// Asks for automatic top-up, up to the provider's window, in which the card is saved.
     pub async fn open_agreement(&self, account: u64, kroner: &str) -> PaymentWindow {
-        let page = self.get(&format!("/konto/{account}/auto-optank")).await.text().await.unwrap();
-        let form = Browser::hidden(&page, "form");
+        PaymentWindow { url: self.order(&format!("/konto/{account}/auto-optank"), kroner).await, order: String::new() }
+    }
+
+    /// Sends the form on that page; where the provider's window is.
+    async fn order(&self, page: &str, kroner: &str) -> String {
+        let text = self.get(page).await.text().await.unwrap();
+        let form = Browser::hidden(&text, "form");
         let fields = [
             ("token", self.token.as_str()),
             ("form", &form),
@@ -103,8 +97,9 @@ impl Browser {
             ("consent", "yes"),
             ("receipt", "kvittering@example.dk"),
         ];
-        let answer = self.post(&format!("/konto/{account}/auto-optank"), &fields).await;
-        PaymentWindow { url: answer.headers()[LOCATION].to_str().unwrap().to_owned(), order: String::new() }
+        let answer = self.post(page, &fields).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{}", answer.text().await.unwrap());
+        answer.headers()[LOCATION].to_str().unwrap().to_owned()
     }
 
     pub async fn pay(&self, window: &PaymentWindow, card: &str) {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use frokost_engine::{AccountId, OrderNumber};
-use frokost_persistence::Records;
+use frokost_engine::snapshot::Snapshots;
+use frokost_engine::{AccountId, Lsn, OrderNumber};
 use frokost_persistence::records::{Order, OrderState, Purpose};
+use frokost_persistence::{FileSnapshots, Records};
 
 use crate::browser::{Browser, PASSWORD, two_parents};
 use crate::installation::*;
@@ -330,4 +331,34 @@ async fn pay_out(browser: &Browser) {
     ];
     let answer = browser.post("/konto/1/udbetal", &fields).await;
     assert_eq!(answer.status(), reqwest::StatusCode::SEE_OTHER);
+}
+
+/// What the parts can see is said by the whole: an order that is called credited and was not, and a snapshot that lacks everybody.
+#[test]
+fn verify_says_what_the_portal_and_a_snapshot_have_otherwise_than_the_journal() {
+    let home = two_parents();
+    assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+    let order = |number: OrderNumber| Order {
+        number: number.0,
+        account: 1,
+        login: "mor@example.dk".to_owned(),
+        amount_ore: 20_000,
+        at_ms: 0,
+        terms: "1".to_owned(),
+        session: None,
+        state: OrderState::Credited,
+        refusal: None,
+        purpose: Purpose::PayIn,
+        receipt_to: String::new(),
+        saved_card: String::new(),
+    };
+    records(&home).order_once("form", order).unwrap();
+    let snapshots = FileSnapshots::open(&home.data().join("snapshots")).unwrap();
+    for (lsn, what) in [(2, "it lacks accounts or cards"), (1_000, "the records could be read up to")] {
+        snapshots.write(Lsn(lsn), Box::new(std::iter::empty())).unwrap();
+        let said = home.run(&["verify"]);
+        assert!(said.out.contains(what), "{said:?}");
+        assert!(said.out.contains("over 200,00 kr.: it is called credited and is not in the journal"), "{said:?}");
+        assert_eq!(said.code, 5, "{said:?}");
+    }
 }

@@ -242,25 +242,25 @@ impl Journal for Gated {
     }
 }
 
-/// A journal that is cut at the worst of moments: when somebody has begun to read it.
+/// A journal that is cut at the worst of moments, when somebody has begun to read it, or that cannot be read then.
 #[derive(Clone, Default)]
-pub struct CutWhileRead {
+pub struct Disturbed {
     pub journal: MemoryJournal,
     claim: Arc<Mutex<Option<Claim>>>,
-    cut: Arc<Mutex<Option<Cut>>>,
+    disturbance: Arc<Mutex<Option<Disturbance>>>,
 }
 
-/// Returns where to cut.
-type Cut = Box<dyn FnOnce() -> Lsn + Send>;
+/// Returns where to cut, or why it cannot be read.
+type Disturbance = Box<dyn FnOnce() -> Result<Lsn, JournalError> + Send>;
 
-impl CutWhileRead {
-    /// The next that reads finds it cut.
-    pub fn next_time(&self, cut: impl FnOnce() -> Lsn + Send + 'static) {
-        *self.cut.lock().unwrap() = Some(Box::new(cut));
+impl Disturbed {
+    /// For the next that reads.
+    pub fn next_time(&self, disturbance: impl FnOnce() -> Result<Lsn, JournalError> + Send + 'static) {
+        *self.disturbance.lock().unwrap() = Some(Box::new(disturbance));
     }
 }
 
-impl Journal for CutWhileRead {
+impl Journal for Disturbed {
     fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
         let claim = self.journal.claim(shard, owner)?;
         *self.claim.lock().unwrap() = Some(claim);
@@ -280,11 +280,14 @@ impl Journal for CutWhileRead {
     }
 }
 
-impl JournalReader for CutWhileRead {
+impl JournalReader for Disturbed {
     fn read_from(&self, from: Lsn) -> Records<'_> {
-        if let Some(cut) = self.cut.lock().unwrap().take() {
+        if let Some(disturbance) = self.disturbance.lock().unwrap().take() {
             let claim = self.claim.lock().unwrap().unwrap();
-            self.journal.clone().truncate_before(&claim, cut()).unwrap();
+            match disturbance() {
+                Ok(cut) => drop(self.journal.clone().truncate_before(&claim, cut).unwrap()),
+                Err(why) => return Box::new(std::iter::once(Err(why))),
+            }
         }
         self.journal.read_from(from)
     }

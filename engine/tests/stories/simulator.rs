@@ -456,7 +456,7 @@ impl World {
         self.now = (self.base + self.running).saturating_add_signed(self.off);
         self.latest = self.latest.max(self.now);
         self.old = self.forgetting.look(Timestamp(self.now), Duration::from_millis(self.running), DAY);
-        self.live.forget(self.old);
+        self.live.windows.values_mut().for_each(|window| window.forget(self.old, usize::MAX));
     }
 
     fn check(&self) {
