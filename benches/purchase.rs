@@ -1,7 +1,8 @@
 //! A purchase through the engine in process: door, actor, committer, journal, answer; without the network, and without what follows behind
 //! the journal: no statements, no snapshots (`--bench scale` has those). So many in flight at once, on 100,000 accounts chosen evenly; on
 //! sled with fdatasync, with a mirror beside it, on plain files, and on a journal in memory to show what is the disk's share. The floor beside it
-//! is ractor alone: an actor for each account that answers and does nothing else.
+//! is ractor alone: an actor for each account that answers and does nothing else. The journals' threads run where a server puts them; with `ANYWHERE`
+//! in the environment, wherever the system does (`docs/adr/0030-near-the-disk.md`).
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
 
@@ -21,6 +22,7 @@ use frokost_engine::{
     AccountId, Amount, AnswerSink, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Lsn,
     OrderNumber, Outcome, Ports, Record, Reply, Role, SchoolId, Sequence, Timestamp,
 };
+use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -211,13 +213,17 @@ fn purchase(criterion: &mut Criterion) {
         actor.stop(None);
     }
     let folder = tempfile::tempdir().unwrap();
-    let sled = |name: &str| SledJournal::open(&folder.path().join(name)).unwrap();
+    let affinity = Affinity::measured(folder.path()).unwrap().map(|(affinity, _)| affinity);
+    let affinity = affinity.filter(|_| std::env::var_os("ANYWHERE").is_none());
+    let sled = |name: &str| SledJournal::open(&folder.path().join(name)).unwrap().near(affinity.as_ref());
     let files = |name: &str| FileJournal::open(&folder.path().join(name)).unwrap();
     let mirrored = MirroredJournal::new(sled("beside a mirror"), files("mirror"), Mode::Sync, None);
+    let mirrored = mirrored.near(affinity.as_ref());
+    let placed = |journal| Placed::around(journal, affinity.as_ref());
     let engines: [(&str, Box<dyn Journal>); 4] = [
-        ("sled, fdatasync", Box::new(sled("alone"))),
-        ("sled and its mirror", Box::new(mirrored)),
-        ("plain files", Box::new(files("files"))),
+        ("sled, fdatasync", placed(Box::new(sled("alone")))),
+        ("sled and its mirror", placed(Box::new(mirrored))),
+        ("plain files", placed(Box::new(files("files")))),
         ("in memory, not durable", Box::new(MemoryJournal::default())),
     ];
     for (name, journal) in engines {

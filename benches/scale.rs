@@ -27,6 +27,7 @@ use frokost_engine::{
     AccountId, Amount, AnswerSink, Asked, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine,
     OrderNumber, Outcome, Ports, Reply, Role, SchoolId, Sequence, Timestamp,
 };
+use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, MirroredJournal, SledJournal};
 use hdrhistogram::Histogram;
@@ -77,8 +78,13 @@ async fn open(folder: &Path, snapshot_every: u64) -> Engine {
     let first = journal.reader().first().unwrap();
     let statements = LoggedStatements::open(&folder.join("statements"), first, journal.head(), |_| Ok(())).unwrap();
     let mirror = FileJournal::open_mirror(&folder.join("mirror")).unwrap();
+    let affinity = Affinity::measured(folder).unwrap().map(|(affinity, _)| affinity);
+    let near = affinity.as_ref();
     let ports = Ports {
-        journal: Box::new(MirroredJournal::new(journal, mirror, Mode::Sync, None)),
+        journal: Placed::around(
+            Box::new(MirroredJournal::new(journal.near(near), mirror, Mode::Sync, None).near(near)),
+            near,
+        ),
         projection: Box::new(statements.clone()),
         statements: Arc::new(statements),
         snapshots: Arc::new(FileSnapshots::open(&folder.join("snapshots")).unwrap()),

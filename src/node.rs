@@ -119,7 +119,7 @@ impl Node {
         let portal_listener = listen(settings.portal.listen, "browsers").await?;
         let sandbox_listener = listen(settings.payment.sandbox_listen, "the payment sandbox").await?;
         let metrics_listener = listen(settings.metrics.listen, "metrics").await?;
-        let store = Store::open(&folder, &settings).with_context(|| format!("{}", folder.path().display()))?;
+        let store = Store::open_to_serve(&folder, &settings).with_context(|| format!("{}", folder.path().display()))?;
         let records = folder.records()?;
         let key = sealing_key(&settings, &records)?;
         let recorder = metrics_recorder()?;

@@ -41,8 +41,39 @@ pub(crate) struct Journal {
     pub(crate) snapshot_every: u64,
     /// With less room than this on the disk, in megabytes, nothing new is let in.
     pub(crate) reserve_mb: u64,
+    /// Where its threads run.
+    pub(crate) processor: Processor,
     /// A journal that has not come back after so many seconds never will: the server ends.
     pub(crate) hung_after_s: u64,
+}
+
+/// Where the journal's threads run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum Processor {
+    /// Where there are two processors, on the one that hears of the disk first.
+    Auto,
+    /// Wherever the system puts them.
+    Any,
+    /// On that one.
+    Number(usize),
+}
+
+impl TryFrom<String> for Processor {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Processor, String> {
+        match word.as_str() {
+            "auto" => Ok(Processor::Auto),
+            "any" => Ok(Processor::Any),
+            number => {
+                let number = number.parse().map(Processor::Number);
+                number.map_err(|_| {
+                    format!("journal.processor is '{word}'; write \"auto\", \"any\" or the number of a processor")
+                })
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -139,6 +170,7 @@ mirror = "sync"
 mirror_folder = ""
 snapshot_every = 250000
 reserve_mb = 64
+processor = "auto"
 hung_after_s = 30
 
 [tills]

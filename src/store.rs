@@ -8,11 +8,12 @@ use std::time::Duration;
 use frokost_engine::Lsn;
 use frokost_engine::journal::{Journal, JournalError, JournalReader, Records};
 use frokost_engine::statement::{Projection, Statements};
+use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::{History, Mode};
 use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, MirroredJournal, SledJournal};
 
 use crate::data_folder::DataFolder;
-use crate::settings::{JournalKind, MirrorMode, Settings};
+use crate::settings::{JournalKind, MirrorMode, Processor, Settings};
 
 /// An installation's books. Nothing is claimed yet.
 pub(crate) struct Store {
@@ -28,11 +29,29 @@ pub(crate) struct Store {
 impl Store {
     /// Opens everything, or says what stands in the way; [`JournalError::InUse`] if a server is running.
     pub(crate) fn open(folder: &DataFolder, settings: &Settings) -> Result<Store, JournalError> {
+        Store::open_near(folder, settings, None)
+    }
+
+    /// The same for a server: its journal's threads run where the settings say.
+    pub(crate) fn open_to_serve(folder: &DataFolder, settings: &Settings) -> Result<Store, JournalError> {
+        let affinity = match settings.journal.processor {
+            Processor::Any => None,
+            Processor::Number(number) => Some(Affinity::to(number).map_err(|_| {
+                let processors = Affinity::processors().unwrap_or_default();
+                let what = format!("journal.processor is {number}; this program may run on {processors:?}");
+                JournalError::Storage(what)
+            })?),
+            Processor::Auto => measured(folder.path()),
+        };
+        Store::open_near(folder, settings, affinity.as_ref())
+    }
+
+    fn open_near(folder: &DataFolder, settings: &Settings, affinity: Option<&Affinity>) -> Result<Store, JournalError> {
         let storage = |error: &dyn std::fmt::Display| JournalError::Storage(error.to_string());
         let data = folder.path();
         let (primary, reader, head) = match settings.journal.kind {
             JournalKind::Sled => {
-                let sled = SledJournal::open(&data.join("journal"))?;
+                let sled = SledJournal::open(&data.join("journal"))?.near(affinity);
                 let (reader, head) = (sled.reader(), sled.head());
                 (Primary::Sled(sled), reader, head)
             }
@@ -55,9 +74,10 @@ impl Store {
                 let mode = if mode == MirrorMode::Sync { Mode::Sync } else { Mode::Async };
                 let known = statements.clone();
                 let history: History = Arc::new(move |from| all_records(&known, from));
-                Box::new(MirroredJournal::new(sled, mirror, mode, Some(history)))
+                Box::new(MirroredJournal::new(sled, mirror, mode, Some(history)).near(affinity))
             }
         };
+        let journal = Placed::around(journal, affinity);
         let reserve = settings.journal.reserve_mb.saturating_mul(1 << 20);
         let room = Arc::new(move || disks.iter().all(|disk| has_room(disk, reserve)));
         let snapshot_every = settings.journal.snapshot_every;
@@ -81,6 +101,22 @@ impl Store {
     /// How far the statements reach.
     pub(crate) fn watermark(&self) -> Lsn {
         self.statements.watermark()
+    }
+}
+
+/// On a machine with two processors, which of them hears of the disk first.
+fn measured(data: &Path) -> Option<Affinity> {
+    match Affinity::measured(data) {
+        Ok(None) => None,
+        Ok(Some((affinity, [near, other]))) => {
+            let processor = affinity.processor();
+            tracing::info!(processor, ?near, ?other, "the journal's threads run where a sync comes back sooner");
+            Some(affinity)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "which processor hears of the disk first cannot be measured; the journal's threads run anywhere");
+            None
+        }
     }
 }
 

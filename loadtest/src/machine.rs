@@ -172,7 +172,7 @@ impl Judge {
             board.last_slow.is_slow(now);
         }
         if counts {
-            board.seat(0).of(measured).speed.add(&speed);
+            board.nth_seat(0).of(measured).speed.add(&speed);
         }
     }
 }

@@ -79,13 +79,13 @@ pub(crate) fn start(desk: &Arc<Desk>, readers: Readers, seed: u64, stop: &watch:
     let mut reading = JoinSet::new();
     for number in 0..readers.count {
         let random = fastrand::Rng::with_seed(seed.wrapping_mul(999_983).wrapping_add(number.into()));
-        reading.spawn(read(Arc::clone(desk), readers.every, random, stop.clone(), number as usize));
+        reading.spawn(read(Arc::clone(desk), readers.every, random, stop.clone()));
     }
     reading
 }
 
 /// Looks whenever it is due. Who was kept waiting makes up for it, one look after the other: each has waited since it was due.
-async fn read(desk: Arc<Desk>, every: Duration, mut random: fastrand::Rng, stop: watch::Receiver<bool>, number: usize) {
+async fn read(desk: Arc<Desk>, every: Duration, mut random: fastrand::Rng, stop: watch::Receiver<bool>) {
     let Hours { open, measure, close } = desk.hours;
     let mut planned = open + every.mul_f64(random.f64());
     while planned < close && !*stop.borrow() {
@@ -94,9 +94,9 @@ async fn read(desk: Arc<Desk>, every: Duration, mut random: fastrand::Rng, stop:
         if Instant::now() < close {
             let Some(account) = desk.accounts.get(random.usize(..desk.accounts.len().max(1))).copied() else { return };
             let seen = look(&desk, account).await;
-            desk.board.seat(number).of(measured).looked(seen, planned.elapsed());
+            desk.board.seat().of(measured).looked(seen, planned.elapsed());
         } else {
-            desk.board.seat(number).of(measured).reads_missed += 1;
+            desk.board.seat().of(measured).reads_missed += 1;
         }
         planned += every;
     }

@@ -325,7 +325,7 @@ async fn sell(
         Ok(ended) => ended?,
         Err(_) => {
             // They look at a server that does not answer.
-            board.seat(0).of(true).reads_failed += reading.len() as u64;
+            board.nth_seat(0).of(true).reads_failed += reading.len() as u64;
             reading.shutdown().await;
         }
     }

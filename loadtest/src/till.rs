@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frokost_engine::fast_map::FastMap;
 use frokost_engine::{Amount, CallerId, CardNumber, Command, Lsn, Outcome, Sequence};
 use frokost_net::client::Dialer;
 use frokost_net::conversation::{Asker, Listener};
@@ -113,24 +112,45 @@ struct Flight {
     repeat: bool,
 }
 
+/// Sales on their way, by their tags. Each is begun behind all others and most are answered in that order, so a line of them is enough, and
+/// one that is alone in it is in one place.
+#[derive(Debug, Default)]
+struct Flights(VecDeque<(u64, Flight)>);
+
+impl Flights {
+    /// `tag` is above every other.
+    fn add(&mut self, tag: u64, flight: Flight) {
+        self.0.push_back((tag, flight));
+    }
+
+    fn find(&self, tag: u64) -> Option<usize> {
+        self.0.binary_search_by_key(&tag, |(tag, _)| *tag).ok()
+    }
+
+    fn get_mut(&mut self, tag: u64) -> Option<&mut Flight> {
+        let at = self.find(tag)?;
+        self.0.get_mut(at).map(|(_, flight)| flight)
+    }
+
+    fn remove(&mut self, tag: u64) -> Option<Flight> {
+        let at = self.find(tag)?;
+        self.0.remove(at).map(|(_, flight)| flight)
+    }
+}
+
 pub(crate) struct Till {
     pub(crate) number: usize,
-    dialer: Dialer,
-    server: SocketAddr,
-    bundle: Bundle,
-    board: Arc<Board>,
     asker: Asker,
     listener: Listener,
     log: Log,
     chooser: Chooser,
     cards: Arc<[CardNumber]>,
-    flights: FastMap<u64, Flight>,
+    board: Arc<Board>,
+    flights: Flights,
     next_tag: u64,
     /// When to ask again for what, in order.
     again: BTreeSet<(Instant, u64)>,
     resend: f64,
-    /// When the connection is next to be lost on purpose.
-    breaks: Option<(Duration, Instant)>,
     hours: Hours,
     /// Is it told when a sale is due?
     planned: bool,
@@ -141,6 +161,16 @@ pub(crate) struct Till {
     sends_since: Option<Instant>,
     /// When its server or its connection kept it from beginning anything, in order.
     kept: VecDeque<(Instant, Instant)>,
+    rare: Box<Rare>,
+}
+
+/// What few sales need, apart from what each of them touches.
+struct Rare {
+    dialer: Dialer,
+    server: SocketAddr,
+    bundle: Bundle,
+    /// When the connection is next to be lost on purpose.
+    breaks: Option<(Duration, Instant)>,
 }
 
 /// What a till is to do.
@@ -172,26 +202,28 @@ impl Till {
         let now = Instant::now();
         Ok(Till {
             number,
-            dialer: dialer.clone(),
-            server,
-            bundle,
-            board,
             asker,
             listener,
             log,
             chooser,
             cards,
-            flights: FastMap::default(),
+            board,
+            flights: Flights::default(),
             next_tag: 0,
             again: BTreeSet::new(),
             resend: plan.resend,
-            breaks: plan.break_every.map(|every| (every, now + every)),
             hours: Hours { open: now, measure: now, close: now },
             planned: false,
             begun: 0,
             begun_late: 0,
             sends_since: None,
             kept: VecDeque::new(),
+            rare: Box::new(Rare {
+                dialer: dialer.clone(),
+                server,
+                bundle,
+                breaks: plan.break_every.map(|every| (every, now + every)),
+            }),
         })
     }
 
@@ -211,13 +243,15 @@ impl Till {
     pub(crate) async fn sell(mut self, mut work: Work, hours: Hours, stop: watch::Receiver<bool>) -> Log {
         self.hours = hours;
         self.planned = matches!(work, Work::Due(_));
-        if let Some((every, next)) = &mut self.breaks {
+        if let Some((every, next)) = &mut self.rare.breaks {
             // Not all of them in the same moment.
             *next = hours.open + every.mul_f64(self.chooser.random());
         }
         tokio::time::sleep_until(hours.open).await;
         let (mut due, mut answers) = (Vec::new(), Vec::new());
+        let mut stopped = *stop.borrow();
         let mut no_more = false;
+        let mut now = Instant::now();
         // One timer for all the time: setting it for every answer would cost more than the answer.
         let alarm = tokio::time::sleep_until(self.next_wake());
         tokio::pin!(alarm);
@@ -225,49 +259,95 @@ impl Till {
             if self.log.gone {
                 return self.go_home();
             }
+            // Who looks whether there is news writes nothing; who borrows writes what all tills look at.
+            stopped = stopped || (stop.has_changed().unwrap_or(true) && *stop.borrow());
             if let Work::Loops(most) = work {
-                no_more = Instant::now() >= hours.close || *stop.borrow();
-                while !no_more && self.flights.len() < most {
-                    no_more = !self.begin(Instant::now());
+                no_more = now >= hours.close || stopped;
+                while !no_more && self.flights.0.len() < most {
+                    no_more = !self.begin(now, now);
                 }
             }
-            if no_more && self.flights.is_empty() {
+            if no_more && self.flights.0.is_empty() {
                 self.asker.close();
                 return self.go_home();
             }
-            let sends = self.asker.has_unsent();
-            if sends && self.sends_since.is_none() {
-                self.sends_since = Some(Instant::now());
+            let mut sends = self.asker.has_unsent();
+            if sends {
+                // Nearly always there is room for all of it.
+                match self.send_now().await {
+                    Some(Ok(())) => {
+                        self.all_sent();
+                        sends = false;
+                    }
+                    Some(Err(error)) => {
+                        self.come_back(Some(error)).await;
+                        now = Instant::now();
+                        continue;
+                    }
+                    None => drop(self.sends_since.get_or_insert_with(Instant::now)),
+                }
             }
             if self.again.first().is_some_and(|(at, _)| *at < alarm.deadline()) {
                 alarm.as_mut().reset(self.next_wake());
             }
             // In this order: nothing is begun before all that was begun is sent. What comes is heard even then: a server whose answers
             // nobody takes, takes nothing itself.
-            tokio::select! {
+            now = tokio::select! {
                 biased;
-                sent = self.asker.send(), if sends => match sent {
-                    Ok(()) => self.all_sent(),
-                    Err(error) => self.come_back(Some(error)).await,
-                },
+                sent = self.asker.send(), if sends => {
+                    match sent {
+                        Ok(()) => self.all_sent(),
+                        Err(error) => self.come_back(Some(error)).await,
+                    }
+                    Instant::now()
+                }
+                heard = self.listener.hear(&mut answers) => {
+                    let now = Instant::now();
+                    match heard {
+                        Ok(()) => {
+                            self.take(&mut answers, now);
+                            // Answers that never end do not keep the rest from being looked after.
+                            if now < alarm.deadline() {
+                                now
+                            } else {
+                                self.after_a_while().await;
+                                alarm.as_mut().reset(self.next_wake());
+                                Instant::now()
+                            }
+                        }
+                        Err(error) => {
+                            self.come_back(Some(error)).await;
+                            Instant::now()
+                        }
+                    }
+                }
                 () = &mut alarm => {
                     self.after_a_while().await;
                     alarm.as_mut().reset(self.next_wake());
+                    Instant::now()
                 }
-                heard = self.listener.hear(&mut answers) => match heard {
-                    Ok(()) => self.take(&mut answers),
-                    Err(error) => self.come_back(Some(error)).await,
-                },
                 many = next_due(&mut work, &mut due), if !no_more && !sends => {
+                    let now = Instant::now();
                     no_more = many == 0 || *stop.borrow();
                     if no_more {
                         due.clear();
                     }
-                    for planned in due.drain(..).filter(|planned| planned.elapsed() < WORTH_BEGINNING) {
-                        no_more |= !self.begin(planned);
+                    let waits = |planned: &Instant| now.saturating_duration_since(*planned);
+                    for planned in due.drain(..).filter(|planned| waits(planned) < WORTH_BEGINNING) {
+                        no_more |= !self.begin(planned, now);
                     }
+                    now
                 }
-            }
+            };
+        }
+    }
+
+    /// Sends what there is room for now; nothing if that is not all of it.
+    async fn send_now(&mut self) -> Option<Result<(), ClientError>> {
+        tokio::select! {
+            biased;
+            sent = self.asker.send() => Some(sent),
+            () = std::future::ready(()) => None,
         }
     }
 
@@ -282,7 +362,7 @@ impl Till {
 
     /// Counts what is counted once, and gives back what it was told.
     fn go_home(self) -> Log {
-        let mut seat = self.board.seat(self.number);
+        let mut seat = self.board.seat();
         seat.of(true).begun += self.begun;
         seat.of(true).begun_late += self.begun_late;
         drop(seat);
@@ -295,13 +375,13 @@ impl Till {
     }
 
     /// Begins a sale; false if nobody can buy.
-    fn begin(&mut self, planned: Instant) -> bool {
+    fn begin(&mut self, planned: Instant, now: Instant) -> bool {
         let Some((card, amount)) = self.chooser.next(&self.cards) else { return false };
         if planned >= self.hours.measure {
             self.begun += 1;
             // Whose connection was away is late through no fault of the tester's; the sale's latency has it.
             let kept = kept_since(planned, &mut self.kept);
-            self.begun_late += u64::from(planned.elapsed().saturating_sub(kept) > LATE);
+            self.begun_late += u64::from(now.saturating_duration_since(planned).saturating_sub(kept) > LATE);
         }
         self.log.sales.push(Sale { card, amount, told: Told::Nothing });
         let sale = self.log.sales.len() - 1;
@@ -309,8 +389,7 @@ impl Till {
         for repeat in [false, true].into_iter().take(1 + usize::from(twice)) {
             let tag = self.next_tag;
             self.next_tag += 1;
-            let now = Instant::now();
-            self.flights.insert(tag, Flight { sale, planned, sent: now, asked: now, tries: 0, repeat });
+            self.flights.add(tag, Flight { sale, planned, sent: now, asked: now, tries: 0, repeat });
             self.ask(tag, sale);
         }
         true
@@ -322,15 +401,14 @@ impl Till {
         self.asker.ask(tag, &Request::Command { sequence: Sequence(self.log.first + sale as u64), asked });
     }
 
-    fn take(&mut self, answers: &mut Vec<(u64, Response)>) {
-        let now = Instant::now();
+    fn take(&mut self, answers: &mut Vec<(u64, Response)>, now: Instant) {
         let measure = self.hours.measure;
-        let mut seat = self.board.seat(self.number);
+        let mut seat = self.board.seat();
         for (tag, response) in answers.drain(..) {
             let Response::Outcome(outcome) = response else { continue };
             match outcome {
                 Outcome::Approved(_) | Outcome::Rejected(_) => {
-                    let Some(flight) = self.flights.remove(&tag) else { continue };
+                    let Some(flight) = self.flights.remove(tag) else { continue };
                     let told = match outcome {
                         Outcome::Approved(receipt) => Told::Approved(receipt.lsn),
                         Outcome::Rejected(_)
@@ -353,11 +431,11 @@ impl Till {
                     }
                 }
                 Outcome::Busy | Outcome::OutOfSpace | Outcome::Unavailable | Outcome::View(_) => {
-                    let Some(flight) = self.flights.get_mut(&tag) else { continue };
+                    let Some(flight) = self.flights.get_mut(tag) else { continue };
                     flight.tries += 1;
                     let Flight { planned, tries, repeat, .. } = *flight;
                     if tries > TRIES {
-                        self.flights.remove(&tag);
+                        self.flights.remove(tag);
                         // The second of two is no sale of its own.
                         if !repeat {
                             seat.of(planned >= measure).abandoned(now - planned);
@@ -376,32 +454,32 @@ impl Till {
     /// When there will be something to do even if nothing comes.
     fn next_wake(&self) -> Instant {
         let again = self.again.first().map(|(at, _)| *at);
-        let breaks = self.breaks.map(|(_, at)| at);
+        let breaks = self.rare.breaks.map(|(_, at)| at);
         let latest = Instant::now() + LOOK_AFTER;
         again.into_iter().chain(breaks).fold(latest, Instant::min)
     }
 
     async fn after_a_while(&mut self) {
         let now = Instant::now();
-        if let Some((every, next)) = &mut self.breaks
+        if let Some((every, next)) = &mut self.rare.breaks
             && *next <= now
         {
             *next = now + *every;
             self.asker.close();
-            self.board.seat(self.number).of(now >= self.hours.measure).broken += 1;
+            self.board.seat().of(now >= self.hours.measure).broken += 1;
             return self.come_back(None).await;
         }
         while let Some((at, tag)) = self.again.first().copied()
             && at <= now
         {
             self.again.pop_first();
-            if let Some(flight) = self.flights.get_mut(&tag) {
+            if let Some(flight) = self.flights.get_mut(tag) {
                 flight.asked = now;
                 let sale = flight.sale;
                 self.ask(tag, sale);
             }
         }
-        if self.flights.values().any(|flight| now.saturating_duration_since(flight.asked) > ANSWER_WITHIN) {
+        if self.flights.0.iter().any(|(_, flight)| now.saturating_duration_since(flight.asked) > ANSWER_WITHIN) {
             self.come_back(Some(ClientError::TimedOut)).await;
         }
     }
@@ -413,17 +491,17 @@ impl Till {
         let mut error = error;
         loop {
             if let Some(error) = error.take() {
-                let mut seat = self.board.seat(self.number);
+                let mut seat = self.board.seat();
                 *seat.of(self.measures()).errors.entry(error.to_string()).or_default() += 1;
             }
-            match self.dialer.converse(self.server, &self.bundle).await {
+            match self.rare.dialer.converse(self.rare.server, &self.rare.bundle).await {
                 Ok((asker, listener, _)) => {
                     (self.asker, self.listener) = (asker, listener);
                     break;
                 }
                 Err(last) if last.is_final() || begin.elapsed() > BACK_WITHIN => {
-                    let mut seat = self.board.seat(self.number);
-                    for (_, flight) in self.flights.drain().filter(|(_, flight)| !flight.repeat) {
+                    let mut seat = self.board.seat();
+                    for (_, flight) in self.flights.0.drain(..).filter(|(_, flight)| !flight.repeat) {
                         seat.of(flight.planned >= self.hours.measure).abandoned(flight.planned.elapsed());
                     }
                     let what = if last.is_final() {
@@ -442,9 +520,9 @@ impl Till {
         let back = Instant::now();
         self.kept.push_back((kept, back));
         self.again.clear();
-        let mut open = Vec::with_capacity(self.flights.len());
-        let mut seat = self.board.seat(self.number);
-        for (tag, flight) in &mut self.flights {
+        let mut open = Vec::with_capacity(self.flights.0.len());
+        let mut seat = self.board.seat();
+        for (tag, flight) in &mut self.flights.0 {
             flight.asked = back;
             seat.of(flight.planned >= self.hours.measure).resent += 1;
             open.push((*tag, flight.sale));

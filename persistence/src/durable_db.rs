@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::affinity::Affinity;
 use crate::one_flush::Disk;
 use crate::spare_threads::SpareThreads;
 use crate::zeros_ahead::{self, ZerosAhead};
@@ -25,6 +26,8 @@ pub(crate) struct DurableDb {
     failed: Arc<AtomicBool>,
     spare: Arc<SpareThreads>,
     zeros: Arc<ZerosAhead>,
+    /// Where sled's threads run, if anybody has said so.
+    pub(crate) affinity: Option<Affinity>,
 }
 
 /// Why a database cannot be used.
@@ -57,6 +60,7 @@ impl DurableDb {
             failed: Arc::default(),
             spare: Arc::default(),
             zeros: Arc::default(),
+            affinity: None,
         };
         // At every start, not only when it is made: the first start may have been killed before it came to this.
         opened.flush(folder)?;
@@ -86,7 +90,7 @@ impl DurableDb {
 
     /// For whoever flushes all the time: makes that cheaper. The database is in `folder`.
     pub(crate) fn flushes_often(&self, folder: &Path) {
-        self.spare.keep_from_now_on();
+        self.spare.keep_from_now_on(self.affinity.clone());
         // Where a file is written to a new place each time, nothing is won.
         if self.disk().is_some() {
             self.zeros.keep_from_now_on(folder.join("db"));

@@ -3,6 +3,7 @@
 //! All use of sled and every on-disk format lives in this crate and nowhere else ([`format`](mod@format) states the
 //! formats once); no rule about money does.
 
+pub mod affinity;
 mod block_file;
 mod durable_db;
 pub mod file_journal;

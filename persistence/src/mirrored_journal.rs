@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
 use frokost_engine::{Lsn, Record};
 
+use crate::affinity::Affinity;
 use crate::file_journal::FileJournal;
 use crate::one_flush::Disk;
 
@@ -68,6 +69,8 @@ pub struct MirroredJournal<P> {
     history: Option<History>,
     /// Does the primary's flush make the mirror durable, too?
     one_flush: bool,
+    /// Where the mirror's thread runs, if anybody has said so.
+    affinity: Option<Affinity>,
     writer: Option<Writer>,
 }
 
@@ -91,7 +94,14 @@ impl<P: Primary> MirroredJournal<P> {
         if mode == Mode::Sync {
             primary.wait_for_word();
         }
-        MirroredJournal { primary, mirror, mode, history, one_flush: false, writer: None }
+        MirroredJournal { primary, mirror, mode, history, one_flush: false, affinity: None, writer: None }
+    }
+
+    /// The mirror's thread runs there from the next claim on, if anywhere in particular.
+    #[must_use]
+    pub fn near(mut self, affinity: Option<&Affinity>) -> MirroredJournal<P> {
+        self.affinity = affinity.cloned();
+        self
     }
 
     /// Brings the two to the same end. Whatever either of them has was decided, and nothing that was answered is missing in the
@@ -150,9 +160,12 @@ impl<P: Primary> MirroredJournal<P> {
         let (groups, to_write) = sync_channel::<(Lsn, Arc<[Record]>)>(BEHIND);
         let (told, results) = sync_channel(BEHIND);
         let mut mirror = self.mirror.clone();
-        let (mode, one_flush) = (self.mode, self.one_flush);
+        let (mode, one_flush, affinity) = (self.mode, self.one_flush, self.affinity.clone());
         let write = move || {
             while let Ok((expected, records)) = to_write.recv() {
+                if let Some(affinity) = &affinity {
+                    affinity.follow();
+                }
                 let result = if one_flush {
                     mirror.append_unflushed(&claim, expected, &records)
                 } else {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
 use frokost_engine::{Lsn, Record};
 
+use crate::affinity::Affinity;
 use crate::durable_db::{DbError, DurableDb, MAX_VALUE, explain};
 use crate::format::{FormatError, GroupHash, PART_LIMIT, PartHeader, decode_part, encode_group, group_hash, salvage};
 use crate::group_reader::GroupReader;
@@ -91,6 +92,13 @@ impl SledJournal {
         let epoch = read_epoch(&db, folder)?;
         let tail = Tail { epoch, head, hash, last: None, head_file, waits_for_word: false, failed: None };
         Ok(SledJournal { path: folder.to_owned(), db, tail: Arc::new(Mutex::new(tail)) })
+    }
+
+    /// Its threads run there from its next claim on, if anywhere in particular.
+    #[must_use]
+    pub fn near(mut self, affinity: Option<&Affinity>) -> SledJournal {
+        self.db.affinity = affinity.cloned();
+        self
     }
 
     /// The last durable record.

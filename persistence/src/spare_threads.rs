@@ -6,9 +6,11 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
+
+use crate::affinity::Affinity;
 
 /// So many there are (sled's `threadpool.rs`), and never more.
 const THREADS: usize = 7;
@@ -27,10 +29,16 @@ static KEPT: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug, Default)]
 pub(crate) struct SpareThreads {
     from: Mutex<Option<Instant>>,
+    /// Where they run while they write.
+    affinity: OnceLock<Affinity>,
 }
 
 impl SpareThreads {
-    pub(crate) fn keep_from_now_on(&self) {
+    pub(crate) fn keep_from_now_on(&self, affinity: Option<Affinity>) {
+        if let Some(affinity) = affinity {
+            // The journal's is one for as long as it is open.
+            let _ = self.affinity.set(affinity);
+        }
         *self.from() = Some(Instant::now());
     }
 
@@ -39,7 +47,7 @@ impl SpareThreads {
         let mut from = self.from();
         match *from {
             Some(_) if began.elapsed() > LONG => *from = Some(Instant::now() + PAUSE),
-            Some(from) if from <= began => keep(db),
+            Some(from) if from <= began => keep(db, self.affinity.get()),
             Some(_) | None => {}
         }
     }
@@ -52,21 +60,26 @@ impl SpareThreads {
 /// A flush is done, and the thread of sled's that did it is kept here.
 struct Keep {
     arrived: SyncSender<()>,
+    affinity: Option<Affinity>,
 }
 
 impl Wake for Keep {
     fn wake(self: Arc<Self>) {
         // Whoever waited for it may have gone.
         let _ = self.arrived.try_send(());
+        // Each of them is kept now and then, and so all of them hear of it.
+        if let Some(affinity) = &self.affinity {
+            affinity.follow();
+        }
         std::thread::sleep(KEPT_FOR);
         KEPT.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Keeps all but [`WRITERS`], as far as they are not kept already.
-fn keep(db: &sled::Db) {
+fn keep(db: &sled::Db, affinity: Option<&Affinity>) {
     let (arrived, arrivals) = sync_channel(THREADS);
-    let waker = Waker::from(Arc::new(Keep { arrived }));
+    let waker = Waker::from(Arc::new(Keep { arrived, affinity: affinity.cloned() }));
     let one_more = |kept| (kept < THREADS - WRITERS).then_some(kept + 1);
     let mut on_their_way = 0;
     while KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok() {
@@ -130,7 +143,7 @@ mod tests {
         let spare = SpareThreads::default();
         let without = sleeps_of_flushes(&spare);
         assert_eq!(KEPT.load(Ordering::Relaxed), 0);
-        spare.keep_from_now_on();
+        spare.keep_from_now_on(None);
         let with = sleeps_of_flushes(&spare);
         assert!(with * 3 < without * 2, "200 flushes woke {without} threads, and then {with}");
         std::thread::sleep(KEPT_FOR * 4);
@@ -142,7 +155,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let db = DurableDb::open(folder.path()).unwrap();
         let spare = SpareThreads::default();
-        spare.keep_from_now_on();
+        spare.keep_from_now_on(None);
         spare.after_flush(db.tree(), Instant::now().checked_sub(LONG * 2).unwrap());
         assert!((*spare.from()).unwrap() > Instant::now() + PAUSE / 2);
         spare.after_flush(db.tree(), Instant::now());

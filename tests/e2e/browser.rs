@@ -34,12 +34,21 @@ impl Browser {
     }
 
     pub async fn get(&self, path: &str) -> Response {
-        self.client.get(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie).send().await.unwrap()
+        self.try_get(path).await.unwrap()
     }
 
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Response {
+        self.try_post(path, form).await.unwrap()
+    }
+
+    /// Of a server that may be gone.
+    pub async fn try_get(&self, path: &str) -> reqwest::Result<Response> {
+        self.client.get(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie).send().await
+    }
+
+    pub async fn try_post(&self, path: &str, form: &[(&str, &str)]) -> reqwest::Result<Response> {
         let request = self.client.post(format!("{}{path}", self.portal)).header(COOKIE, &self.cookie);
-        request.form(form).send().await.unwrap()
+        request.form(form).send().await
     }
 
     /// Asks for a login to a pupil's account.

@@ -1,0 +1,311 @@
+//! On which processor the journal's threads run. A group passes through four of them, and each that is woken on another processor is an
+//! interrupt there, which on a virtual machine takes as long as the disk does. So while groups are small all of them run on the one
+//! that the disk's answers come to; a large group is work for more than one. `docs/adr/0030-near-the-disk.md` has what it is worth.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Shard};
+use frokost_engine::{Lsn, Record};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// So many syncs of a block are measured on each processor, or as many as there is time for.
+const SYNCS: usize = 48;
+const MEASURED_FOR: Duration = Duration::from_millis(150);
+/// Groups of more records on average are work for more than one processor, and such of less are not again.
+const LARGE: u32 = 128;
+const SMALL: u32 = 96;
+
+/// Where the journal's threads belong. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Affinity(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    near: usize,
+    anywhere: CpuSet,
+    together: AtomicBool,
+}
+
+impl Affinity {
+    /// The processors this process may run on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn processors() -> io::Result<Vec<usize>> {
+        let set = sched_getaffinity(None)?;
+        Ok((0..CpuSet::MAX_CPU).filter(|n| set.is_set(*n)).collect())
+    }
+
+    /// To that processor.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if this process may not run on it.
+    pub fn to(processor: usize) -> io::Result<Affinity> {
+        let anywhere = sched_getaffinity(None)?;
+        if processor >= CpuSet::MAX_CPU || !anywhere.is_set(processor) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Affinity(Arc::new(Inner { near: processor, anywhere, together: AtomicBool::new(false) })))
+    }
+
+    /// To the one that hears soonest of the disk that `folder` is on, with how long a sync took there and on the other. Nothing where there are not two
+    /// processors: with more it has not been seen to be worth it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn measured(folder: &Path) -> io::Result<Option<(Affinity, [Duration; 2])>> {
+        let [first, second] = Affinity::processors()?[..] else { return Ok(None) };
+        let file = tempfile_in(folder)?;
+        let measure = || soonest(&file, [first, second]);
+        // A thread of its own, which is moved around and ends.
+        let [one, other] = std::thread::scope(|scope| scope.spawn(measure).join())
+            .unwrap_or_else(|_| Err(io::Error::other("measuring the disk panicked")))?;
+        let (near, took) = if one <= other { (first, [one, other]) } else { (second, [other, one]) };
+        Ok(Some((Affinity::to(near)?, took)))
+    }
+
+    /// Which one.
+    #[must_use]
+    pub fn processor(&self) -> usize {
+        self.0.near
+    }
+
+    /// The thread that calls goes where the journal's threads are to be now.
+    pub(crate) fn follow(&self) {
+        thread_local! {
+            static TOGETHER: Cell<bool> = const { Cell::new(false) };
+        }
+        let together = self.0.together.load(Ordering::Relaxed);
+        if TOGETHER.replace(together) == together {
+            return;
+        }
+        let moved = if together { only(self.0.near) } else { self.0.anywhere };
+        if let Err(error) = sched_setaffinity(None, &moved) {
+            // What it may use has been taken from it since; it runs where it can.
+            tracing::debug!(%error, processor = self.0.near, "a thread of the journal cannot be moved");
+        }
+    }
+}
+
+fn only(processor: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    set
+}
+
+/// A file without a name, so that nothing is left of it.
+fn tempfile_in(folder: &Path) -> io::Result<File> {
+    let path = folder.join("affinity.tmp");
+    let file = File::options().write(true).create(true).truncate(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    file.write_all_at(&[0; 4096], 0)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// How long a sync takes whoever runs on the one and on the other: medians, in turn.
+fn soonest(file: &File, processors: [usize; 2]) -> io::Result<[Duration; 2]> {
+    let begin = Instant::now();
+    let mut took = [Vec::new(), Vec::new()];
+    while took[0].len() < SYNCS && (begin.elapsed() < MEASURED_FOR || took[0].is_empty()) {
+        for (processor, took) in processors.into_iter().zip(&mut took) {
+            sched_setaffinity(None, &only(processor))?;
+            // The first is of a thread that has just come.
+            file.sync_data()?;
+            file.write_all_at(b"frokost", 0)?;
+            let begin = Instant::now();
+            file.sync_data()?;
+            took.push(begin.elapsed());
+        }
+    }
+    Ok(took.map(|mut took| {
+        took.sort_unstable();
+        took.get(took.len() / 2).copied().unwrap_or_default()
+    }))
+}
+
+/// How large groups are, on average of about the last sixteen.
+#[derive(Debug, Default)]
+struct Sizes {
+    sixteen: u32,
+    large: bool,
+}
+
+impl Sizes {
+    /// Are they small, with this one?
+    fn small_with(&mut self, records: usize) -> bool {
+        let records = u32::try_from(records).unwrap_or(u32::MAX / 32).min(u32::MAX / 32);
+        self.sixteen = self.sixteen - self.sixteen / 16 + records;
+        self.large = self.sixteen / 16 > if self.large { SMALL } else { LARGE };
+        !self.large
+    }
+}
+
+/// A journal whose appending thread runs where its other threads do.
+pub struct Placed {
+    journal: Box<dyn Journal>,
+    affinity: Affinity,
+    sizes: Sizes,
+}
+
+impl Placed {
+    /// Around a journal that has been given the same affinity; the journal itself where there is none.
+    #[must_use]
+    pub fn around(journal: Box<dyn Journal>, affinity: Option<&Affinity>) -> Box<dyn Journal> {
+        match affinity.cloned() {
+            Some(affinity) => Box::new(Placed { journal, affinity, sizes: Sizes::default() }),
+            None => journal,
+        }
+    }
+}
+
+impl Journal for Placed {
+    fn claim(&mut self, shard: Shard, owner: &str) -> Result<Claim, JournalError> {
+        self.journal.claim(shard, owner)
+    }
+
+    fn append(&mut self, claim: &Claim, expected: Lsn, records: &[Record]) -> Result<Lsn, AppendError> {
+        self.affinity.0.together.store(self.sizes.small_with(records.len()), Ordering::Relaxed);
+        self.affinity.follow();
+        self.journal.append(claim, expected, records)
+    }
+
+    fn truncate_before(&mut self, claim: &Claim, before: Lsn) -> Result<bool, AppendError> {
+        self.journal.truncate_before(claim, before)
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        self.journal.reader()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests stop where they are wrong")]
+
+    use std::fs;
+
+    use frokost_engine::command::Source;
+    use frokost_engine::{
+        AccountId, Amount, CallerId, Entry, OrderNumber, PersonId, RequestKey, Sequence, Text, Timestamp,
+    };
+
+    use super::*;
+    use crate::mirrored_journal::Mode;
+    use crate::{FileJournal, MirroredJournal, SledJournal};
+
+    #[test]
+    fn large_groups_are_work_for_more_than_one_processor() {
+        let mut sizes = Sizes::default();
+        let mut all =
+            |records, groups: usize| -> Vec<bool> { (0..groups).map(|_| sizes.small_with(records)).collect() };
+        assert!(all(30, 200).iter().all(|small| *small));
+        assert!(all(1_000, 1)[0], "one large group among small ones");
+        assert!(all(30, 100).iter().all(|small| *small));
+        let large = all(160, 100);
+        assert!(large[0] && !large[99]);
+        assert!(all(110, 200).iter().all(|small| !small), "neither here nor there, so it stays");
+        let small = all(60, 100);
+        assert!(!small[0] && small[99]);
+        assert!(!all(usize::MAX, 40)[39]);
+    }
+
+    #[test]
+    fn the_one_that_is_measured_is_the_sooner_and_nothing_is_left_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = sched_getaffinity(None).unwrap();
+        let processors = Affinity::processors().unwrap();
+        let measured = Affinity::measured(folder.path()).unwrap();
+        assert_eq!(measured.is_some(), processors.len() == 2);
+        if let Some((affinity, [near, other])) = measured {
+            assert!(processors.contains(&affinity.processor()));
+            assert!(Duration::ZERO < near && near <= other, "{near:?}, {other:?}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(sched_getaffinity(None).unwrap(), before, "whoever asks stays where they are");
+    }
+
+    #[test]
+    fn there_is_no_affinity_to_a_processor_that_is_not_there() {
+        for processor in [CpuSet::MAX_CPU - 1, CpuSet::MAX_CPU, usize::MAX] {
+            assert_eq!(Affinity::to(processor).unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
+    }
+
+    /// Where the threads of this process whose name begins like that may run.
+    fn allowed(name: &str) -> Vec<String> {
+        let mut allowed = Vec::new();
+        for task in fs::read_dir("/proc/self/task").unwrap() {
+            let task = task.unwrap().path();
+            let read = |file| fs::read_to_string(task.join(file)).unwrap_or_default();
+            if read("comm").starts_with(name) {
+                let status = read("status");
+                let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+                allowed.push(list.trim().to_owned());
+            }
+        }
+        allowed
+    }
+
+    fn group(after: Lsn, records: u64) -> Vec<Record> {
+        let record = |n| Record {
+            lsn: Lsn(after.0 + n),
+            at: Timestamp(1),
+            key: RequestKey { caller: CallerId(1), sequence: Sequence(after.0 + n) },
+            fingerprint: 1,
+            account: AccountId(1),
+            balance: Amount::from_ore(1),
+            by: PersonId(0),
+            text: Text::default(),
+            entry: Entry::ToppedUp {
+                order: OrderNumber(after.0 + n),
+                amount: Amount::from_ore(1),
+                source: Source::Provider,
+            },
+        };
+        (1..=records).map(record).collect()
+    }
+
+    #[test]
+    fn every_thread_of_the_journal_goes_where_it_belongs_and_away_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let processors = Affinity::processors().unwrap();
+        let (alone, last) = (processors.len() == 1, *processors.last().unwrap());
+        let affinity = Affinity::to(last).unwrap();
+        let sled = SledJournal::open(&folder.path().join("journal")).unwrap().near(Some(&affinity));
+        let mirror = FileJournal::open_mirror(&folder.path().join("mirror")).unwrap();
+        let mirrored = MirroredJournal::new(sled, mirror, Mode::Sync, None).near(Some(&affinity));
+        let mut journal = Placed::around(Box::new(mirrored), Some(&affinity));
+        let committer = std::thread::Builder::new().name("committer".to_owned());
+        let appends = committer.spawn(move || {
+            let claim = journal.claim(Shard(0), "test").unwrap();
+            let mut head = claim.head;
+            let mut until_all_are = |there: bool, records| {
+                let begin = Instant::now();
+                let one = last.to_string();
+                // Those of sled hear of it when they are kept, each quarter of a second some of them.
+                let all = || ["committer", "frokost-mirror", "sled-io"].map(allowed).concat();
+                while !all().iter().all(|list| (*list == one) == there) {
+                    assert!(begin.elapsed() < Duration::from_secs(30), "{records} records: {:?}", all());
+                    for _ in 0..20 {
+                        head = journal.append(&claim, head, &group(head, records)).unwrap();
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            };
+            until_all_are(true, 1);
+            assert!(allowed("sled-io").len() > 2, "{:?}", allowed("sled-io"));
+            until_all_are(alone, 300);
+            until_all_are(true, 1);
+        });
+        appends.unwrap().join().unwrap();
+        assert_eq!(Affinity::processors().unwrap(), processors, "nobody else is moved");
+    }
+}
