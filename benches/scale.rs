@@ -16,8 +16,8 @@ mod plot;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use frokost_engine::command::Source;
@@ -78,8 +78,9 @@ async fn open(folder: &Path, snapshot_every: u64) -> Engine {
     let first = journal.reader().first().unwrap();
     let statements = LoggedStatements::open(&folder.join("statements"), first, journal.head(), |_| Ok(())).unwrap();
     let mirror = FileJournal::open_mirror(&folder.join("mirror")).unwrap();
-    let affinity = Affinity::measured(folder).unwrap().map(|(affinity, _)| affinity);
-    let near = affinity.as_ref();
+    // Once: what a start takes is without it.
+    static NEAR: OnceLock<Option<Affinity>> = OnceLock::new();
+    let near = NEAR.get_or_init(|| Affinity::measured(folder).unwrap().map(|(affinity, _)| affinity)).as_ref();
     let ports = Ports {
         journal: Placed::around(
             Box::new(MirroredJournal::new(journal.near(near), mirror, Mode::Sync, None).near(near)),

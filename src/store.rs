@@ -29,29 +29,20 @@ pub(crate) struct Store {
 impl Store {
     /// Opens everything, or says what stands in the way; [`JournalError::InUse`] if a server is running.
     pub(crate) fn open(folder: &DataFolder, settings: &Settings) -> Result<Store, JournalError> {
-        Store::open_near(folder, settings, None)
+        Store::open_on(folder, settings, Processor::Any)
     }
 
     /// The same for a server: its journal's threads run where the settings say.
     pub(crate) fn open_to_serve(folder: &DataFolder, settings: &Settings) -> Result<Store, JournalError> {
-        let affinity = match settings.journal.processor {
-            Processor::Any => None,
-            Processor::Number(number) => Some(Affinity::to(number).map_err(|_| {
-                let processors = Affinity::processors().unwrap_or_default();
-                let what = format!("journal.processor is {number}; this program may run on {processors:?}");
-                JournalError::Storage(what)
-            })?),
-            Processor::Auto => measured(folder.path()),
-        };
-        Store::open_near(folder, settings, affinity.as_ref())
+        Store::open_on(folder, settings, settings.journal.processor)
     }
 
-    fn open_near(folder: &DataFolder, settings: &Settings, affinity: Option<&Affinity>) -> Result<Store, JournalError> {
+    fn open_on(folder: &DataFolder, settings: &Settings, processor: Processor) -> Result<Store, JournalError> {
         let storage = |error: &dyn std::fmt::Display| JournalError::Storage(error.to_string());
         let data = folder.path();
         let (primary, reader, head) = match settings.journal.kind {
             JournalKind::Sled => {
-                let sled = SledJournal::open(&data.join("journal"))?.near(affinity);
+                let sled = SledJournal::open(&data.join("journal"))?;
                 let (reader, head) = (sled.reader(), sled.head());
                 (Primary::Sled(sled), reader, head)
             }
@@ -61,19 +52,23 @@ impl Store {
                 (Primary::File(files), reader, head)
             }
         };
+        // Behind the journal's lock: nobody else's sales are disturbed by it.
+        let affinity = affinity(processor, data)?;
+        let affinity = affinity.as_ref();
         let covered = |from: Lsn| reads_on(reader.as_ref(), from, head);
         let statements = LoggedStatements::open(&data.join("statements"), reader.first()?, head, covered)?;
         let snapshots = FileSnapshots::open(&data.join("snapshots")).map_err(|error| storage(&error))?;
         let mut disks = vec![data.to_owned()];
         let journal: Box<dyn Journal> = match (primary, settings.journal.mirror) {
             (Primary::File(files), _) => Box::new(files),
-            (Primary::Sled(sled), MirrorMode::Off) => Box::new(sled),
+            (Primary::Sled(sled), MirrorMode::Off) => Box::new(sled.near(affinity)),
             (Primary::Sled(sled), mode @ (MirrorMode::Sync | MirrorMode::Async)) => {
                 let mirror = FileJournal::open_mirror(&settings.mirror_folder())?;
                 disks.push(settings.mirror_folder());
                 let mode = if mode == MirrorMode::Sync { Mode::Sync } else { Mode::Async };
                 let known = statements.clone();
                 let history: History = Arc::new(move |from| all_records(&known, from));
+                let sled = sled.near(affinity);
                 Box::new(MirroredJournal::new(sled, mirror, mode, Some(history)).near(affinity))
             }
         };
@@ -104,7 +99,19 @@ impl Store {
     }
 }
 
-/// On a machine with two processors, which of them hears of the disk first.
+/// Where the journal's threads are to run, if anywhere in particular.
+fn affinity(processor: Processor, data: &Path) -> Result<Option<Affinity>, JournalError> {
+    match processor {
+        Processor::Any => Ok(None),
+        Processor::Auto => Ok(measured(data)),
+        Processor::Number(number) => Affinity::to(number).map(Some).map_err(|_| {
+            let processors = Affinity::processors().unwrap_or_default();
+            JournalError::Storage(format!("journal.processor is {number}; this program may run on {processors:?}"))
+        }),
+    }
+}
+
+/// With two processors, which of them hears of the disk first.
 fn measured(data: &Path) -> Option<Affinity> {
     match Affinity::measured(data) {
         Ok(None) => None,

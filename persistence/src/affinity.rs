@@ -5,22 +5,33 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Shard};
 use frokost_engine::{Lsn, Record};
+use rustix::fs::OFlags;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// So many syncs of a block are measured on each processor, or as many as there is time for.
+/// So many syncs of a block are measured on each processor, or as many as there is time for; with less than so many nothing is known, and where a sync
+/// takes as long as that it is not the waking that counts.
 const SYNCS: usize = 48;
+const ENOUGH: usize = 16;
 const MEASURED_FOR: Duration = Duration::from_millis(150);
 /// Groups of more records on average are work for more than one processor, and such of less are not again.
 const LARGE: u32 = 128;
 const SMALL: u32 = 96;
+
+/// Where this process might run when it was first asked about.
+static ANYWHERE: OnceLock<CpuSet> = OnceLock::new();
+
+thread_local! {
+    /// Where this thread was put last: on one processor or anywhere. A thread that is begun runs where that runs which begins it.
+    static HERE: Cell<Option<Option<usize>>> = const { Cell::new(None) };
+}
 
 /// Where the journal's threads belong. Clones are the same.
 #[derive(Clone, Debug)]
@@ -29,7 +40,6 @@ pub struct Affinity(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     near: usize,
-    anywhere: CpuSet,
     together: AtomicBool,
 }
 
@@ -52,21 +62,25 @@ impl Affinity {
         if processor >= CpuSet::MAX_CPU || !anywhere.is_set(processor) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(Affinity(Arc::new(Inner { near: processor, anywhere, together: AtomicBool::new(false) })))
+        ANYWHERE.get_or_init(|| anywhere);
+        Ok(Affinity(Arc::new(Inner { near: processor, together: AtomicBool::new(false) })))
     }
 
-    /// To the one that hears soonest of the disk that `folder` is on, with how long a sync took there and on the other. Nothing where there are not two
-    /// processors: with more it has not been seen to be worth it.
+    /// To the one that hears soonest of the disk that `folder` is on, with how long a sync took there and on the other. Nothing where this process may
+    /// not run on exactly two processors (with more it has not been seen to be worth it), or where a sync takes milliseconds.
     ///
     /// # Errors
     /// What the system says.
     pub fn measured(folder: &Path) -> io::Result<Option<(Affinity, [Duration; 2])>> {
         let [first, second] = Affinity::processors()?[..] else { return Ok(None) };
-        let file = tempfile_in(folder)?;
+        let file = nameless(folder)?;
         let measure = || soonest(&file, [first, second]);
         // A thread of its own, which is moved around and ends.
-        let [one, other] = std::thread::scope(|scope| scope.spawn(measure).join())
-            .unwrap_or_else(|_| Err(io::Error::other("measuring the disk panicked")))?;
+        let measured = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, measure)?;
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("measuring the disk panicked")))
+        })?;
+        let Some([one, other]) = measured else { return Ok(None) };
         let (near, took) = if one <= other { (first, [one, other]) } else { (second, [other, one]) };
         Ok(Some((Affinity::to(near)?, took)))
     }
@@ -79,18 +93,25 @@ impl Affinity {
 
     /// The thread that calls goes where the journal's threads are to be now.
     pub(crate) fn follow(&self) {
-        thread_local! {
-            static TOGETHER: Cell<bool> = const { Cell::new(false) };
-        }
-        let together = self.0.together.load(Ordering::Relaxed);
-        if TOGETHER.replace(together) == together {
-            return;
-        }
-        let moved = if together { only(self.0.near) } else { self.0.anywhere };
-        if let Err(error) = sched_setaffinity(None, &moved) {
-            // What it may use has been taken from it since; it runs where it can.
-            tracing::debug!(%error, processor = self.0.near, "a thread of the journal cannot be moved");
-        }
+        put(self.0.together.load(Ordering::Relaxed).then_some(self.0.near));
+    }
+}
+
+/// For a thread that one of the journal's has begun, and that is none of them: it runs anywhere.
+pub(crate) fn wander() {
+    put(None);
+}
+
+/// Puts this thread on that processor, or anywhere; a system call only if it is not there.
+fn put(processor: Option<usize>) {
+    // Nobody was ever put anywhere.
+    let Some(anywhere) = ANYWHERE.get() else { return };
+    if HERE.replace(Some(processor)) == Some(processor) {
+        return;
+    }
+    if let Err(error) = sched_setaffinity(None, &processor.map_or(*anywhere, only)) {
+        // What it may use has been taken from it since; it runs where it can.
+        tracing::debug!(%error, ?processor, "a thread of the journal cannot be moved");
     }
 }
 
@@ -100,35 +121,39 @@ fn only(processor: usize) -> CpuSet {
     set
 }
 
-/// A file without a name, so that nothing is left of it.
-fn tempfile_in(folder: &Path) -> io::Result<File> {
-    let path = folder.join("affinity.tmp");
-    let file = File::options().write(true).create(true).truncate(true).open(&path)?;
-    std::fs::remove_file(&path)?;
+/// A file that never has a name, so that nothing can be left of it.
+fn nameless(folder: &Path) -> io::Result<File> {
+    let without_name = i32::try_from(OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
+    let file = File::options().write(true).custom_flags(without_name).open(folder)?;
     file.write_all_at(&[0; 4096], 0)?;
     file.sync_all()?;
     Ok(file)
 }
 
-/// How long a sync takes whoever runs on the one and on the other: medians, in turn.
-fn soonest(file: &File, processors: [usize; 2]) -> io::Result<[Duration; 2]> {
+/// How long a sync takes whoever runs on the one and on the other: medians, in turn. Nothing if there was no time for enough of them.
+fn soonest(file: &File, processors: [usize; 2]) -> io::Result<Option<[Duration; 2]>> {
     let begin = Instant::now();
     let mut took = [Vec::new(), Vec::new()];
-    while took[0].len() < SYNCS && (begin.elapsed() < MEASURED_FOR || took[0].is_empty()) {
+    'measuring: for _ in 0..SYNCS {
         for (processor, took) in processors.into_iter().zip(&mut took) {
             sched_setaffinity(None, &only(processor))?;
             // The first is of a thread that has just come.
             file.sync_data()?;
             file.write_all_at(b"frokost", 0)?;
-            let begin = Instant::now();
+            let written = Instant::now();
             file.sync_data()?;
-            took.push(begin.elapsed());
+            took.push(written.elapsed());
+            if begin.elapsed() > MEASURED_FOR {
+                break 'measuring;
+            }
         }
     }
-    Ok(took.map(|mut took| {
+    let enough = took.iter().all(|took| took.len() >= ENOUGH);
+    let median = |mut took: Vec<Duration>| {
         took.sort_unstable();
         took.get(took.len() / 2).copied().unwrap_or_default()
-    }))
+    };
+    Ok(enough.then(|| took.map(median)))
 }
 
 /// How large groups are, on average of about the last sixteen.
@@ -223,7 +248,8 @@ mod tests {
         let before = sched_getaffinity(None).unwrap();
         let processors = Affinity::processors().unwrap();
         let measured = Affinity::measured(folder.path()).unwrap();
-        assert_eq!(measured.is_some(), processors.len() == 2);
+        // On a slow disk nothing is known.
+        assert!(measured.is_none() || processors.len() == 2);
         if let Some((affinity, [near, other])) = measured {
             assert!(processors.contains(&affinity.processor()));
             assert!(Duration::ZERO < near && near <= other, "{near:?}, {other:?}");

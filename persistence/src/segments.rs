@@ -21,6 +21,7 @@ use std::time::Duration;
 use frokost_engine::Lsn;
 use frokost_engine::journal::JournalError;
 
+use crate::affinity;
 use crate::durable_db::sync_folder;
 use crate::format::{GroupHash, PART_LIMIT};
 use crate::group_reader::Part;
@@ -240,6 +241,7 @@ impl Prewritten {
         }
         let (folder, filled) = (folder.to_owned(), Arc::clone(&self.filled));
         let writing = std::thread::Builder::new().name("frokost-zeros".to_owned()).spawn(move || {
+            affinity::wander();
             // Without it the next segment is only slower.
             if let Err(error) = Prewritten::write(&folder, &filled) {
                 tracing::warn!(%error, "the next segment of the mirror could not be prepared");

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use frokost_persistence::affinity::Affinity;
 use tempfile::TempDir;
 
 pub const FROKOST: &str = env!("CARGO_BIN_EXE_frokost");
@@ -128,6 +129,9 @@ impl Installation {
     pub fn traced(&self, inject: &[&str]) -> Command {
         let mut command = self.other("strace");
         command.args(["-f", "-qq", "-o"]).arg(self.path("trace"));
+        // Not measured: faults are counted by thread, and one that measures would have them all.
+        let processors = Affinity::processors().unwrap();
+        command.env("FROKOST_JOURNAL__PROCESSOR", processors.last().unwrap().to_string());
         for fault in inject {
             command.args(["-e", fault]);
         }

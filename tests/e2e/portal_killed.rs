@@ -19,7 +19,7 @@ use reqwest::header::LOCATION;
 
 use crate::browser::{Browser, PASSWORD};
 use crate::installation::*;
-use crate::payments::{GOOD_CARD, mails};
+use crate::payments::GOOD_CARD;
 use crate::rush::journal_of;
 
 /// Parents who do everything by hand, each with two children.
@@ -56,16 +56,14 @@ struct Told {
     paid: BTreeSet<i64>,
     moved: BTreeSet<i64>,
     paid_out: BTreeSet<i64>,
-    /// How often an answer was lost.
+    /// How often the answer to a form was lost.
     lost: usize,
 }
 
 impl Parent {
     async fn work(&mut self) {
         // Whatever fails does because the server is gone.
-        if self.work_until_the_end().await.is_err() {
-            self.told.lost += 1;
-        }
+        drop(self.work_until_the_end().await);
     }
 
     async fn work_until_the_end(&mut self) -> reqwest::Result<()> {
@@ -101,7 +99,9 @@ impl Parent {
             ("consent", "yes".into()),
             ("receipt", "kvittering@example.dk".into()),
         ];
-        let answer = self.post(&page, &fields).await?;
+        let posted = self.post(&page, &fields).await;
+        self.told.lost += usize::from(posted.is_err());
+        let answer = posted?;
         if answer.status() == StatusCode::UNPROCESSABLE_ENTITY {
             // After hundreds of kills: no account holds more.
             let page = answer.text().await?;
@@ -111,7 +111,9 @@ impl Parent {
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{}", answer.text().await?);
         let window = answer.headers()[LOCATION].to_str().unwrap();
         let fields = [("number", GOOD_CARD), ("expiry", "12/39"), ("check", "123"), ("do", "pay")];
-        let answer = reqwest::Client::new().post(window).form(&fields).send().await?.text().await?;
+        let paid = reqwest::Client::new().post(window).form(&fields).send().await;
+        self.told.lost += usize::from(paid.is_err());
+        let answer = paid?.text().await?;
         assert!(answer.contains("Betalingen er gennemført."), "{answer}");
         self.told.paid.insert(ore);
         Ok(())
@@ -139,6 +141,7 @@ impl Parent {
         let answered = match self.post(&form.page, &form.fields).await {
             Ok(answer) => answer,
             Err(lost) => {
+                self.told.lost += 1;
                 self.unanswered = Some(form);
                 return Err(lost);
             }
@@ -236,7 +239,7 @@ async fn killed_under_load_the_portal_credits_once_what_was_paid() {
     assert!(verified.ends_with("everything holds\n"), "{verified}");
     hold_against_provider(&home);
     let lost = hold_against_parents(&home, &parents);
-    assert!(lost as u64 > kills, "only {lost} answers were lost: this shows little");
+    assert!(lost as u64 * 4 > kills, "only {lost} answers were lost: this shows little");
 }
 
 fn orders(home: &Installation) -> Vec<Order> {
@@ -286,7 +289,17 @@ fn hold_against_provider(home: &Installation) {
     assert!(taken.keys().all(|number| orders.iter().any(|order| order.number == *number)), "{taken:?}");
     let charges = orders.iter().filter(|order| matches!(order.purpose, Purpose::Automatic { .. }));
     assert!(charges.clone().count() > 5, "only {} saved cards were charged: this shows little", charges.count());
-    assert_eq!(mails(home, "Kvittering for indbetaling"), credited.len(), "a receipt for each");
+    // A machine that stops between sending a mail and noting that it was sent sends it again, as the same mail.
+    assert_eq!(receipts(home).len(), credited.len(), "a receipt for each");
+}
+
+/// The receipts that have come, by what names them.
+fn receipts(home: &Installation) -> BTreeSet<String> {
+    let mails = std::fs::read_dir(home.data().join("mail/new")).unwrap().flatten();
+    let texts = mails.map(|mail| std::fs::read_to_string(mail.path()).unwrap());
+    let receipts = texts.filter(|text| text.contains("Kvittering for indbetaling"));
+    let name = |text: String| text.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_owned();
+    receipts.map(name).collect()
 }
 
 /// What parents were told is in the journal, and what they were not told is there whole or not at all. Returns how many answers were lost.
@@ -304,8 +317,10 @@ fn hold_against_parents(home: &Installation, parents: &[Parent]) -> usize {
             let once: BTreeSet<i64> = done.iter().copied().collect();
             assert_eq!(once.len(), done.len(), "something was done twice: {done:?}");
             assert!(once.is_superset(told), "{told:?} was told, {done:?} was done");
-            assert!(told.len() > 5, "only {} were answered: this shows little", told.len());
         }
     }
-    parents.iter().map(|parent| parent.told.lost).sum()
+    let told = |of: fn(&Told) -> usize| parents.iter().map(|parent| of(&parent.told)).sum::<usize>();
+    let counts = [told(|told| told.paid.len()), told(|told| told.moved.len()), told(|told| told.paid_out.len())];
+    assert!(counts.iter().all(|count| *count > 5), "only {counts:?} were answered: this shows little");
+    told(|told| told.lost)
 }
