@@ -1,5 +1,5 @@
-//! On which processor the journal's threads run. A group passes through four of them, and each that is woken on another processor is an
-//! interrupt there, which on a virtual machine takes as long as the disk does. So while groups are small all of them run on the one
+//! On which processor the journal's threads run. A group is handed from one to the other, and each that is woken on another processor is an
+//! interrupt there, and on a virtual machine an exit from it and back. So while groups are small all of them run on the one
 //! that the disk's answers come to; a large group is work for more than one. `docs/adr/0030-near-the-disk.md` has what it is worth.
 
 use std::cell::Cell;
@@ -224,6 +224,7 @@ mod tests {
 
     use super::*;
     use crate::mirrored_journal::Mode;
+    use crate::segments::Prewritten;
     use crate::{FileJournal, MirroredJournal, SledJournal};
 
     #[test]
@@ -297,6 +298,23 @@ mod tests {
             },
         };
         (1..=records).map(record).collect()
+    }
+
+    #[test]
+    fn what_writes_zeros_ahead_of_the_mirror_runs_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let processors = Affinity::processors().unwrap();
+        let last = *processors.last().unwrap();
+        let affinity = Affinity::to(last).unwrap();
+        affinity.0.together.store(true, Ordering::Relaxed);
+        affinity.follow();
+        assert_eq!(Affinity::processors().unwrap(), [last]);
+        let mut prewritten = Prewritten::default();
+        prewritten.begin(folder.path());
+        let begin = Instant::now();
+        while processors.len() > 1 && !allowed("frokost-zeros").iter().any(|list| *list != last.to_string()) {
+            assert!(begin.elapsed() < Duration::from_secs(1), "it stays where it was begun");
+        }
     }
 
     #[test]

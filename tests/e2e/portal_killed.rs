@@ -44,7 +44,7 @@ struct Form {
     ore: i64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Kind {
     Transfer,
     PayOut,
