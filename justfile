@@ -20,7 +20,7 @@ lint:
 deny:
     cargo deny check bans licenses sources
 
-# The program built twice, the second time by what a lunch rush passes through: target/pgo/frokost.
+# The program built by what a lunch rush passes through, and laid out anew by another: target/pgo/frokost.
 release:
     scripts/release
 

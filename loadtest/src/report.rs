@@ -248,6 +248,9 @@ impl Report {
         if unsold > 0 && !bounded {
             expect("every sale is answered", false, format!("{unsold} were not"));
         }
+        if self.ended_early == Some(EndedEarly::NoTillLeft) {
+            expect("the plan is played to its end", false, format!("no till was left after {:.1} s", self.measured_s));
+        }
         if self.audit.left_blocked > 0 {
             let left = format!("{} may not", self.audit.left_blocked);
             expect("who was blocked for the run can buy again", false, left);
@@ -468,16 +471,18 @@ mod tests {
     #[test]
     fn nothing_sold_or_never_begun_is_not_passed_over() {
         let open = Plan::new("open", Shape::steady(100.0, Duration::from_secs(2)));
-        let judged = |stats: &Stats, planned: Option<(u64, u64)>, stopped: bool| {
+        let ended = |stats: &Stats, planned: Option<(u64, u64)>, ended: Option<EndedEarly>| {
             let audit = Audit { records: 1, ..Audit::default() };
             let mut report = Report::new(&open, stats, stats.answered(), Duration::from_secs(2), audit);
-            report.ended_early = stopped.then_some(EndedEarly::Stopped);
+            report.ended_early = ended;
             if let Some((planned, begun)) = planned {
                 report.plan(planned, begun);
             }
             report.judge(stats, &["p99<1s".parse().unwrap()], None);
             (report.passed(), report.to_string())
         };
+        let judged =
+            |stats: &Stats, planned, stopped: bool| ended(stats, planned, stopped.then_some(EndedEarly::Stopped));
         let no = Outcome::Rejected(Rejection::CardBlocked);
         let mut refused = Stats::default();
         (0..200).for_each(|_| refused.decided(&no, Duration::from_millis(1), Duration::from_millis(1), false));
@@ -500,6 +505,9 @@ mod tests {
         let (passed, text) = judged(&stats, Some((210, 210)), false);
         assert!(!passed && text.contains("achieved>=99%: NOT HELD (95.2 %)"), "{text}");
         assert!(judged(&stats, Some((210, 210)), true).0, "who stops a run is not told that it fell short");
+        let (passed, text) = ended(&stats, Some((200, 200)), Some(EndedEarly::NoTillLeft));
+        let why = "the plan is played to its end: NOT HELD (no till was left after 2.0 s)";
+        assert!(!passed && text.contains(why), "all that was due by then was sold: {text}");
         stats.begun_late = 3;
         assert!(
             judged(&stats, Some((200, 200)), false)

@@ -48,6 +48,8 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     assert!((0.0..=1.0).contains(&slow) && undisturbed <= answered_in(&report), "{}", report["machine"]);
     assert_eq!(report["tills"], 4);
     assert_eq!(report["model"], "open");
+    let own = report["own_cpu_share"].as_f64().unwrap();
+    assert!(0.0 < own && own < 1.0, "{own}");
     let answered = answered_in(&report);
     assert!((540..=660).contains(&answered), "300 a second for two seconds, and {answered} were answered");
     let latency = &report["latency_us"];
