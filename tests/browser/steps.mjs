@@ -59,8 +59,9 @@ export async function picture(name, { colorScheme = "light", ...options } = {}) 
   await page.emulateMedia({ colorScheme: null });
 }
 
-/** A click waits until the next page begins, not until it has anything in it. What looks at a page at once waits here before. */
-export const arrived = () => page.waitForLoadState("domcontentloaded");
+/** A click waits until the next page begins, not until it has anything in it. What looks at a page at once waits here before: until
+ * its style sheet has come, too. */
+export const arrived = () => page.waitForLoadState("load");
 
 async function fits(width) {
   const wide = await page.evaluate("document.documentElement.scrollWidth");
@@ -72,6 +73,8 @@ async function fits(width) {
 export async function accessible() {
   await arrived();
   if (JAVASCRIPT === "off") return fits(WIDTH);
+  const styled = "[...document.querySelectorAll('link[rel=stylesheet]')].every((link) => link.sheet)";
+  assert.ok(await page.evaluate(styled), `${page.url()} has no style sheet`);
   const size = page.viewportSize();
   await page.evaluate(axe);
   for (const [colorScheme, width] of [["light", 1000], ["light", 320], ["dark", 320], ["dark", 1000]]) {

@@ -1,6 +1,7 @@
 //! The load tester as an operator uses it: a report that adds up, thresholds that decide the exit code, an audit that reads
 //! the journal.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -32,6 +33,26 @@ fn answered_in(report: &serde_json::Value) -> u64 {
     report["approved"].as_u64().unwrap() + refused
 }
 
+/// The names in docs/load.md are those of the report, no more and no fewer: who reads it by a program goes by them.
+fn every_field_is_in_the_docs(report: &serde_json::Value) {
+    let (_, section) = include_str!("../../docs/load.md").split_once("## The JSON").unwrap();
+    let names = |text: &str| -> BTreeSet<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let keys = |value: &serde_json::Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let rows: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | ")).collect();
+    let mut told: BTreeSet<String> = rows.iter().flat_map(|(fields, _)| names(&format!("`{fields}"))).collect();
+    told.insert("schema".to_owned());
+    assert_eq!(keys(report), told);
+    for (row, value) in
+        [("seconds`", &report["seconds"][0]), ("machine`", &report["machine"]), ("audit`", &report["audit"])]
+    {
+        let (_, meaning) = rows.iter().find(|(fields, _)| *fields == row).unwrap();
+        let untold: Vec<_> = keys(value).difference(&names(meaning)).cloned().collect();
+        assert!(untold.is_empty(), "{row} has {untold:?}, which docs/load.md does not tell of");
+    }
+    let (intro, _) = section.split_once("\n\n| ").unwrap();
+    assert!(keys(&report["latency_us"]).is_subset(&names(intro)), "{intro}");
+}
+
 #[test]
 fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     let home = Installation::new();
@@ -42,6 +63,7 @@ fn a_run_is_reported_audited_and_held_to_its_thresholds() {
     ran_well(&ran);
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(report["schema"], 6);
+    every_field_is_in_the_docs(&report);
     // Whatever the machine does just now.
     let slow = report["machine"]["slow_share"].as_f64().unwrap();
     let undisturbed = report["undisturbed"].as_u64().unwrap();
@@ -123,6 +145,17 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
     let again = home.run(&["load", "--scenario", lossy(&file), "--scale", "0.5", "--baseline", "first.json"]);
     ran_well(&again);
     assert!(again.out.contains("against   short") && again.out.contains("NOT ALIKE: stages"), "{}", again.out);
+    // A bound may be a multiple of what the earlier run had; what it comes to is in the report.
+    let held_to = ["--expect", "p50<=1000x", "--expect", "p50<=0.0001x", "--out", "second.json"];
+    let again = home.run(&[&["load", "--scenario", lossy(&file), "--baseline", "first.json"], &held_to[..]].concat());
+    assert_eq!(again.code, 3, "{again:?}");
+    let second: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(home.path("second.json")).unwrap()).unwrap();
+    let verdict = |bound: &str| &second["expectations"][bound];
+    assert_eq!((&verdict("p50<=1000x")["held"], &verdict("p50<=0.0001x")["held"]), (&true.into(), &false.into()));
+    let p50 = |report: &serde_json::Value| report["latency_us"]["p50"].as_f64().unwrap();
+    let times = verdict("p50<=1000x")["value"].as_f64().unwrap();
+    assert!((times / (p50(&second) / p50(&report)) - 1.0).abs() < 0.01, "{times}: {second}");
     let older = std::fs::read_to_string(home.path("first.json")).unwrap().replacen("\"schema\": 6", "\"schema\": 5", 1);
     home.write("older.json", &older);
     let shown = home.must(&["load", "--scenario", "lunch-rush", "--show"]);
@@ -142,6 +175,36 @@ fn a_scenario_with_lost_connections_and_resends_loses_nothing_and_is_written_dow
     ] {
         let ran = home.run(&args);
         assert!(ran.code != 0 && ran.err.contains(says), "{args:?}: {ran:?}");
+    }
+}
+
+/// Each of those that come with the program begins as it stands. `country` needs a million pupils, and `scripts/country` runs it.
+#[test]
+fn the_scenarios_that_come_with_the_program_sell_what_they_say() {
+    let home = Installation::new();
+    home.import(50, 9_000);
+    let _server = home.serve();
+    for name in ["lunch-rush", "steady", "spike", "soak", "flaky-network", "resend-storm", "hot-card"] {
+        // Its tills lose their connections every five seconds.
+        let seconds = if name == "flaky-network" { "7" } else { "2" };
+        let ran = home.run(&["load", "--scenario", name, "--seconds", seconds, "--warm-up", "1", "--json"]);
+        let report: serde_json::Value =
+            serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{name}: {error}: {ran:?}"));
+        // How quick it is on this machine, with others beside it, is nothing to hold it to.
+        let verdicts = report["expectations"].as_object().unwrap();
+        let quick = |what: &str| what.starts_with('p') || what.contains("achieved");
+        let missed: Vec<_> = verdicts.iter().filter(|(what, it)| it["held"] != true && !quick(what)).collect();
+        assert!(missed.is_empty() && [0, 3].contains(&ran.code), "{name}: {missed:?}: {ran:?}");
+        assert!(verdicts.contains_key("refused<5%"), "{name}: {verdicts:?}");
+        let audit = &report["audit"];
+        assert_eq!((&audit["findings"], &audit["found"]), (&serde_json::json!([]), &audit["approved"]), "{name}");
+        let (approved, planned) = (report["approved"].as_u64().unwrap(), report["planned"].as_u64().unwrap());
+        assert!(approved * 20 > planned * 19 && planned > 300, "{name}: {approved} of {planned}");
+        let count = |field: &str| report[field].as_u64().unwrap();
+        assert_eq!(count("broken") >= 32, name == "flaky-network", "{name}: {report}");
+        let twice = count("repeated") * 100 / planned;
+        let expected = if name == "resend-storm" { 40..=60 } else { 0..=5 };
+        assert!(expected.contains(&twice), "{name}: {twice} of a hundred were asked for twice");
     }
 }
 

@@ -32,17 +32,21 @@ fn who_stops_a_run_gets_its_report_all_the_same() {
     home.import(20, 5_000);
     let _server = home.serve();
     let args = ["--tills", "2", "--rate", "100", "--seconds", "600", "--warm-up", "0"];
-    let mut run = begin(&home, &[&args[..], &["--out", "cut.json", "--html", "cut.html"]].concat());
-    wait_for(&mut run, "sales/s");
-    interrupt(&run);
-    let ran = Ran::from(run.wait_with_output().unwrap());
-    ran_well(&ran);
-    assert!(ran.out.contains("stopped   before its end") && !ran.out.contains("achieved>="), "{}", ran.out);
-    let cut = report(&std::fs::read_to_string(home.path("cut.json")).unwrap());
-    assert_eq!((&cut["ended_early"], &cut["missed"]), (&"stopped".into(), &0.into()), "{ran:?}");
-    assert_eq!(cut["audit"]["found"], cut["audit"]["approved"]);
-    assert!(cut["audit"]["approved"].as_u64() > Some(20), "{cut}");
-    assert!(std::fs::read_to_string(home.path("cut.html")).unwrap().contains("<svg"));
+    // Somebody at a terminal, and what ends a service.
+    for signal in ["-INT", "-TERM"] {
+        let mut run = begin(&home, &[&args[..], &["--out", "cut.json", "--html", "cut.html"]].concat());
+        wait_for(&mut run, "sales/s");
+        tell(&run, signal);
+        let ran = Ran::from(run.wait_with_output().unwrap());
+        ran_well(&ran);
+        assert!(ran.out.contains("stopped   before its end") && !ran.out.contains("achieved>="), "{}", ran.out);
+        let cut = report(&std::fs::read_to_string(home.path("cut.json")).unwrap());
+        assert_eq!((&cut["ended_early"], &cut["missed"]), (&"stopped".into(), &0.into()), "{ran:?}");
+        assert_eq!(cut["audit"]["found"], cut["audit"]["approved"]);
+        assert!(cut["audit"]["approved"].as_u64() > Some(20), "{cut}");
+        assert!(std::fs::read_to_string(home.path("cut.html")).unwrap().contains("<svg"));
+        std::fs::remove_file(home.path("cut.json")).unwrap();
+    }
 }
 
 /// A till that is let in no more ends at once, and does not try for half a minute; nor does a closed account buy.
