@@ -1,11 +1,14 @@
 //! A purchase through the engine in process: door, actor, committer, journal, answer; without the network, and without what follows behind
 //! the journal: no statements, no snapshots (`--bench scale` has those). So many in flight at once, on 100,000 accounts chosen evenly; on
-//! sled with fdatasync, with a mirror beside it, on plain files, and on a journal in memory to show what is the disk's share. The floor beside it
-//! is ractor alone: an actor for each account that answers and does nothing else. The journals' threads run where a server puts them; with `ANYWHERE`
-//! in the environment, wherever the system does (`docs/adr/0030-near-the-disk.md`).
+//! sled with fdatasync, with a mirror beside it, on plain files, and on a journal in memory to show what is the disk's share. The floors beside it
+//! are ractor alone, an actor for each account that answers and does nothing else, told something and called; and the bytes of one sale's group appended to
+//! a file and synced. The journals' threads run where a server puts them; with `ANYWHERE` in the environment, wherever the system does
+//! (`docs/adr/0030-near-the-disk.md`).
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
 
+use std::fs::File;
+use std::io::Write;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +28,7 @@ use frokost_engine::{
 use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
 
 /// As the program has it.
@@ -33,6 +36,8 @@ use tokio::sync::mpsc;
 static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ACCOUNTS: u64 = 100_000;
+/// Bytes of a group with one sale in it.
+const GROUP_OF_ONE: usize = 128;
 /// Asked for at once while accounts are opened.
 const OPENING: u64 = 900;
 
@@ -146,30 +151,48 @@ async fn buy(till: CallerHandle, next: Arc<AtomicU64>, in_flight: u64, rounds: u
 /// Answers its message.
 struct Echo;
 
-type EchoRef = ActorRef<(u64, mpsc::UnboundedSender<u64>)>;
+type EchoRef = ActorRef<Said>;
+
+enum Said {
+    Told(u64, mpsc::UnboundedSender<u64>),
+    Called(RpcReplyPort<u64>),
+}
 
 impl Actor for Echo {
-    type Msg = (u64, mpsc::UnboundedSender<u64>);
+    type Msg = Said;
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<Said>, (): ()) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 
-    async fn handle(&self, _: ActorRef<Self::Msg>, (n, to): Self::Msg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, _: ActorRef<Said>, said: Said, (): &mut ()) -> Result<(), ActorProcessingErr> {
         // Whoever asked may have stopped listening.
-        let _ = to.send(n);
+        match said {
+            Said::Told(n, to) => drop(to.send(n)),
+            Said::Called(to) => drop(to.send(0)),
+        }
         Ok(())
     }
 }
 
+/// Calls one actor after the other and waits for its answer.
+async fn call(actors: Arc<[EchoRef]>, rounds: u64) -> Duration {
+    let begin = Instant::now();
+    for n in 0..rounds {
+        let actor = actors.get(usize::try_from(n * 7919 % ACCOUNTS).unwrap()).unwrap();
+        ractor::call!(actor, Said::Called).unwrap();
+    }
+    begin.elapsed()
+}
+
 /// Keeps `in_flight` messages in flight until `rounds` are answered.
-async fn call(actors: Arc<[EchoRef]>, in_flight: u64, rounds: u64) -> Duration {
+async fn tell(actors: Arc<[EchoRef]>, in_flight: u64, rounds: u64) -> Duration {
     let (to, mut answers) = mpsc::unbounded_channel();
     let ask = |n: u64| {
         let actor = actors.get(usize::try_from(n * 7919 % ACCOUNTS).unwrap()).unwrap();
-        actor.cast((n, to.clone())).unwrap();
+        actor.cast(Said::Told(n, to.clone())).unwrap();
     };
     let begin = Instant::now();
     let mut asked = 0;
@@ -206,13 +229,23 @@ fn purchase(criterion: &mut Criterion) {
     });
     for in_flight in [1, 64, 1000] {
         group.bench_with_input(BenchmarkId::new("floor: ractor alone", in_flight), &in_flight, |bench, in_flight| {
-            bench.iter_custom(|rounds| run(Box::pin(call(Arc::clone(&actors), *in_flight, rounds))));
+            bench.iter_custom(|rounds| run(Box::pin(tell(Arc::clone(&actors), *in_flight, rounds))));
         });
     }
+    group.bench_function(BenchmarkId::new("floor: ractor called", 1), |bench| {
+        bench.iter_custom(|rounds| run(Box::pin(call(Arc::clone(&actors), rounds))));
+    });
     for actor in actors.iter() {
         actor.stop(None);
     }
     let folder = tempfile::tempdir().unwrap();
+    let mut file = File::create(folder.path().join("floor")).unwrap();
+    group.bench_function(BenchmarkId::new("floor: a file that grows, fdatasync", 1), |bench| {
+        bench.iter(|| {
+            file.write_all(&[1; GROUP_OF_ONE]).unwrap();
+            file.sync_data().unwrap();
+        });
+    });
     let affinity = Affinity::measured(folder.path()).unwrap().map(|(affinity, _)| affinity);
     let affinity = affinity.filter(|_| std::env::var_os("ANYWHERE").is_none());
     let sled = |name: &str| SledJournal::open(&folder.path().join(name)).unwrap().near(affinity.as_ref());
