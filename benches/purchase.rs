@@ -6,12 +6,14 @@
 //! (`docs/adr/0030-near-the-disk.md`).
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
+#![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -28,6 +30,7 @@ use frokost_engine::{
 use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
+use hdrhistogram::Histogram;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
 
@@ -37,7 +40,9 @@ static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ACCOUNTS: u64 = 100_000;
 /// Bytes of a group with one sale in it.
-const GROUP_OF_ONE: usize = 128;
+const GROUP_OF_ONE: usize = 100;
+/// So many sales say how long they take.
+const TIMED: u64 = 200_000;
 /// Asked for at once while accounts are opened.
 const OPENING: u64 = 900;
 
@@ -118,29 +123,60 @@ async fn engine(journal: Box<dyn Journal>) -> Engine {
     engine
 }
 
+/// What `buy` tells of, with the sale's number.
+enum Moment {
+    Asked(u64),
+    Answered(u64),
+}
+
+/// How long sales take, in microseconds: half of them, and all but a hundredth, at most.
+async fn take(till: CallerHandle, next: Arc<AtomicU64>, in_flight: u64) -> [u64; 2] {
+    let took = Arc::new(Mutex::new(Histogram::<u64>::new(3).unwrap()));
+    let counts = Arc::clone(&took);
+    let mut since = HashMap::new();
+    let moment = move |moment| match moment {
+        Moment::Asked(n) => drop(since.insert(n, Instant::now())),
+        Moment::Answered(n) => {
+            let micros = since.remove(&n).unwrap().elapsed().as_micros();
+            counts.lock().unwrap().record(u64::try_from(micros).unwrap()).unwrap();
+        }
+    };
+    buy(till, next, in_flight, TIMED, moment).await;
+    let took = took.lock().unwrap();
+    [0.5, 0.99].map(|quantile| took.value_at_quantile(quantile))
+}
+
 /// Keeps `in_flight` purchases in flight until `rounds` are answered.
-async fn buy(till: CallerHandle, next: Arc<AtomicU64>, in_flight: u64, rounds: u64) -> Duration {
+async fn buy(
+    till: CallerHandle,
+    next: Arc<AtomicU64>,
+    in_flight: u64,
+    rounds: u64,
+    mut moment: impl FnMut(Moment) + Send,
+) -> Duration {
     let (to, mut answers) = mpsc::unbounded_channel();
     let to: Arc<dyn AnswerSink> = Arc::new(to);
-    let submit = || {
+    let submit = |moment: &mut dyn FnMut(Moment)| {
         let n = next.fetch_add(1, Ordering::Relaxed);
+        moment(Moment::Asked(n));
         let command = Command::Purchase { card: card(n * 7919 % ACCOUNTS + 1), amount: Amount::from_ore(1) };
         till.submit(Sequence(n), command, Reply::Stream { to: Arc::clone(&to), tag: n });
     };
     let begin = Instant::now();
     let mut asked = 0;
     while asked < rounds.min(in_flight) {
-        submit();
+        submit(&mut moment);
         asked += 1;
     }
     let mut many = Vec::with_capacity(256);
     let mut answered = 0;
     while answered < rounds {
         answered += answers.recv_many(&mut many, 256).await as u64;
-        for (_, outcome) in many.drain(..) {
+        for (n, outcome) in many.drain(..) {
             assert!(matches!(outcome, Outcome::Approved(_)), "{outcome:?}");
+            moment(Moment::Answered(n));
             if asked < rounds {
-                submit();
+                submit(&mut moment);
                 asked += 1;
             }
         }
@@ -265,9 +301,13 @@ fn purchase(criterion: &mut Criterion) {
         let next = Arc::new(AtomicU64::new(1));
         for in_flight in [1, 64, 1000] {
             group.bench_with_input(BenchmarkId::new(name, in_flight), &in_flight, |bench, in_flight| {
-                bench.iter_custom(|rounds| run(Box::pin(buy(till.clone(), Arc::clone(&next), *in_flight, rounds))));
+                bench.iter_custom(|rounds| {
+                    run(Box::pin(buy(till.clone(), Arc::clone(&next), *in_flight, rounds, |_| {})))
+                });
             });
         }
+        let [p50, p99] = runtime.block_on(async { tokio::spawn(take(till, next, 1000)).await.unwrap() });
+        println!("{name}, 1000 in flight: p50 {p50} us, p99 {p99} us");
         runtime.block_on(engine.shutdown());
     }
     group.finish();

@@ -15,6 +15,8 @@
 mod plot;
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,7 +33,11 @@ use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, MirroredJournal, SledJournal};
 use hdrhistogram::Histogram;
+use rustix::process::Signal;
 use tokio::sync::mpsc;
+
+/// These end as if somebody had pulled the plug on the process.
+const KILLED: [&str; 2] = ["rush", "start from the disk"];
 
 /// As the program has it.
 #[global_allocator]
@@ -286,8 +292,7 @@ async fn rush(folder: &Path, accounts: u64) -> Vec<String> {
     AHEAD_MS.store(25 * 3_600_000, Ordering::Relaxed);
     tokio::time::sleep(GIVES_BACK).await;
     let next_day = resident_mb();
-    engine.shutdown().await;
-    drop((engine, till));
+    std::mem::forget((engine, till));
     vec![
         format!("{:.0}", TAIL as f64 / took.as_secs_f64()),
         format!("{:.1}", worked.as_secs_f64() * 1e6 / TAIL as f64),
@@ -301,21 +306,41 @@ async fn rush(folder: &Path, accounts: u64) -> Vec<String> {
     ]
 }
 
-/// A start from the snapshot and the million sales behind it, beside reading the same files; and what is in memory while nobody asks.
-async fn start(folder: &Path) -> Vec<String> {
+/// Has every file of a folder read from the disk the next time, as after the machine was off.
+fn out_of_memory(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out_of_memory(&path);
+        } else {
+            let file = fs::File::open(path).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+    }
+}
+
+/// A start after a kill, from the snapshot and the million sales behind it, beside reading the same files; and what is in memory while nobody asks.
+async fn start(folder: &Path, from_disk: bool) -> Vec<String> {
+    if from_disk {
+        out_of_memory(folder);
+    }
     let begin = Instant::now();
     let read: u64 = ["journal", "snapshots"].iter().map(|part| read_all(&folder.join(part))).sum();
     let reading = begin.elapsed();
+    if from_disk {
+        out_of_memory(folder);
+    }
     let begin = Instant::now();
     let engine = open(folder, 0).await;
     let starting = begin.elapsed();
+    let took = [starting, reading].map(|took| format!("{:.2}", took.as_secs_f64()));
+    if from_disk {
+        std::mem::forget(engine);
+        return took.into();
+    }
     tokio::time::sleep(GIVES_BACK).await;
-    let figures = vec![
-        format!("{:.2}", starting.as_secs_f64()),
-        format!("{:.2}", reading.as_secs_f64()),
-        (read >> 20).to_string(),
-        resident_mb().to_string(),
-    ];
+    let figures = [&took[..], &[(read >> 20).to_string(), resident_mb().to_string()]].concat();
     engine.shutdown().await;
     figures
 }
@@ -361,32 +386,40 @@ async fn snapshot(folder: &Path, accounts: u64) -> Vec<String> {
 /// One step in a process of its own, so that what is in memory is that step's.
 fn child(step: &str, folder: &Path, accounts: u64) -> Vec<String> {
     let ran = std::process::Command::new(std::env::current_exe().unwrap())
-        .env("FROKOST_SCALE", format!("{step} {accounts} {}", folder.display()))
+        .env("FROKOST_SCALE", format!("{accounts} {}", folder.display()))
+        .env("FROKOST_SCALE_STEP", step)
         .stderr(std::process::Stdio::inherit())
         .output()
         .unwrap();
-    assert!(ran.status.success(), "{step} with {accounts} accounts failed");
+    let killed = KILLED.contains(&step) && ran.status.signal() == Some(Signal::KILL.as_raw());
+    assert!(ran.status.success() || killed, "{step} with {accounts} accounts failed");
     let out = String::from_utf8(ran.stdout).unwrap();
     out.trim().split(';').map(str::to_owned).collect()
 }
 
 fn main() {
     if let Ok(order) = std::env::var("FROKOST_SCALE") {
-        let [step, accounts, folder] = order.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+        let (accounts, folder) = order.split_once(' ').unwrap();
         let (accounts, folder) = (accounts.parse().unwrap(), Path::new(folder));
+        let step = std::env::var("FROKOST_SCALE_STEP").unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let figures = runtime.block_on(async {
-            match step {
+            match step.as_str() {
                 "fill" => {
                     fill(folder, accounts).await;
                     Vec::new()
                 }
                 "rush" => rush(folder, accounts).await,
-                "start" => start(folder).await,
+                "start from the disk" => start(folder, true).await,
+                "start" => start(folder, false).await,
                 _ => snapshot(folder, accounts).await,
             }
         });
         println!("{}", figures.join(";"));
+        if KILLED.contains(&step.as_str()) {
+            std::io::stdout().flush().unwrap();
+            rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+        }
         return;
     }
     let mut sizes: Vec<u64> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
@@ -403,7 +436,9 @@ fn main() {
         "journal, bytes a sale until it is cut",
         "mirror, bytes a sale for good",
         "statements, bytes a sale for good",
-        "start: snapshot and a million records, s",
+        "start after a kill, files on the disk: snapshot and a million records, s",
+        "reading them from the disk, s",
+        "start after a kill, files in memory, s",
         "reading the same files, s",
         "their size, MB",
         "resident when idle, MB",
@@ -417,6 +452,7 @@ fn main() {
         let folder = tempfile::tempdir().unwrap();
         child("fill", folder.path(), *accounts);
         let mut column = child("rush", folder.path(), *accounts);
+        column.extend(child("start from the disk", folder.path(), *accounts));
         column.extend(child("start", folder.path(), *accounts));
         let pairs = child("snapshot", folder.path(), *accounts);
         column.extend(pairs.chunks(2).map(|pair| pair.join(" / ")));
@@ -438,8 +474,8 @@ fn main() {
     ];
     plot::draw("memory", "accounts", "megabytes resident", &memory);
     let time = [
-        ("start: snapshot and a million records", line(place("start:"))),
-        ("reading the same files", line(place("reading the same"))),
+        ("start after a kill, from the disk", line(place("start after a kill, files on"))),
+        ("reading the same files from the disk", line(place("reading them"))),
     ];
     plot::draw("start", "accounts", "seconds", &time);
     plot::draw("accounts", "accounts", "sales a second", &[("800 in flight", line(place("sales/s")))]);

@@ -30,6 +30,13 @@ fn wire(criterion: &mut Criterion) {
             Request::decode(&frame).unwrap()
         });
     });
+    let mut copy = Vec::with_capacity(256);
+    group.bench_function("floor: a purchase's bytes copied", |bench| {
+        bench.iter(|| {
+            copy.clear();
+            copy.extend_from_slice(black_box(&bytes));
+        });
+    });
     let outcome = Outcome::Approved(Receipt { lsn: Lsn(258), balance: Amount::from_kroner(75) });
     group.bench_function("approved, encode", |bench| {
         bench.iter(|| {

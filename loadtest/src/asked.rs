@@ -23,6 +23,9 @@ pub struct Asked {
     pub resend: f64,
     /// Every till lost its connection so often.
     pub break_every_s: Option<f64>,
+    /// What share of the packets was lost on purpose.
+    #[serde(default)]
+    pub loss: f64,
     /// What share of the accounts was blocked meanwhile.
     pub blocked: f64,
     /// Parents who looked on.
@@ -70,6 +73,7 @@ impl From<&Plan> for Asked {
             price_ore: [plan.price.0.ore(), plan.price.1.ore()],
             resend: plan.resend,
             break_every_s: plan.break_every.map(|every| every.as_secs_f64()),
+            loss: plan.loss,
             blocked: plan.blocked,
             readers: plan.readers.map_or(0, |readers| readers.count),
             readers_every_s: plan.readers.map(|readers| readers.every.as_secs_f64()),

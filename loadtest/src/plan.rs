@@ -182,6 +182,8 @@ pub struct Plan {
     pub resend: f64,
     /// How often every till loses its connection.
     pub break_every: Option<Duration>,
+    /// What share of the tills' packets is lost on the way, there and back, 0 to 1.
+    pub loss: f64,
     /// Who looks at accounts meanwhile.
     pub readers: Option<Readers>,
     /// What share of the accounts is blocked while the run lasts, 0 to 1.
@@ -213,6 +215,7 @@ impl Plan {
             price: (Amount::from_ore(1), Amount::from_ore(5)),
             resend: 0.0,
             break_every: None,
+            loss: 0.0,
             readers: None,
             blocked: 0.0,
             sockets: 1,

@@ -74,6 +74,9 @@ pub struct Report {
     pub repeated: u64,
     /// Connections lost on purpose.
     pub broken: u64,
+    /// Packets lost on purpose, in the warm-up, too.
+    #[serde(default)]
+    pub lost_packets: u64,
     /// Errors of connections, by message.
     pub errors: BTreeMap<String, u64>,
     /// From when a sale was planned (open) or sent (closed) until its answer was read, in microseconds. Where there was none of the kind, this and those that follow are nothing.
@@ -181,6 +184,7 @@ impl Report {
             resent: stats.resent,
             repeated: stats.repeated,
             broken: stats.broken,
+            lost_packets: 0,
             errors: stats.errors.clone(),
             latency_us: Latency::of(&stats.latency),
             raw_latency_us: Latency::of(&stats.raw),
@@ -341,6 +345,9 @@ impl fmt::Display for Report {
         }
         if self.broken > 0 {
             writeln!(f, "broken    {} connections, on purpose", self.broken)?;
+        }
+        if self.lost_packets > 0 {
+            writeln!(f, "lost      {} packets, on purpose", self.lost_packets)?;
         }
         for (error, count) in &self.errors {
             writeln!(f, "error     {count} x {error}")?;

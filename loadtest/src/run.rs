@@ -9,7 +9,7 @@ use frokost_engine::time::Month;
 use frokost_engine::{AccountId, CardNumber, Lsn};
 use frokost_net::client::Dialer;
 use frokost_net::wire::Welcome;
-use frokost_net::{Bundle, Client, ClientError};
+use frokost_net::{Bundle, Client, ClientError, Loss};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -185,6 +185,7 @@ pub async fn run(
     report.cards = cards.len();
     report.seconds = sold.seconds;
     report.own_cpu_share = sold.own_share;
+    report.lost_packets = board.lost_packets.load(Ordering::Relaxed);
     report.ended_early = sold.ended_early;
     if let Some(planned) = sold.planned {
         // What was due in the moment when somebody said stop, and was let be for that, was not missed.
@@ -230,7 +231,10 @@ async fn sell(
     let open = Instant::now() + Duration::from_millis(50);
     let measure = open + plan.warm_up;
     let hours = Hours { open, measure, close: measure + plan.shape.duration() };
-    let own = OwnCost::begin();
+    let own = tokio::spawn(async move {
+        tokio::time::sleep_until(measure).await;
+        OwnCost::begin()
+    });
     let probe = Probe::start(Arc::clone(board), hours).map_err(|error| LoadError::Probe(error.to_string()))?;
     let pace = Arc::new(Pace::default());
     let stages = plan.shape.with_warm_up(plan.warm_up);
@@ -282,7 +286,9 @@ async fn sell(
     let early = now < hours.close;
     let cut_at = early.then(|| board.total().in_time);
     let ended_early = early.then(|| if *stop.borrow() { EndedEarly::Stopped } else { EndedEarly::NoTillLeft });
-    let own_share = own.share();
+    // Nothing was measured where it has not begun.
+    own.abort();
+    let own_share = own.await.ok().and_then(|own| own.share());
     probe.count_no_more();
     if early {
         // Nothing is due any more.
@@ -419,8 +425,12 @@ async fn connect(
     board: &Arc<Board>,
     progress: &mut impl FnMut(Progress<'_>),
 ) -> Result<Vec<Till>, LoadError> {
-    let mut dialers = std::iter::repeat_with(|| Dialer::towards(server))
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is between 0 and 1")]
+    let of_a_million = (plan.loss * 1e6) as u32;
+    let loss = |seed| Loss { of_a_million, seed, lost: Arc::clone(&board.lost_packets) };
+    let mut dialers = (0_u64..)
         .take(sockets)
+        .map(|n| Dialer::losing(server, (of_a_million > 0).then(|| loss(plan.seed.wrapping_add(n)))))
         .collect::<Result<Vec<_>, _>>()?
         .into_iter()
         .cycle();

@@ -51,6 +51,9 @@ pub struct Scenario {
     resend: f64,
     /// Every till loses its connection so often.
     break_every_s: Option<f64>,
+    /// What share of the packets is lost, there and back.
+    #[serde(default)]
+    loss: f64,
     /// What share of the accounts is blocked meanwhile.
     #[serde(default)]
     blocked: f64,
@@ -200,6 +203,8 @@ impl Scenario {
             price: (Amount::from_ore(least), Amount::from_ore(most)),
             resend: within("resend", self.resend, 0.0, 1.0)?,
             break_every: self.break_every_s.map(|every| seconds("break_every_s", every, 0.5)).transpose()?,
+            // With more, hardly any till would ever be connected.
+            loss: within("loss", self.loss, 0.0, 0.3)?,
             readers,
             blocked: within("blocked", self.blocked, 0.0, 1.0)?,
             sockets: self.sockets,
@@ -232,6 +237,25 @@ mod tests {
         assert!(Scenario::built_in("nothing").is_none());
     }
 
+    /// What they are for comes late in some of them, and a test that plays them all would take an hour.
+    #[test]
+    fn each_is_what_its_name_says() {
+        let plan = |name| Scenario::built_in(name).unwrap().plan(1.0).unwrap();
+        let stages = |name| match plan(name).shape {
+            Shape::Open { stages } => stages,
+            Shape::Closed { .. } => panic!("{name} is a closed loop"),
+        };
+        let [before, spike, after] = stages("spike").try_into().unwrap();
+        assert_eq!((before.to * 10.0, before.to), (spike.to, after.to));
+        assert!(stages("lunch-rush").iter().any(|stage| stage.from < stage.to));
+        let [steady] = stages("steady").try_into().unwrap();
+        assert_eq!(steady.from, steady.to);
+        assert_eq!(plan("soak").shape.duration(), Duration::from_secs(3600));
+        let flaky = plan("flaky-network");
+        assert!(flaky.break_every.is_some() && flaky.loss > 0.0);
+        assert_eq!((plan("resend-storm").resend, plan("hot-card").cards), (0.5, Cards::One));
+    }
+
     #[test]
     fn what_is_wrong_with_one_is_named() {
         let head = "name = 'x'\nabout = 'y'\n";
@@ -247,6 +271,7 @@ mod tests {
             ("in_flight = 1000\nseconds = 1", "in_flight"),
             ("in_flight = 4\nseconds = 1\n[[stage]]\nseconds = 1\nrate = 1", "exclude"),
             ("resend = 2\n[[stage]]\nseconds = 1\nrate = 1", "resend"),
+            ("loss = 0.31\n[[stage]]\nseconds = 1\nrate = 1", "loss"),
             ("blocked = -1\n[[stage]]\nseconds = 1\nrate = 1", "blocked"),
             ("[readers]\ncount = 0\nevery_s = 1\n[[stage]]\nseconds = 1\nrate = 1", "readers.count"),
             ("[readers]\ncount = 1\nevery_s = 0\n[[stage]]\nseconds = 1\nrate = 1", "readers.every_s"),

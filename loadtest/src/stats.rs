@@ -2,8 +2,8 @@
 //! answer was read; a server that stalls is charged for every pupil who had to wait, also for those not yet sent.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use frokost_engine::Outcome;
@@ -197,6 +197,8 @@ pub(crate) struct Board {
     total: Mutex<Stats>,
     /// When the machine itself was slow.
     pub(crate) last_slow: LastSlow,
+    /// Packets lost on purpose.
+    pub(crate) lost_packets: Arc<AtomicU64>,
 }
 
 /// What some threads have counted since the last look. Each sale is counted once, here or there.
@@ -219,7 +221,7 @@ impl Default for Board {
     fn default() -> Board {
         let seats = std::thread::available_parallelism().map_or(1, usize::from);
         let seats = (0..seats).map(|_| Mutex::default()).collect();
-        Board { seats, total: Mutex::default(), last_slow: LastSlow::default() }
+        Board { seats, total: Mutex::default(), last_slow: LastSlow::default(), lost_packets: Arc::default() }
     }
 }
 

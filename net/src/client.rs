@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::conversation::Listener;
 use crate::enrol::{Bundle, SERVER_NAME};
+use crate::lossy_socket::Loss;
 use crate::socket;
 use crate::tls::{TlsError, client_config};
 use crate::wire::response::{Found, Progress};
@@ -131,10 +132,18 @@ impl Dialer {
     /// # Errors
     /// [`ClientError::Lost`] if there is no socket to be had.
     pub fn towards(server: SocketAddr) -> Result<Dialer, ClientError> {
+        Dialer::losing(server, None)
+    }
+
+    /// The same on a network that loses packets, for load tests.
+    ///
+    /// # Errors
+    /// As [`Dialer::towards`].
+    pub fn losing(server: SocketAddr, loss: Option<Loss>) -> Result<Dialer, ClientError> {
         let from: SocketAddr =
             if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-        let endpoint =
-            socket::endpoint(from, socket::names(), None).map_err(|error| ClientError::Lost(error.to_string()))?;
+        let endpoint = socket::endpoint_that_loses(from, socket::names(), None, loss)
+            .map_err(|error| ClientError::Lost(error.to_string()))?;
         Ok(Dialer { endpoint })
     }
 

@@ -4,11 +4,13 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 
-use quinn::{ConnectionIdGenerator, Endpoint, EndpointConfig, ServerConfig};
+use quinn::{AsyncUdpSocket, ConnectionIdGenerator, Endpoint, EndpointConfig, ServerConfig};
 use quinn_proto::RandomConnectionIdGenerator;
 
 use crate::batch_socket::BatchSocket;
+use crate::lossy_socket::{Loss, LossySocket};
 
 /// As much as Linux grants where nobody has changed `net.core.rmem_max` and more; it gives what it has without a word.
 const BUFFER: usize = 4 << 20;
@@ -20,9 +22,22 @@ const LITTLE: usize = 1 << 20;
 /// # Errors
 /// If the address is taken, or no runtime runs.
 pub fn endpoint(address: SocketAddr, names: EndpointConfig, config: Option<ServerConfig>) -> io::Result<Endpoint> {
+    endpoint_that_loses(address, names, config, None)
+}
+
+/// The same on a network that loses packets.
+pub(crate) fn endpoint_that_loses(
+    address: SocketAddr,
+    names: EndpointConfig,
+    config: Option<ServerConfig>,
+    loss: Option<Loss>,
+) -> io::Result<Endpoint> {
     let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("there is no runtime"))?;
     let socket = bind(address, config.is_some())?;
-    let socket = BatchSocket::new(runtime.wrap_udp_socket(socket)?);
+    let mut socket: Arc<dyn AsyncUdpSocket> = BatchSocket::new(runtime.wrap_udp_socket(socket)?);
+    if let Some(loss) = loss {
+        socket = LossySocket::around(socket, loss);
+    }
     Endpoint::new_with_abstract_socket(names, config, socket, runtime)
 }
 
