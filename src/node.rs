@@ -73,12 +73,16 @@ impl Core {
             journal: store.journal,
             projection: Box::new(store.statements.clone()),
             statements: Arc::new(store.statements),
-            snapshots: Arc::new(store.snapshots),
+            snapshots: store.snapshots,
             room: store.room,
             clock: Arc::clone(&clock),
             on_fatal: Arc::new(stop_at_once),
         };
-        let engine = Engine::start(ports, config).await.context("the engine does not start")?;
+        let started = match store.ahead {
+            Some(ahead) => Engine::start_with(ahead, ports, config).await,
+            None => Engine::start(ports, config).await,
+        };
+        let engine = started.context("the engine does not start")?;
         let desks = desks(&engine);
         let server = Server::start(listen, &authority, engine.clone(), clock, desks)?;
         Ok(Core { engine, server, authority, operator })

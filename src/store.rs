@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use frokost_engine::Lsn;
 use frokost_engine::journal::{Journal, JournalError, JournalReader, Records};
+use frokost_engine::snapshot::Snapshots;
 use frokost_engine::statement::{Projection, Statements};
+use frokost_engine::{Lsn, ReadAhead};
 use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::{History, Mode};
 use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, MirroredJournal, SledJournal};
@@ -20,7 +21,9 @@ pub(crate) struct Store {
     pub(crate) journal: Box<dyn Journal>,
     pub(crate) head: Lsn,
     pub(crate) statements: LoggedStatements,
-    pub(crate) snapshots: FileSnapshots,
+    pub(crate) snapshots: Arc<FileSnapshots>,
+    /// The newest of them, for whoever serves.
+    pub(crate) ahead: Option<ReadAhead>,
     pub(crate) snapshot_every: u64,
     pub(crate) hung_after: Duration,
     pub(crate) room: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -29,15 +32,20 @@ pub(crate) struct Store {
 impl Store {
     /// Opens everything, or says what stands in the way; [`JournalError::InUse`] if a server is running.
     pub(crate) fn open(folder: &DataFolder, settings: &Settings) -> Result<Store, JournalError> {
-        Store::open_on(folder, settings, Processor::Any)
+        Store::open_on(folder, settings, Processor::Any, false)
     }
 
     /// The same for a server: its journal's threads run where the settings say.
     pub(crate) fn open_to_serve(folder: &DataFolder, settings: &Settings) -> Result<Store, JournalError> {
-        Store::open_on(folder, settings, settings.journal.processor)
+        Store::open_on(folder, settings, settings.journal.processor, true)
     }
 
-    fn open_on(folder: &DataFolder, settings: &Settings, processor: Processor) -> Result<Store, JournalError> {
+    fn open_on(
+        folder: &DataFolder,
+        settings: &Settings,
+        processor: Processor,
+        serves: bool,
+    ) -> Result<Store, JournalError> {
         let storage = |error: &dyn std::fmt::Display| JournalError::Storage(error.to_string());
         let data = folder.path();
         let (primary, reader, head) = match settings.journal.kind {
@@ -55,9 +63,11 @@ impl Store {
         // Behind the journal's lock: nobody else's sales are disturbed by it.
         let affinity = affinity(processor, data)?;
         let affinity = affinity.as_ref();
+        let snapshots = FileSnapshots::open(&data.join("snapshots")).map_err(|error| storage(&error))?;
+        let snapshots = Arc::new(snapshots);
+        let ahead = serves.then(|| ReadAhead::begin(Arc::clone(&snapshots) as Arc<dyn Snapshots>));
         let covered = |from: Lsn| reads_on(reader.as_ref(), from, head);
         let statements = LoggedStatements::open(&data.join("statements"), reader.first()?, head, covered)?;
-        let snapshots = FileSnapshots::open(&data.join("snapshots")).map_err(|error| storage(&error))?;
         let mut disks = vec![data.to_owned()];
         let journal: Box<dyn Journal> = match (primary, settings.journal.mirror) {
             (Primary::File(files), _) => Box::new(files),
@@ -77,7 +87,7 @@ impl Store {
         let room = Arc::new(move || disks.iter().all(|disk| has_room(disk, reserve)));
         let snapshot_every = settings.journal.snapshot_every;
         let hung_after = Duration::from_secs(settings.journal.hung_after_s);
-        Ok(Store { journal, head, statements, snapshots, snapshot_every, hung_after, room })
+        Ok(Store { journal, head, statements, snapshots, ahead, snapshot_every, hung_after, room })
     }
 
     /// Every record there ever was, from `from` on: from the statements what the journal has let go of, the rest from the journal.

@@ -30,6 +30,7 @@ use crate::ledger_state::LedgerState;
 use crate::pending::CallerState;
 use crate::permits::Permits;
 use crate::projector::{FLUSH_AFTER, Projector};
+use crate::read_ahead::ReadAhead;
 use crate::recovery::{Recovered, ready};
 use crate::releaser::release;
 use crate::rules::Rules;
@@ -205,14 +206,20 @@ impl Engine {
     /// # Errors
     /// [`StartError`] where the journal is in use, damaged or unreadable; nothing has changed then.
     pub async fn start(ports: Ports, config: Config) -> Result<Engine, StartError> {
+        let ahead = ReadAhead::begin(Arc::clone(&ports.snapshots));
+        Engine::start_with(ahead, ports, config).await
+    }
+
+    /// The same, where the newest of those snapshots is being read already.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_with(ahead: ReadAhead, ports: Ports, config: Config) -> Result<Engine, StartError> {
         let Ports { mut journal, projection, statements, snapshots, room, clock, on_fatal } = ports;
         let reader = journal.reader();
-        // Claiming reads the journal from end to end; the newest snapshot is read meanwhile. A reader that falls is replaced.
-        let (claim, ahead) = std::thread::scope(|scope| {
-            let reading = scope.spawn(|| LedgerState::read_ahead(snapshots.as_ref()));
-            (journal.claim(Shard(0), "engine"), reading.join().unwrap_or(None))
-        });
-        let claim = claim?;
+        // Claiming reads the journal from end to end.
+        let claim = journal.claim(Shard(0), "engine")?;
+        let ahead = ahead.wait();
         let state = LedgerState::recover_from(ahead, reader.as_ref(), snapshots.as_ref(), claim.head, &config.rules)?;
         let Recovered { directory, windows, wishes } = ready(state)?;
         tracing::info!(head = %claim.head, accounts = directory.len(), "recovered");

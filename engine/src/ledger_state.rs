@@ -2,14 +2,17 @@
 //! way, and refuses rather than guesses. Pure: an engine starts from it, a simulator runs on it, an auditor compares with it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::account::Account;
+use crate::accounts::{Accounts, half_of};
 use crate::card::CardNumber;
 use crate::dedup::{Answer, Answered, Window};
 use crate::entry::{Entry, Record};
 use crate::fast_map::FastMap;
 use crate::id::{AccountId, CallerId, Lsn, Sequence};
 use crate::journal::{JournalError, JournalReader, Records};
+use crate::read_ahead::Read;
 use crate::rules::Rules;
 use crate::snapshot::{Item, Items, SnapshotError, Snapshots};
 
@@ -19,21 +22,47 @@ pub struct LedgerState<W = ()> {
     /// The last record that is in it.
     pub head: Lsn,
     /// Every account.
-    pub accounts: FastMap<AccountId, Box<Account>>,
+    pub accounts: Accounts,
     /// Every card that was ever bound, and to what.
     pub cards: FastMap<CardNumber, AccountId>,
     /// Every caller's keys.
     pub windows: HashMap<CallerId, Window<W>>,
 }
 
-/// A snapshot that was read before it was known whether it can be used.
-pub(crate) type ReadAhead<W> = Option<(Lsn, Result<LedgerState<W>, SnapshotError>)>;
+/// So many things are handed to another thread at once.
+const RUN: usize = 512;
+/// And at most so often ahead of it: what it does not come to waits.
+const RUNS_DUE: usize = 8;
+
+/// Things on their way to another thread, many at once.
+struct Runs<T> {
+    ahead: SyncSender<Vec<T>>,
+    run: Vec<T>,
+}
+
+impl<T> Runs<T> {
+    fn new() -> (Runs<T>, Receiver<Vec<T>>) {
+        let (ahead, due) = sync_channel(RUNS_DUE);
+        (Runs { ahead, run: Vec::with_capacity(RUN) }, due)
+    }
+
+    /// False if nobody takes them any more.
+    fn put(&mut self, one: T) -> bool {
+        self.run.push(one);
+        self.run.len() < RUN || self.send()
+    }
+
+    fn send(&mut self) -> bool {
+        let run = std::mem::replace(&mut self.run, Vec::with_capacity(RUN));
+        self.ahead.send(run).is_ok()
+    }
+}
 
 impl<W> Default for LedgerState<W> {
     fn default() -> LedgerState<W> {
         LedgerState {
             head: Lsn::ZERO,
-            accounts: FastMap::default(),
+            accounts: Accounts::default(),
             cards: FastMap::default(),
             windows: HashMap::new(),
         }
@@ -46,26 +75,35 @@ pub(crate) fn answered(record: &Record) -> Option<Answered> {
     Some(Answered { sequence: record.key.sequence, fingerprint: record.fingerprint, at: record.at, answer })
 }
 
-impl<W> LedgerState<W> {
-    /// As a snapshot at `lsn` has it.
+impl<W: Send> LedgerState<W> {
+    /// As a snapshot at `lsn` has it: this thread reads, another one puts what was read in its place.
     ///
     /// # Errors
     /// [`SnapshotError`].
     pub fn from_snapshot(lsn: Lsn, items: Items<'_>) -> Result<LedgerState<W>, SnapshotError> {
-        let mut state = LedgerState { head: lsn, ..LedgerState::default() };
-        for item in items {
-            match item? {
-                Item::Account(account) => {
-                    state.accounts.insert(account.id, Box::new(Account::from(*account)));
-                }
-                Item::Card(card, account) => {
-                    state.cards.insert(card, account);
-                }
-                Item::Forgotten(caller, sequence) => state.windows.entry(caller).or_default().forget_up_to(sequence),
-                Item::Key(caller, answered) => state.windows.entry(caller).or_default().restore(answered),
+        std::thread::scope(|scope| {
+            let (mut runs, due) = Runs::new();
+            let placing = scope.spawn(move || {
+                let mut state = LedgerState { head: lsn, ..LedgerState::default() };
+                due.into_iter().flatten().for_each(|item| state.place(item));
+                state
+            });
+            for item in items {
+                runs.put(item?);
             }
+            runs.send();
+            drop(runs);
+            Ok(placing.join().unwrap_or_else(|fell| std::panic::resume_unwind(fell)))
+        })
+    }
+
+    fn place(&mut self, item: Item) {
+        match item {
+            Item::Account(account) => self.accounts.insert(Account::from(*account)),
+            Item::Card(card, account) => drop(self.cards.insert(card, account)),
+            Item::Forgotten(caller, sequence) => self.windows.entry(caller).or_default().forget_up_to(sequence),
+            Item::Key(caller, answered) => self.windows.entry(caller).or_default().restore(answered),
         }
-        Ok(state)
     }
 
     /// What a snapshot at this position says otherwise, if it does. Keys that it has forgotten may be missing there; no key may that it
@@ -83,7 +121,7 @@ impl<W> LedgerState<W> {
             let same = match item? {
                 Item::Account(state) => {
                     accounts += 1;
-                    self.accounts.get(&state.id).is_some_and(|account| account.state() == &*state)
+                    self.accounts.get(state.id).is_some_and(|account| account.state() == &*state)
                 }
                 Item::Card(card, account) => {
                     cards.insert(card);
@@ -122,24 +160,29 @@ impl<W> LedgerState<W> {
     /// # Errors
     /// [`JournalError::Damaged`] if it is not the next, or does not come to what it states.
     pub fn replay(&mut self, record: &Record, rules: &Rules) -> Result<(), JournalError> {
-        let damaged = |lsn, what| Err(JournalError::Damaged { lsn, what });
-        if record.lsn != self.head.next() {
-            return damaged(self.head.next(), format!("the next record is {}", record.lsn));
+        self.follow(record)?;
+        let replayed = self.accounts.replay(record, rules);
+        replayed.map_err(|diverged| JournalError::Damaged { lsn: record.lsn, what: diverged.to_string() })?;
+        self.know(record)
+    }
+
+    /// It has to be the next.
+    fn follow(&mut self, record: &Record) -> Result<(), JournalError> {
+        let next = self.head.next();
+        if record.lsn != next {
+            return Err(JournalError::Damaged { lsn: next, what: format!("the next record is {}", record.lsn) });
         }
-        self.head = record.lsn;
-        // A refusal opens nothing.
-        let refused = matches!(record.entry, Entry::Refused { .. });
-        if record.account != AccountId(0) && (!refused || self.accounts.contains_key(&record.account)) {
-            let account =
-                self.accounts.entry(record.account).or_insert_with(|| Box::new(Account::unopened(record.account)));
-            if let Err(diverged) = account.replay(record, rules) {
-                return damaged(record.lsn, diverged.to_string());
-            }
-        }
+        self.head = next;
+        Ok(())
+    }
+
+    /// What of it is nobody's account: its card and its key.
+    fn know(&mut self, record: &Record) -> Result<(), JournalError> {
         if let Entry::CardBound { card } = record.entry
             && *self.cards.entry(card).or_insert(record.account) != record.account
         {
-            return damaged(record.lsn, "one card is bound to two accounts".to_owned());
+            let what = "one card is bound to two accounts".to_owned();
+            return Err(JournalError::Damaged { lsn: record.lsn, what });
         }
         if let Some(answered) = answered(record) {
             self.windows.entry(record.key.caller).or_default().restore(answered);
@@ -147,10 +190,46 @@ impl<W> LedgerState<W> {
         Ok(())
     }
 
-    /// The newest snapshot, should it be of use. Nothing but reading: it can be done while the journal makes sure that it is whole.
-    pub(crate) fn read_ahead(snapshots: &dyn Snapshots) -> ReadAhead<W> {
-        let newest = snapshots.list().ok()?.first().copied()?;
-        Some((newest, snapshots.read(newest).and_then(|items| LedgerState::from_snapshot(newest, items))))
+    /// Takes in the records up to `head`, as [`LedgerState::replay`] does one by one, and says the same of the first that cannot be: this thread
+    /// reads them, and two more have half of the accounts each.
+    fn replay_to(&mut self, head: Lsn, records: Records<'_>, rules: &Rules) -> Result<(), JournalError> {
+        let mut accounts = std::mem::take(&mut self.accounts);
+        let (read, replayed) = std::thread::scope(|scope| {
+            let [even, odd] = accounts.halves_mut().map(|half| {
+                let (runs, due) = Runs::new();
+                (runs, scope.spawn(move || half.replay_all(&due, rules)))
+            });
+            let mut runs = [even.0, odd.0];
+            let read = self.hand_out(head, records, &mut runs);
+            // Also where it ends with an error: what was read before comes before it.
+            for runs in &mut runs {
+                runs.send();
+            }
+            drop(runs);
+            let replayed =
+                [even.1, odd.1].map(|half| half.join().unwrap_or_else(|fell| std::panic::resume_unwind(fell)));
+            (read, replayed)
+        });
+        self.accounts = accounts;
+        // They were given nothing behind what `read` is about.
+        match replayed.into_iter().filter_map(Result::err).min_by_key(|(lsn, _)| *lsn) {
+            Some((lsn, diverged)) => Err(JournalError::Damaged { lsn, what: diverged.to_string() }),
+            None => read,
+        }
+    }
+
+    fn hand_out(&mut self, head: Lsn, records: Records<'_>, runs: &mut [Runs<Record>; 2]) -> Result<(), JournalError> {
+        for record in records {
+            let record = record?;
+            self.follow(&record)?;
+            let known = self.know(&record);
+            let taken = runs.get_mut(half_of(record.account)).is_none_or(|runs| runs.put(record));
+            known?;
+            if self.head == head || !taken {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The state at `head`, from the newest snapshot that can be used and the journal behind it. A damaged snapshot is
@@ -169,7 +248,7 @@ impl<W> LedgerState<W> {
 
     /// The same, with what was read of the newest snapshot already.
     pub(crate) fn recover_from(
-        ahead: ReadAhead<W>,
+        ahead: Read<W>,
         reader: &dyn JournalReader,
         snapshots: &dyn Snapshots,
         head: Lsn,
@@ -177,13 +256,7 @@ impl<W> LedgerState<W> {
     ) -> Result<LedgerState<W>, JournalError> {
         let mut state = LedgerState::newest(ahead, reader, snapshots, head)?;
         if state.head < head {
-            for record in reader.read_from(state.head.next()) {
-                let record = record?;
-                state.replay(&record, rules)?;
-                if state.head == head {
-                    break;
-                }
-            }
+            state.replay_to(head, reader.read_from(state.head.next()), rules)?;
         }
         if state.head != head {
             let what = format!("the journal should reach {head}");
@@ -194,7 +267,7 @@ impl<W> LedgerState<W> {
 
     /// The newest snapshot that can be used; the empty state if none is needed.
     fn newest(
-        mut ahead: ReadAhead<W>,
+        mut ahead: Read<W>,
         reader: &dyn JournalReader,
         snapshots: &dyn Snapshots,
         head: Lsn,
@@ -283,4 +356,108 @@ fn account_in(account: AccountId, snapshots: &dyn Snapshots, lsn: Lsn) -> Result
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amount::Amount;
+    use crate::command::Source;
+    use crate::id::{OrderNumber, PersonId, RequestKey, SchoolId};
+    use crate::text::Text;
+    use crate::time::Timestamp;
+
+    const ACCOUNTS: u64 = 700;
+
+    /// Every account opened, given a card and money, and then four sales each.
+    fn records() -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut add = |account, balance, entry| {
+            let lsn = Lsn(records.len() as u64 + 1);
+            let key = RequestKey { caller: CallerId(7), sequence: Sequence(lsn.0) };
+            let (account, balance) = (AccountId(account), Amount::from_ore(balance));
+            let (at, by, text) = (Timestamp(lsn.0), PersonId(0), Text::EMPTY);
+            records.push(Record { lsn, at, key, fingerprint: lsn.0, account, balance, by, text, entry });
+        };
+        for account in 1..=ACCOUNTS {
+            let card = format!("{account:014}").parse().unwrap();
+            let amount = Amount::from_ore(10_000);
+            add(account, 0, Entry::Opened { school: SchoolId(1) });
+            add(account, 0, Entry::CardBound { card });
+            add(account, 10_000, Entry::ToppedUp { order: OrderNumber(account), amount, source: Source::Opening });
+        }
+        for sale in 1..=4 {
+            for account in 1..=ACCOUNTS {
+                add(account, 10_000 - sale * 100, Entry::Purchased { amount: Amount::from_ore(100) });
+            }
+        }
+        records
+    }
+
+    fn one_by_one(records: &[Record], head: Lsn) -> Result<LedgerState, JournalError> {
+        let mut state = LedgerState::default();
+        records
+            .iter()
+            .take_while(|record| record.lsn <= head)
+            .try_for_each(|record| state.replay(record, &Rules::default()))?;
+        Ok(state)
+    }
+
+    fn in_halves(records: &[Record], head: Lsn) -> Result<LedgerState, JournalError> {
+        let mut state = LedgerState::default();
+        state.replay_to(head, Box::new(records.iter().copied().map(Ok)), &Rules::default())?;
+        Ok(state)
+    }
+
+    #[test]
+    fn halves_come_to_what_one_by_one_comes_to() {
+        let records = records();
+        for head in [Lsn(1), Lsn(2_101), Lsn(records.len() as u64)] {
+            let (slow, fast) = (one_by_one(&records, head).unwrap(), in_halves(&records, head).unwrap());
+            assert_eq!((fast.head, fast.accounts.len()), (head, slow.accounts.len()));
+            assert_eq!((&fast.accounts, &fast.cards), (&slow.accounts, &slow.cards));
+            let keys = |state: &LedgerState| state.windows[&CallerId(7)].answered().collect::<Vec<_>>();
+            assert_eq!(keys(&fast), keys(&slow));
+        }
+    }
+
+    /// Whichever thread comes upon it first, it is the first in the journal that is told.
+    #[test]
+    fn the_first_that_cannot_be_is_told() {
+        let sound = records();
+        let head = Lsn(sound.len() as u64);
+        let wrong = |records: &mut [Record], at: usize| records[at].balance = Amount::from_ore(-1);
+        let taken = |records: &mut [Record], at: usize| {
+            records[at].entry = Entry::CardBound { card: format!("{:014}", 1).parse().unwrap() };
+        };
+        let gone = |records: &mut [Record], at: usize| records[at].lsn = Lsn(1);
+        let breaks: [fn(&mut [Record], usize); 3] = [wrong, taken, gone];
+        for first in breaks {
+            for second in breaks {
+                // Bindings of cards, and sales: of one half and of both, near each other and far apart.
+                for [a, b] in [[1, 4], [1, 7], [4, 2_500], [7, 1_999], [2_200, 2_201], [2_200, 4_800], [2_201, 2_203]] {
+                    let mut records = sound.clone();
+                    first(&mut records, a);
+                    second(&mut records, b);
+                    let told =
+                        |replayed: Result<LedgerState, JournalError>| replayed.map(drop).unwrap_err().to_string();
+                    assert_eq!(told(in_halves(&records, head)), told(one_by_one(&records, head)), "{a} and {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_behind_what_was_read() {
+        let mut records = records();
+        let head = Lsn(records.len() as u64);
+        let replay = |records: &[Record]| {
+            let unreadable = JournalError::Storage("unreadable".to_owned());
+            let read = records.iter().copied().map(Ok).take(3_000).chain([Err(unreadable)]);
+            LedgerState::<()>::default().replay_to(head, Box::new(read), &Rules::default()).unwrap_err().to_string()
+        };
+        assert!(replay(&records).contains("unreadable"));
+        records[2_999].balance = Amount::from_ore(-1);
+        assert!(replay(&records).contains("replay comes to"), "{}", replay(&records));
+    }
 }

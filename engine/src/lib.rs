@@ -5,6 +5,7 @@
 //! ([`account::Account::decide`]); the actors around them only carry messages.
 
 pub mod account;
+pub mod accounts;
 mod actors;
 pub mod amount;
 pub mod audit;
@@ -35,6 +36,7 @@ mod patience;
 mod pending;
 pub mod permits;
 mod projector;
+pub mod read_ahead;
 mod recovery;
 pub mod rejection;
 mod releaser;
@@ -61,6 +63,7 @@ pub use id::{
 };
 pub use outcome::{AccountView, Outcome, Receipt};
 pub use pending::{AnswerSink, Reply};
+pub use read_ahead::ReadAhead;
 pub use rejection::Rejection;
 pub use text::{Currency, Details, Text};
 pub use time::{Clock, Timestamp};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, CardNumber, Lsn};
 use frokost_net::client::Dialer;
+use frokost_net::conversation::{Asker, Listener};
 use frokost_net::wire::Welcome;
 use frokost_net::{Bundle, Client, ClientError, Loss};
 use tokio::sync::{mpsc, watch};
@@ -25,7 +26,7 @@ use crate::report::{EndedEarly, Report};
 use crate::second::{Phase, Second};
 use crate::stats::{Board, Stats};
 use crate::switch::Switch;
-use crate::till::{BACK_WITHIN, Brief, Hours, Log, Till, Work};
+use crate::till::{Brief, Hours, Log, Till, Work};
 
 /// Who takes part.
 #[derive(Debug)]
@@ -102,6 +103,8 @@ pub enum Progress<'a> {
     },
 }
 
+/// How long a till tries to come back.
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(30);
 /// Connections that are being made at once.
 const CONNECTING: usize = 32;
 /// How long after the last till has ended a reader may still wait for an answer: a look is two questions, of ten seconds each at most.
@@ -457,6 +460,23 @@ async fn connect(
     // In the order of their numbers, not in that in which they came: sales are dealt in this order, and the same seed makes the same plan.
     tills.sort_by_key(|till: &Till| till.number);
     Ok(tills)
+}
+
+/// A till's first connection. Who sets out to lose packets can lose all of a handshake's, and the server is there all the same.
+pub(crate) async fn come_in(
+    dialer: &Dialer,
+    server: SocketAddr,
+    bundle: &Bundle,
+    plan: &Plan,
+) -> Result<(Asker, Listener, Welcome), ClientError> {
+    let patience = if plan.loss > 0.0 { BACK_WITHIN } else { Duration::ZERO };
+    let begin = Instant::now();
+    loop {
+        match dialer.converse(server, bundle).await {
+            Err(ClientError::NoServer(_)) if begin.elapsed() < patience => {}
+            tried => return tried,
+        }
+    }
 }
 
 /// Connects again, trying for as long as a till does.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::plan::{Chooser, Plan};
+use crate::run::{BACK_WITHIN, come_in};
 use crate::stats::Board;
 
 /// How often a sale that is turned away is sent again.
@@ -33,8 +34,6 @@ const LATE: Duration = Duration::from_millis(50);
 const NOTICED: Duration = Duration::from_millis(1);
 /// Nobody waits longer for a sale to begin. What is older is not begun and is missing in the report.
 const WORTH_BEGINNING: Duration = Duration::from_secs(60);
-/// How long a till tries to come back.
-pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a till was told about one sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,8 +188,8 @@ impl Till {
         bundle: Bundle,
         brief: Brief<'_>,
     ) -> Result<Till, ClientError> {
-        let (asker, listener, welcome) = dialer.converse(server, &bundle).await?;
         let Brief { number, plan, chooser, cards, board } = brief;
+        let (asker, listener, welcome) = come_in(dialer, server, &bundle, plan).await?;
         let log = Log {
             caller: welcome.caller,
             // Above every number an earlier run of the same till can have used.

@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use frokost_engine::account::Account;
+use frokost_engine::accounts::Accounts;
 use frokost_engine::audit::Auditor;
 use frokost_engine::books::Books;
 use frokost_engine::dedup::{Answer, Answered, Seen};
-use frokost_engine::fast_map::FastMap;
 use frokost_engine::forgetting::{Forgetting, Old};
 use frokost_engine::journal::{JournalError, JournalReader, Records};
 use frokost_engine::ledger_state::LedgerState;
@@ -207,10 +206,10 @@ impl World {
                 self.live.cards.get(&card).copied().ok_or(Rejection::UnknownCard)
             }
             Command::Open { account, .. } => {
-                accounts.entry(account).or_insert_with(|| Box::new(Account::unopened(account)));
+                accounts.get_or_unopened(account);
                 Ok(account)
             }
-            Command::Transfer { from, to, .. } if !accounts.contains_key(&to) || !accounts.contains_key(&from) => {
+            Command::Transfer { from, to, .. } if accounts.get(to).is_none() || accounts.get(from).is_none() => {
                 Err(Rejection::UnknownAccount)
             }
             Command::Transfer { from, .. } => Ok(from),
@@ -219,11 +218,9 @@ impl World {
         let records = match (owner, asked.command) {
             (Err(rejection), _) => nobody(rejection),
             (Ok(_), Command::Transfer { from, to, amount }) if from != to => {
-                let pays =
-                    |world: &FastMap<AccountId, Box<Account>>| world[&from].decide(&caller, &asked, &self.rules, now);
-                let is_paid = |world: &FastMap<AccountId, Box<Account>>| {
-                    world[&to].decide_receive(&caller, from, amount, &self.rules)
-                };
+                let pays = |world: &Accounts| world.get(from).unwrap().decide(&caller, &asked, &self.rules, now);
+                let is_paid =
+                    |world: &Accounts| world.get(to).unwrap().decide_receive(&caller, from, amount, &self.rules);
                 let both = if from < to {
                     pays(accounts).and_then(|out| Ok((out, is_paid(accounts)?)))
                 } else {
@@ -231,13 +228,13 @@ impl World {
                 };
                 match both {
                     Err(rejection) => {
-                        let balance = accounts[&from].balance();
+                        let balance = accounts.get(from).unwrap().balance();
                         vec![record(from, balance, Entry::Refused { rejection })]
                     }
                     Ok((out, r#in)) => {
                         let mut made = Vec::new();
                         for (id, entry) in [(from, out), (to, r#in)] {
-                            let account = accounts.get_mut(&id).unwrap();
+                            let account = accounts.get_mut(id).unwrap();
                             account.apply(key, now, &entry, &self.rules);
                             made.push(record(id, account.balance(), entry));
                         }
@@ -246,7 +243,7 @@ impl World {
                 }
             }
             (Ok(id), _) => {
-                let account = accounts.get_mut(&id).unwrap();
+                let account = accounts.get_mut(id).unwrap();
                 let decided = account.decide(&caller, &asked, &self.rules, now);
                 let mut entry = decided.unwrap_or_else(|rejection| Entry::Refused { rejection });
                 if let Entry::CardBound { card } = entry
@@ -463,7 +460,7 @@ impl World {
         assert_eq!(self.auditor.findings(), [], "the auditor has something to say");
         assert_eq!(self.auditor.trial().sum(), 0, "money was lost or made");
         for (id, pupil) in &self.naive.pupils {
-            let account = &self.live.accounts[&AccountId(*id)];
+            let account = self.live.accounts.get(AccountId(*id)).unwrap();
             assert_eq!(account.balance().ore(), pupil.balance, "account {id}");
             assert_eq!(account.state().charge().is_some(), pupil.charging, "account {id}");
         }
