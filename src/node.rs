@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
-use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, Role, SchoolId, StepBack, Timestamp};
+use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, ReadAhead, Role, SchoolId, StepBack, Timestamp};
 use frokost_net::server::Desks;
 use frokost_net::{Authority, Bundle, Server};
 use frokost_persistence::Records;
@@ -78,11 +78,8 @@ impl Core {
             clock: Arc::clone(&clock),
             on_fatal: Arc::new(stop_at_once),
         };
-        let started = match store.ahead {
-            Some(ahead) => Engine::start_with(ahead, ports, config).await,
-            None => Engine::start(ports, config).await,
-        };
-        let engine = started.context("the engine does not start")?;
+        let ahead = store.ahead.unwrap_or_else(|| ReadAhead::begin(Arc::clone(&ports.snapshots)));
+        let engine = Engine::start_with(ahead, ports, config).await.context("the engine does not start")?;
         let desks = desks(&engine);
         let server = Server::start(listen, &authority, engine.clone(), clock, desks)?;
         Ok(Core { engine, server, authority, operator })

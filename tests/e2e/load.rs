@@ -195,6 +195,7 @@ fn tills_come_in_on_the_worst_network() {
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
     assert!([0, 3].contains(&ran.code) && report["audit"]["findings"] == serde_json::json!([]), "{ran:?}");
     assert_eq!(report["approved"], report["planned"], "{ran:?}");
+    assert!(report["lost_packets"].as_u64() > Some(50), "no packet was lost: this shows nothing");
 }
 
 /// Each of those that come with the program begins as it stands. `country` needs a million pupils, and `scripts/country` runs it.
