@@ -2,15 +2,21 @@
 //! the journal: no statements, no snapshots (`--bench scale` has those). So many in flight at once, on 100,000 accounts chosen evenly; on
 //! sled with fdatasync, with a mirror beside it, on plain files, and on a journal in memory to show what is the disk's share. The floors beside it
 //! are ractor alone, an actor for each account that answers and does nothing else, told something and called; and the bytes of one sale's group appended to
-//! a file and synced. The journals' threads run where a server puts them; with `ANYWHERE` in the environment, wherever the system does
-//! (`docs/adr/0030-near-the-disk.md`).
+//! a file and synced. At the end the three journals have a moment each in turn, with snapshots, as a server has them: what one makes beside another.
+//! The journals' threads run where a server puts them; with `ANYWHERE` in the environment, wherever the system does (`docs/adr/0030-near-the-disk.md`).
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench stops where it is wrong")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "criterion's macros; a bench stops where it is wrong"
+)]
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +28,7 @@ use frokost_engine::journal::Journal;
 use frokost_engine::memory_journal::MemoryJournal;
 use frokost_engine::memory_snapshots::MemorySnapshots;
 use frokost_engine::memory_statements::MemoryStatements;
+use frokost_engine::snapshot::Snapshots;
 use frokost_engine::statement::{Projection, StatementError};
 use frokost_engine::{
     AccountId, Amount, AnswerSink, Caller, CallerHandle, CallerId, CardNumber, Clock, Command, Config, Engine, Lsn,
@@ -29,9 +36,10 @@ use frokost_engine::{
 };
 use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::Mode;
-use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
+use frokost_persistence::{FileJournal, FileSnapshots, MirroredJournal, SledJournal};
 use hdrhistogram::Histogram;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 /// As the program has it.
@@ -43,6 +51,9 @@ const ACCOUNTS: u64 = 100_000;
 const GROUP_OF_ONE: usize = 100;
 /// So many sales say how long they take.
 const TIMED: u64 = 200_000;
+/// So often each journal has its turn beside the others, with so many sales.
+const TURNS: usize = 30;
+const OF_A_TURN: u64 = 60_000;
 /// Asked for at once while accounts are opened.
 const OPENING: u64 = 900;
 
@@ -88,17 +99,17 @@ fn card(n: u64) -> CardNumber {
     format!("{n:014}").parse().unwrap()
 }
 
-async fn engine(journal: Box<dyn Journal>) -> Engine {
+async fn engine(journal: Box<dyn Journal>, snapshots: Arc<dyn Snapshots>, snapshot_every: u64) -> Engine {
     let ports = Ports {
         journal,
         projection: Box::new(Nowhere(Lsn::ZERO)),
         statements: Arc::new(MemoryStatements::default()),
-        snapshots: Arc::new(MemorySnapshots::default()),
+        snapshots,
         room: Arc::new(|| true),
         clock: Arc::new(SystemClock(Instant::now())),
         on_fatal: Arc::new(|why| panic!("{why}")),
     };
-    let engine = Engine::start(ports, Config { snapshot_every: 0, ..Config::default() }).await.unwrap();
+    let engine = Engine::start(ports, Config { snapshot_every, ..Config::default() }).await.unwrap();
     let operator = engine.caller(Caller { id: CallerId(1), role: Role::Operator, school: SchoolId(0) });
     let (to, mut answers) = mpsc::unbounded_channel();
     let to: Arc<dyn AnswerSink> = Arc::new(to);
@@ -284,21 +295,10 @@ fn purchase(criterion: &mut Criterion) {
     });
     let affinity = Affinity::measured(folder.path()).unwrap().map(|(affinity, _)| affinity);
     let affinity = affinity.filter(|_| std::env::var_os("ANYWHERE").is_none());
-    let sled = |name: &str| SledJournal::open(&folder.path().join(name)).unwrap().near(affinity.as_ref());
-    let files = |name: &str| FileJournal::open(&folder.path().join(name)).unwrap();
-    let mirrored = MirroredJournal::new(sled("beside a mirror"), files("mirror"), Mode::Sync, None);
-    let mirrored = mirrored.near(affinity.as_ref());
-    let placed = |journal| Placed::around(journal, affinity.as_ref());
-    let engines: [(&str, Box<dyn Journal>); 4] = [
-        ("sled, fdatasync", placed(Box::new(sled("alone")))),
-        ("sled and its mirror", placed(Box::new(mirrored))),
-        ("plain files", placed(Box::new(files("files")))),
-        ("in memory, not durable", Box::new(MemoryJournal::default())),
-    ];
-    for (name, journal) in engines {
-        let engine = runtime.block_on(engine(journal));
-        let till = engine.caller(Caller { id: CallerId(2), role: Role::Till, school: SchoolId(1) });
-        let next = Arc::new(AtomicU64::new(1));
+    let memory: (&str, Box<dyn Journal>) = ("in memory, not durable", Box::new(MemoryJournal::default()));
+    for (name, journal) in journals(&folder.path().join("alone"), affinity.as_ref()).into_iter().chain([memory]) {
+        let engine = runtime.block_on(engine(journal, Arc::new(MemorySnapshots::default()), 0));
+        let (till, next) = till_of(&engine);
         for in_flight in [1, 64, 1000] {
             group.bench_with_input(BenchmarkId::new(name, in_flight), &in_flight, |bench, in_flight| {
                 bench.iter_custom(|rounds| {
@@ -311,6 +311,71 @@ fn purchase(criterion: &mut Criterion) {
         runtime.block_on(engine.shutdown());
     }
     group.finish();
+    in_turn(&folder.path().join("in turn"), affinity.as_ref(), &runtime);
+}
+
+/// What one journal makes beside another, as a server has them: a moment of each in turn, since these machines change within seconds, and each
+/// follows on each as often.
+fn in_turn(folder: &Path, affinity: Option<&Affinity>, runtime: &Runtime) {
+    let engines = journals(folder, affinity).map(|(name, journal)| {
+        let snapshots = FileSnapshots::open(&folder.join(name).join("snapshots")).unwrap();
+        runtime.block_on(engine(journal, Arc::new(snapshots), Config::default().snapshot_every))
+    });
+    let tills = engines.each_ref().map(till_of);
+    for in_flight in [64, 1000] {
+        let rates: Vec<[f64; 3]> = (0..TURNS)
+            .map(|turn| {
+                let mut order = [0, 1, 2];
+                order.rotate_left(turn % 3);
+                let mut rates = [0.0; 3];
+                for which in order {
+                    let (till, next) = tills[which].clone();
+                    let buying = buy(till, next, in_flight, OF_A_TURN, |_| {});
+                    let took = runtime.block_on(async { tokio::spawn(buying).await.unwrap() });
+                    rates[which] = OF_A_TURN as f64 / took.as_secs_f64();
+                }
+                rates
+            })
+            .collect();
+        println!(
+            "{in_flight} in flight, {TURNS} times {OF_A_TURN} sales of each in turn: the middle one (a quarter less, a quarter more)"
+        );
+        quartiles("sled, sales/s", 0, rates.iter().map(|[sled, ..]| *sled));
+        quartiles("sled and its mirror, sales/s", 0, rates.iter().map(|[_, mirrored, _]| *mirrored));
+        quartiles("plain files, sales/s", 0, rates.iter().map(|[.., files]| *files));
+        quartiles("sled beside plain files", 3, rates.iter().map(|[sled, _, files]| sled / files));
+        quartiles("with its mirror beside sled", 3, rates.iter().map(|[sled, mirrored, _]| mirrored / sled));
+    }
+    for engine in engines {
+        runtime.block_on(engine.shutdown());
+    }
+}
+
+/// The durable journals in a folder.
+fn journals(folder: &Path, affinity: Option<&Affinity>) -> [(&'static str, Box<dyn Journal>); 3] {
+    let sled = |name: &str| SledJournal::open(&folder.join(name)).unwrap().near(affinity);
+    let files = |name: &str| FileJournal::open(&folder.join(name)).unwrap();
+    let mirrored = MirroredJournal::new(sled("beside a mirror"), files("mirror"), Mode::Sync, None).near(affinity);
+    let placed = |journal| Placed::around(journal, affinity);
+    [
+        ("sled, fdatasync", placed(Box::new(sled("alone")))),
+        ("sled and its mirror", placed(Box::new(mirrored))),
+        ("plain files", placed(Box::new(files("files")))),
+    ]
+}
+
+/// A till of this engine, and the number of its next sale.
+fn till_of(engine: &Engine) -> (CallerHandle, Arc<AtomicU64>) {
+    let caller = Caller { id: CallerId(2), role: Role::Till, school: SchoolId(1) };
+    (engine.caller(caller), Arc::new(AtomicU64::new(1)))
+}
+
+/// Prints the middle one and those a quarter of the way from either end.
+fn quartiles(what: &str, digits: usize, numbers: impl Iterator<Item = f64>) {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    let [low, middle, high] = [1, 2, 3].map(|part| numbers[numbers.len() * part / 4]);
+    println!("    {what}: {middle:.digits$} ({low:.digits$} to {high:.digits$})");
 }
 
 criterion_group!(benches, purchase);

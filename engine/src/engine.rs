@@ -210,7 +210,7 @@ impl Engine {
         Engine::start_with(ahead, ports, config).await
     }
 
-    /// The same, where the newest of those snapshots is being read already.
+    /// The same, where the newest of those snapshots is being read already; what is read of other ones is not used.
     ///
     /// # Errors
     /// As [`Engine::start`].
@@ -219,7 +219,7 @@ impl Engine {
         let reader = journal.reader();
         // Claiming reads the journal from end to end.
         let claim = journal.claim(Shard(0), "engine")?;
-        let ahead = ahead.wait();
+        let ahead = ahead.wait(&snapshots);
         let state = LedgerState::recover_from(ahead, reader.as_ref(), snapshots.as_ref(), claim.head, &config.rules)?;
         let Recovered { directory, windows, wishes } = ready(state)?;
         tracing::info!(head = %claim.head, accounts = directory.len(), "recovered");

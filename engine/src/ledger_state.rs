@@ -1,8 +1,10 @@
 //! Everything that follows from a journal: accounts, cards, keys. It is made from a snapshot and records, checks on the
-//! way, and refuses rather than guesses. Pure: an engine starts from it, a simulator runs on it, an auditor compares with it.
+//! way, and refuses rather than guesses. It knows no disk and no clock; bringing it to a journal's end takes threads. An engine starts from it, a
+//! simulator runs on it, an auditor compares with it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Builder;
 
 use crate::account::Account;
 use crate::accounts::{Accounts, half_of};
@@ -12,7 +14,7 @@ use crate::entry::{Entry, Record};
 use crate::fast_map::FastMap;
 use crate::id::{AccountId, CallerId, Lsn, Sequence};
 use crate::journal::{JournalError, JournalReader, Records};
-use crate::read_ahead::Read;
+use crate::read_ahead::ReadSnapshot;
 use crate::rules::Rules;
 use crate::snapshot::{Item, Items, SnapshotError, Snapshots};
 
@@ -32,7 +34,7 @@ pub struct LedgerState<W = ()> {
 /// So many things are handed to another thread at once.
 const RUN: usize = 512;
 /// And at most so often ahead of it: what it does not come to waits.
-const RUNS_DUE: usize = 8;
+const RUNS_DUE: usize = if cfg!(test) { 1 } else { 8 };
 
 /// Things on their way to another thread, many at once.
 struct Runs<T> {
@@ -83,13 +85,19 @@ impl<W: Send> LedgerState<W> {
     pub fn from_snapshot(lsn: Lsn, items: Items<'_>) -> Result<LedgerState<W>, SnapshotError> {
         std::thread::scope(|scope| {
             let (mut runs, due) = Runs::new();
-            let placing = scope.spawn(move || {
+            let place = move || {
                 let mut state = LedgerState { head: lsn, ..LedgerState::default() };
                 due.into_iter().flatten().for_each(|item| state.place(item));
                 state
-            });
+            };
+            let placing = Builder::new().name("frokost-place".to_owned()).spawn_scoped(scope, place);
+            let placing =
+                placing.map_err(|error| SnapshotError::Storage(format!("the thread that places it: {error}")))?;
             for item in items {
-                runs.put(item?);
+                // Where nobody takes it the other thread has fallen, which its end tells.
+                if !runs.put(item?) {
+                    break;
+                }
             }
             runs.send();
             drop(runs);
@@ -194,36 +202,45 @@ impl<W: Send> LedgerState<W> {
     /// reads them, and two more have half of the accounts each.
     fn replay_to(&mut self, head: Lsn, records: Records<'_>, rules: &Rules) -> Result<(), JournalError> {
         let mut accounts = std::mem::take(&mut self.accounts);
-        let (read, replayed) = std::thread::scope(|scope| {
-            let [even, odd] = accounts.halves_mut().map(|half| {
+        let (read, ended) = std::thread::scope(|scope| {
+            let [even, odd] = accounts.halves_mut();
+            let [even, odd] = [("frokost-even", even), ("frokost-odd", odd)].map(|(name, half)| {
                 let (runs, due) = Runs::new();
-                (runs, scope.spawn(move || half.replay_all(&due, rules)))
+                // What it is handed goes with it: where it ends early nobody waits for it.
+                let replay = move || half.replay_all(&due, rules);
+                let thread = Builder::new().name(name.to_owned()).spawn_scoped(scope, replay);
+                thread
+                    .map(|thread| (runs, thread))
+                    .map_err(|error| JournalError::Storage(format!("a thread of the start: {error}")))
             });
-            let mut runs = [even.0, odd.0];
+            let ((even_runs, even), (odd_runs, odd)) = (even?, odd?);
+            let mut runs = [even_runs, odd_runs];
             let read = self.hand_out(head, records, &mut runs);
             // Also where it ends with an error: what was read before comes before it.
             for runs in &mut runs {
                 runs.send();
             }
             drop(runs);
-            let replayed =
-                [even.1, odd.1].map(|half| half.join().unwrap_or_else(|fell| std::panic::resume_unwind(fell)));
-            (read, replayed)
-        });
+            Ok::<_, JournalError>((read, [even.join(), odd.join()]))
+        })?;
         self.accounts = accounts;
-        // They were given nothing behind what `read` is about.
-        match replayed.into_iter().filter_map(Result::err).min_by_key(|(lsn, _)| *lsn) {
-            Some((lsn, diverged)) => Err(JournalError::Damaged { lsn, what: diverged.to_string() }),
-            None => read,
+        // They were given nothing behind what `read` is about. A place in the journal says more than that a half has fallen.
+        let diverged = ended.iter().flatten().filter_map(|half| half.as_ref().err()).min_by_key(|(lsn, _)| *lsn);
+        if let Some((lsn, diverged)) = diverged {
+            return Err(JournalError::Damaged { lsn: *lsn, what: diverged.to_string() });
         }
+        let [even, odd] = ended;
+        even.and(odd).map_or_else(|fell| std::panic::resume_unwind(fell), |_| read)
     }
 
     fn hand_out(&mut self, head: Lsn, records: Records<'_>, runs: &mut [Runs<Record>; 2]) -> Result<(), JournalError> {
+        let [even, odd] = runs;
         for record in records {
             let record = record?;
             self.follow(&record)?;
             let known = self.know(&record);
-            let taken = runs.get_mut(half_of(record.account)).is_none_or(|runs| runs.put(record));
+            let runs = if half_of(record.account) == 0 { &mut *even } else { &mut *odd };
+            let taken = runs.put(record);
             known?;
             if self.head == head || !taken {
                 break;
@@ -248,7 +265,7 @@ impl<W: Send> LedgerState<W> {
 
     /// The same, with what was read of the newest snapshot already.
     pub(crate) fn recover_from(
-        ahead: Read<W>,
+        ahead: ReadSnapshot<W>,
         reader: &dyn JournalReader,
         snapshots: &dyn Snapshots,
         head: Lsn,
@@ -267,7 +284,7 @@ impl<W: Send> LedgerState<W> {
 
     /// The newest snapshot that can be used; the empty state if none is needed.
     fn newest(
-        mut ahead: Read<W>,
+        mut ahead: ReadSnapshot<W>,
         reader: &dyn JournalReader,
         snapshots: &dyn Snapshots,
         head: Lsn,
@@ -364,6 +381,9 @@ mod tests {
     use crate::amount::Amount;
     use crate::command::Source;
     use crate::id::{OrderNumber, PersonId, RequestKey, SchoolId};
+    use crate::journal::{Journal, Shard};
+    use crate::memory_journal::MemoryJournal;
+    use crate::memory_snapshots::MemorySnapshots;
     use crate::text::Text;
     use crate::time::Timestamp;
 
@@ -445,6 +465,67 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// More than is ever on its way to the thread that places it.
+    fn items() -> impl Iterator<Item = Result<Item, SnapshotError>> {
+        let card = |n: u64| format!("{n:014}").parse().unwrap();
+        (1..=6_000).map(move |n| Ok(Item::Card(card(n), AccountId(n))))
+    }
+
+    #[test]
+    fn half_a_snapshot_is_none() {
+        let damaged = || Err(SnapshotError::Damaged { lsn: Lsn(9), what: "in the middle".to_owned() });
+        let whole = LedgerState::<()>::from_snapshot(Lsn(9), Box::new(items())).unwrap();
+        assert_eq!((whole.head, whole.cards.len()), (Lsn(9), 6_000));
+        for at in [0, 1, 700, 5_999, 6_000] {
+            let half = items().take(at).chain([damaged()]).chain(items().skip(at));
+            let told = LedgerState::<()>::from_snapshot(Lsn(9), Box::new(half)).unwrap_err();
+            assert!(told.to_string().contains("in the middle"), "{told}");
+        }
+    }
+
+    /// What was read ahead counts where it is of the newest snapshot, and is sound.
+    #[test]
+    fn what_was_read_ahead_is_used_for_that_snapshot_only() {
+        let records = records();
+        let head = Lsn(records.len() as u64);
+        let mut journal = MemoryJournal::default();
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        journal.append(&claim, claim.head, &records).unwrap();
+        let snapshots = MemorySnapshots::default();
+        let at = Lsn(2_100);
+        let cards = || one_by_one(&records, at).unwrap().cards.into_iter();
+        // Of the accounts there is nothing in them, so that what is used shows.
+        let cards = || Box::new(cards().map(|(card, account)| Ok(Item::Card(card, account))));
+        snapshots.write(at, cards()).unwrap();
+        let start = |ahead: ReadSnapshot<()>| {
+            let rules = Rules::default();
+            LedgerState::recover_from(ahead, journal.reader().as_ref(), &snapshots, head, &rules).map(drop)
+        };
+        let without = start(None).unwrap_err().to_string();
+        assert!(without.contains("replay comes to"), "{without}");
+        let sound = || one_by_one(&records, at).unwrap();
+        assert!(start(Some((at, Ok(sound())))).is_ok());
+        assert_eq!(start(Some((Lsn(2_099), Ok(sound())))).unwrap_err().to_string(), without);
+        // Damaged: all of the journal is there, and is enough.
+        let damaged = || SnapshotError::Damaged { lsn: at, what: "in the middle".to_owned() };
+        assert!(start(Some((at, Err(damaged())))).is_ok());
+        snapshots.damage(at);
+        assert!(start(None).is_ok());
+    }
+
+    #[test]
+    fn a_half_that_falls_hides_no_damage_and_is_told() {
+        let mut records = records();
+        let head = Lsn(records.len() as u64);
+        // An even account's sale for more than any sale can be.
+        records[2_501].entry = Entry::Purchased { amount: Amount::from_ore(1 << 50) };
+        assert_eq!(records[2_501].account.0 % 2, 0);
+        assert!(std::panic::catch_unwind(|| in_halves(&records, head)).is_err());
+        records[2_200].balance = Amount::from_ore(-1);
+        let told = in_halves(&records, head).unwrap_err();
+        assert!(matches!(told, JournalError::Damaged { lsn: Lsn(2_201), .. }), "{told}");
     }
 
     #[test]

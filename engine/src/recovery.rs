@@ -1,6 +1,7 @@
 //! Recovery: turns the state that follows from the journal into what a running engine works with.
 
 use std::collections::HashMap;
+use std::thread::Builder;
 
 use ractor::ActorRef;
 
@@ -30,9 +31,13 @@ pub(crate) fn ready(state: LedgerState<Waiter>) -> Result<Recovered, JournalErro
     let (cards, directory, open) = (&cards, &made, &wishes);
     std::thread::scope(|scope| {
         let [even, odd] = accounts.into_halves();
-        let halves =
-            [(0, even), (1, odd)].map(|(which, half)| scope.spawn(move || put_up(which, half, cards, directory, open)));
-        halves.map(|half| half.join().unwrap_or_else(|fell| std::panic::resume_unwind(fell)))
+        let threads = [("frokost-even", 0, even), ("frokost-odd", 1, odd)].map(|(name, which, half)| {
+            let put_up = move || put_up(which, half, cards, directory, open);
+            Builder::new().name(name.to_owned()).spawn_scoped(scope, put_up)
+        });
+        let nobody = |error| Err(JournalError::Storage(format!("a thread of the start: {error}")));
+        let fell = |why| std::panic::resume_unwind(why);
+        threads.map(|thread| thread.map_or_else(nobody, |thread| thread.join().unwrap_or_else(fell)))
     })
     .into_iter()
     .collect::<Result<(), _>>()?;

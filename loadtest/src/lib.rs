@@ -3,6 +3,7 @@
 
 pub mod asked;
 pub mod audit;
+mod coming;
 pub mod comparison;
 pub mod expect;
 mod html;

@@ -77,6 +77,9 @@ pub struct Report {
     /// Packets lost on purpose, in the warm-up, too.
     #[serde(default)]
     pub lost_packets: u64,
+    /// First connections that were lost with them and tried again, before anybody sold.
+    #[serde(default)]
+    pub lost_handshakes: u64,
     /// Errors of connections, by message.
     pub errors: BTreeMap<String, u64>,
     /// From when a sale was planned (open) or sent (closed) until its answer was read, in microseconds. Where there was none of the kind, this and those that follow are nothing.
@@ -185,6 +188,7 @@ impl Report {
             repeated: stats.repeated,
             broken: stats.broken,
             lost_packets: 0,
+            lost_handshakes: 0,
             errors: stats.errors.clone(),
             latency_us: Latency::of(&stats.latency),
             raw_latency_us: Latency::of(&stats.raw),
@@ -347,7 +351,11 @@ impl fmt::Display for Report {
             writeln!(f, "broken    {} connections, on purpose", self.broken)?;
         }
         if self.lost_packets > 0 {
-            writeln!(f, "lost      {} packets, on purpose", self.lost_packets)?;
+            let handshakes = match self.lost_handshakes {
+                0 => String::new(),
+                some => format!("; {some} handshakes with them, tried again before anybody sold"),
+            };
+            writeln!(f, "lost      {} packets, on purpose{handshakes}", self.lost_packets)?;
         }
         for (error, count) in &self.errors {
             writeln!(f, "error     {count} x {error}")?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use frokost_engine::time::Month;
 use frokost_engine::{AccountId, CardNumber, Lsn};
 use frokost_net::client::Dialer;
-use frokost_net::conversation::{Asker, Listener};
 use frokost_net::wire::Welcome;
 use frokost_net::{Bundle, Client, ClientError, Loss};
 use tokio::sync::{mpsc, watch};
@@ -16,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::audit::{self, Audit};
+use crate::coming::BACK_WITHIN;
 use crate::expect::Expectation;
 use crate::machine::Probe;
 use crate::own_cost::OwnCost;
@@ -103,8 +103,6 @@ pub enum Progress<'a> {
     },
 }
 
-/// How long a till tries to come back.
-pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(30);
 /// Connections that are being made at once.
 const CONNECTING: usize = 32;
 /// How long after the last till has ended a reader may still wait for an answer: a look is two questions, of ten seconds each at most.
@@ -189,6 +187,7 @@ pub async fn run(
     report.seconds = sold.seconds;
     report.own_cpu_share = sold.own_share;
     report.lost_packets = board.lost_packets.load(Ordering::Relaxed);
+    report.lost_handshakes = board.lost_handshakes.load(Ordering::Relaxed);
     report.ended_early = sold.ended_early;
     if let Some(planned) = sold.planned {
         // What was due in the moment when somebody said stop, and was let be for that, was not missed.
@@ -460,23 +459,6 @@ async fn connect(
     // In the order of their numbers, not in that in which they came: sales are dealt in this order, and the same seed makes the same plan.
     tills.sort_by_key(|till: &Till| till.number);
     Ok(tills)
-}
-
-/// A till's first connection. Who sets out to lose packets can lose all of a handshake's, and the server is there all the same.
-pub(crate) async fn come_in(
-    dialer: &Dialer,
-    server: SocketAddr,
-    bundle: &Bundle,
-    plan: &Plan,
-) -> Result<(Asker, Listener, Welcome), ClientError> {
-    let patience = if plan.loss > 0.0 { BACK_WITHIN } else { Duration::ZERO };
-    let begin = Instant::now();
-    loop {
-        match dialer.converse(server, bundle).await {
-            Err(ClientError::NoServer(_)) if begin.elapsed() < patience => {}
-            tried => return tried,
-        }
-    }
 }
 
 /// Connects again, trying for as long as a till does.

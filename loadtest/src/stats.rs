@@ -199,6 +199,8 @@ pub(crate) struct Board {
     pub(crate) last_slow: LastSlow,
     /// Packets lost on purpose.
     pub(crate) lost_packets: Arc<AtomicU64>,
+    /// First connections that were lost with them and tried again.
+    pub(crate) lost_handshakes: AtomicU64,
 }
 
 /// What some threads have counted since the last look. Each sale is counted once, here or there.
@@ -221,7 +223,13 @@ impl Default for Board {
     fn default() -> Board {
         let seats = std::thread::available_parallelism().map_or(1, usize::from);
         let seats = (0..seats).map(|_| Mutex::default()).collect();
-        Board { seats, total: Mutex::default(), last_slow: LastSlow::default(), lost_packets: Arc::default() }
+        Board {
+            seats,
+            total: Mutex::default(),
+            last_slow: LastSlow::default(),
+            lost_packets: Arc::default(),
+            lost_handshakes: AtomicU64::default(),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use frokost_net::wire::{Request, Response};
 use frokost_net::{Client, ClientError, numbers};
 use tokio::time::Instant;
 
+use crate::coming::BACK_WITHIN;
 use crate::plan::Plan;
-use crate::run::BACK_WITHIN;
 
 /// Requests of the operator in flight at once.
 const SWITCHING: usize = 128;

@@ -14,8 +14,8 @@ use frokost_net::{Bundle, ClientError, numbers};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::coming::{BACK_WITHIN, come_in};
 use crate::plan::{Chooser, Plan};
-use crate::run::{BACK_WITHIN, come_in};
 use crate::stats::Board;
 
 /// How often a sale that is turned away is sent again.
@@ -189,7 +189,7 @@ impl Till {
         brief: Brief<'_>,
     ) -> Result<Till, ClientError> {
         let Brief { number, plan, chooser, cards, board } = brief;
-        let (asker, listener, welcome) = come_in(dialer, server, &bundle, plan).await?;
+        let (asker, listener, welcome) = come_in(dialer, server, &bundle, plan, &board).await?;
         let log = Log {
             caller: welcome.caller,
             // Above every number an earlier run of the same till can have used.

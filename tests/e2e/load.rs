@@ -191,11 +191,16 @@ fn tills_come_in_on_the_worst_network() {
     let scenario =
         "name = 'worst'\nabout = 'a test'\ntills = 24\nloss = 0.3\nexpect = []\n[[stage]]\nseconds = 1\nrate = 50\n";
     let file = home.write("worst.toml", scenario);
-    let ran = home.run(&["load", "--scenario", lossy(&file), "--json"]);
-    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
-    assert!([0, 3].contains(&ran.code) && report["audit"]["findings"] == serde_json::json!([]), "{ran:?}");
-    assert_eq!(report["approved"], report["planned"], "{ran:?}");
-    assert!(report["lost_packets"].as_u64() > Some(50), "no packet was lost: this shows nothing");
+    // One handshake in twenty is, so now and then none of a run.
+    let lost = (0..6).any(|_| {
+        let ran = home.run(&["load", "--scenario", lossy(&file), "--json"]);
+        let report: serde_json::Value =
+            serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        assert!([0, 3].contains(&ran.code) && report["audit"]["findings"] == serde_json::json!([]), "{ran:?}");
+        assert_eq!(report["approved"], report["planned"], "{ran:?}");
+        report["lost_handshakes"].as_u64() > Some(0)
+    });
+    assert!(lost, "no handshake was lost in six runs: this shows nothing");
 }
 
 /// Each of those that come with the program begins as it stands. `country` needs a million pupils, and `scripts/country` runs it.
