@@ -9,6 +9,7 @@ mod data_folder;
 mod journal_money;
 mod log;
 mod lookup;
+mod monitoring;
 mod node;
 mod operator;
 mod outcome_text;

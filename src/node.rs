@@ -6,20 +6,18 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use axum::Router;
-use axum::routing::get;
 use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, ReadAhead, Role, SchoolId, StepBack, Timestamp};
 use frokost_net::server::Desks;
 use frokost_net::{Authority, Bundle, Server};
 use frokost_persistence::Records;
 use frokost_portal::payment::sandbox::Sandbox;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::data_folder::{DataFolder, sealing_key};
 use crate::exit;
+use crate::monitoring::Monitoring;
 use crate::say;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -123,7 +121,7 @@ impl Node {
         let store = Store::open_to_serve(&folder, &settings).with_context(|| format!("{}", folder.path().display()))?;
         let records = folder.records()?;
         let key = sealing_key(&settings, &records)?;
-        let recorder = metrics_recorder()?;
+        let monitoring = Monitoring::begin()?;
         let pictures = folder.pictures();
         let pupils = crate::lookup::desk(records.clone(), key.clone());
         crate::backup::clear_unfinished(&folder)?;
@@ -175,7 +173,7 @@ impl Node {
         let serving = vec![
             tokio::spawn(frokost_portal::serve(portal_listener, setup, told(stopped.clone()))),
             tokio::spawn(sandbox.serve(sandbox_listener, told(stopped.clone()))),
-            tokio::spawn(serve_metrics(metrics_listener, recorder, core.engine.clone(), told(stopped))),
+            tokio::spawn(monitoring.serve(metrics_listener, core.engine.clone(), told(stopped))),
         ];
         Ok(Node { core, records, settings, public_url, metrics, stop, serving })
     }
@@ -226,35 +224,4 @@ pub(crate) fn loopback_of(address: SocketAddr) -> SocketAddr {
         (true, true) => (std::net::Ipv4Addr::LOCALHOST, address.port()).into(),
         (true, false) => (std::net::Ipv6Addr::LOCALHOST, address.port()).into(),
     }
-}
-
-fn metrics_recorder() -> anyhow::Result<PrometheusHandle> {
-    const SECONDS: [f64; 12] = [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5, 1.0];
-    Ok(PrometheusBuilder::new().set_buckets(&SECONDS)?.install_recorder()?)
-}
-
-async fn serve_metrics(
-    listener: TcpListener,
-    recorder: PrometheusHandle,
-    engine: Engine,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let upkeep = recorder.clone();
-    let keeping = tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(5));
-        loop {
-            ticks.tick().await;
-            upkeep.run_upkeep();
-        }
-    });
-    let show = move || async move {
-        metrics::gauge!("frokost_requests_in_flight").set(u32::try_from(engine.in_flight()).unwrap_or(u32::MAX));
-        metrics::gauge!("frokost_accounts").set(u32::try_from(engine.accounts()).unwrap_or(u32::MAX));
-        metrics::gauge!("frokost_account_actors").set(u32::try_from(engine.actors()).unwrap_or(u32::MAX));
-        recorder.render()
-    };
-    let table = Router::new().route("/metrics", get(show)).route("/healthz", get(|| async { "ok\n" }));
-    let served = axum::serve(listener, table).with_graceful_shutdown(stop).await;
-    keeping.abort();
-    served
 }

@@ -116,7 +116,7 @@ fn money_is_never_a_float() {
         "src/commands/load.rs",
         "src/commands/demo.rs",
         "src/cli.rs",
-        "src/node.rs",
+        "src/monitoring.rs",
         "benches/",
         "persistence/src/sled_journal.rs",
         // Where a word stands on a printed page.

@@ -87,8 +87,8 @@ impl RoomWatch {
         loop {
             let full = !(self.room)();
             let Some(shared) = self.shared.upgrade().filter(|shared| !shared.permits.is_closed()) else { return };
+            metrics::gauge!("frokost_out_of_space").set(u8::from(full));
             if shared.full.swap(full, Ordering::SeqCst) != full {
-                metrics::gauge!("frokost_out_of_space").set(if full { 1.0 } else { 0.0 });
                 if full {
                     tracing::error!(
                         "the disk is nearly full: nothing new is let in until there is room; reading goes on"

@@ -217,6 +217,8 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
         return;
     }
     tracing::info!(%remote, caller = %caller.id, role = caller.role.name(), "connected");
+    let open = metrics::gauge!("frokost_connections", "role" => caller.role.name());
+    open.increment(1);
     let handle = reception.engine.caller(caller);
     while let Ok((send, receive)) = connection.accept_bi().await {
         let session = Session {
@@ -229,6 +231,7 @@ async fn greet(incoming: Incoming, reception: Arc<Reception>) {
         };
         tokio::spawn(session::run(session, send, receive));
     }
+    open.decrement(1);
     reception.leave(caller, &connection);
     tracing::info!(%remote, caller = %caller.id, "disconnected");
 }

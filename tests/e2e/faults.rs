@@ -359,6 +359,12 @@ async fn a_full_disk_refuses_sales_and_shows_balances_until_there_is_room() {
     assert_eq!(sell("10").out, "Godkendt. Ny saldo 80,00 kr.\n");
     assert_eq!(server.stop(), 0);
     assert!(home.must(&["verify"]).ends_with("everything holds\n"));
+    // One that finds it full when it starts says so, too.
+    disk.leave(8);
+    let server = home.serve();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(server.metric("frokost_out_of_space").await, 1);
+    assert_eq!(server.stop(), 0);
 }
 
 /// With nothing held back the disk really runs full under the journal: the server stops, and starts again when there is room.

@@ -24,6 +24,7 @@ mod load_ends;
 mod loop_disk;
 mod mail;
 mod mail_server;
+mod monitoring;
 mod newcomer;
 mod nobody_listens;
 mod payments;
