@@ -42,9 +42,13 @@ fn every_field_is_in_the_docs(report: &serde_json::Value) {
     let mut told: BTreeSet<String> = rows.iter().flat_map(|(fields, _)| names(&format!("`{fields}"))).collect();
     told.insert("schema".to_owned());
     assert_eq!(keys(report), told);
-    for (row, value) in
-        [("seconds`", &report["seconds"][0]), ("machine`", &report["machine"]), ("audit`", &report["audit"])]
-    {
+    for (row, value) in [
+        ("plan`", &report["plan"]),
+        ("plan`", &report["plan"]["stages"][0]),
+        ("seconds`", &report["seconds"][0]),
+        ("machine`", &report["machine"]),
+        ("audit`", &report["audit"]),
+    ] {
         let (_, meaning) = rows.iter().find(|(fields, _)| *fields == row).unwrap();
         let untold: Vec<_> = keys(value).difference(&names(meaning)).cloned().collect();
         assert!(untold.is_empty(), "{row} has {untold:?}, which docs/load.md does not tell of");
