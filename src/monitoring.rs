@@ -26,14 +26,25 @@ const COUNTERS: [(&str, &str); 12] = [
         "frokost_mirror_failures_total",
         "An asynchronous mirror that cannot be written any more; it catches up at the next start.",
     ),
-    ("frokost_portal_too_many_total", "Requests to the portal that were turned away since there were too many."),
-    ("frokost_projector_failures_total", "Times that statements could not be written; they are tried again."),
+    (
+        "frokost_portal_too_many_total",
+        "Tries and requests of browsers that were turned away since there were too many.",
+    ),
+    (
+        "frokost_projector_failures_total",
+        "1 if statements cannot be written any more until the server is started again.",
+    ),
     ("frokost_snapshot_failures_total", "Snapshots that could not be made, or let go of; they are tried again."),
     ("frokost_snapshots_total", "Snapshots that were made."),
 ];
 /// Counters with a label, and what it can be where that is known beforehand.
 const LABELLED: [(&str, &str, &str, &[&str]); 2] = [
-    ("frokost_answers_total", "Answers, by outcome.", "outcome", &["approved", "view", "busy", "out_of_space"]),
+    (
+        "frokost_answers_total",
+        "Answers, by outcome.",
+        "outcome",
+        &["approved", "view", "again", "busy", "out_of_space"],
+    ),
     (
         "frokost_connections_refused_total",
         "Connections that were not let in.",
@@ -42,7 +53,7 @@ const LABELLED: [(&str, &str, &str, &[&str]); 2] = [
     ),
 ];
 const GAUGES: [(&str, &str); 5] = [
-    ("frokost_account_actors", "Account actors that run now."),
+    ("frokost_account_actors", "Account actors that run now, those that rest included."),
     ("frokost_accounts", "Accounts."),
     ("frokost_connections", "Connections that are open now, by the caller's role."),
     ("frokost_out_of_space", "1 while the disk is nearly full and nothing new is let in."),
@@ -55,7 +66,7 @@ const HISTOGRAMS: [(&str, Unit, &str); 3] = [
     (
         "frokost_journal_flush_seconds",
         Unit::Seconds,
-        "What a group took to survive a power cut, from when sled had it.",
+        "What a group took from the committer until it survived a power cut, in all copies that answers wait for.",
     ),
     ("frokost_journal_group_records", Unit::Count, "Records in a group."),
     (

@@ -118,7 +118,6 @@ fn money_is_never_a_float() {
         "src/cli.rs",
         "src/monitoring.rs",
         "benches/",
-        "persistence/src/sled_journal.rs",
         // Where a word stands on a printed page.
         "portal-adapter/src/pdf.rs",
         "tests/",
@@ -130,6 +129,28 @@ fn money_is_never_a_float() {
         }
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("f64") && !text.contains("f32"), "{name} has a float in it");
+    }
+}
+
+/// Whoever watches reads of every figure what it means, of those that come up in trouble only, too.
+#[test]
+fn every_metric_is_explained() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/monitoring.md")).unwrap();
+    let described = fs::read_to_string(Path::new(ROOT).join("src/monitoring.rs")).unwrap();
+    let mut found = BTreeSet::new();
+    for path in files(".rs").into_iter().filter(|path| !path.starts_with(Path::new(ROOT).join("tests"))) {
+        let text = fs::read_to_string(&path).unwrap();
+        for kind in ["counter!(\"", "gauge!(\"", "histogram!(\""] {
+            found.extend(text.split(kind).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    assert!(found.len() > 15, "{found:?}");
+    for name in found {
+        assert!(page.contains(&format!("`{name}`")), "docs/monitoring.md does not explain {name}");
+        assert!(
+            described.contains(&format!("(\"{name}\",")) || described.contains(&format!("\"{name}\",\n")),
+            "src/monitoring.rs does not describe {name}"
+        );
     }
 }
 

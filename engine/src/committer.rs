@@ -5,6 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -153,7 +154,7 @@ impl Committer {
                     return;
                 }
                 head = last;
-                meter.group(records.len());
+                meter.group(records.len(), self.clock.running().saturating_sub(begin));
                 records.iter().for_each(|record| self.wishes.note(record));
                 self.durable.send_replace(head);
             }
@@ -232,6 +233,9 @@ impl Committer {
 struct Meter {
     groups: metrics::Counter,
     records: metrics::Counter,
+    /// How many there are in a group, and how long it takes.
+    sizes: metrics::Histogram,
+    flushes: metrics::Histogram,
 }
 
 impl Meter {
@@ -239,11 +243,15 @@ impl Meter {
         Meter {
             groups: metrics::counter!("frokost_journal_groups_total"),
             records: metrics::counter!("frokost_journal_records_total"),
+            sizes: metrics::histogram!("frokost_journal_group_records"),
+            flushes: metrics::histogram!("frokost_journal_flush_seconds"),
         }
     }
 
-    fn group(&self, records: usize) {
+    fn group(&self, records: usize, took: Duration) {
         self.groups.increment(1);
         self.records.increment(records as u64);
+        self.sizes.record(u32::try_from(records).unwrap_or(u32::MAX));
+        self.flushes.record(took);
     }
 }

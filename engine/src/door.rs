@@ -58,7 +58,7 @@ impl CallerHandle {
     pub fn submit(&self, sequence: Sequence, asked: impl Into<Asked>, reply: Reply) {
         let asked: Asked = asked.into();
         if !self.caller.role.may(&asked.command) {
-            return reply.send(Outcome::Rejected(Rejection::NotAllowed));
+            return reply.send(refused(Rejection::NotAllowed));
         }
         let Some(waiter) = self.enter(reply) else { return };
         let fingerprint = asked.fingerprint();
@@ -66,9 +66,15 @@ impl CallerHandle {
         let waiter = match seen {
             Seen::New(waiter) => waiter,
             Seen::Waiting => return,
-            Seen::Before(waiter, outcome) => return waiter.answer(outcome),
-            Seen::Refused(waiter, rejection) => return waiter.answer(Outcome::Rejected(rejection)),
-            Seen::Undecided(waiter) => return waiter.answer(Outcome::Busy),
+            Seen::Before(waiter, outcome) => {
+                count("again");
+                return waiter.answer(outcome);
+            }
+            Seen::Refused(waiter, rejection) => return waiter.answer(refused(rejection)),
+            Seen::Undecided(waiter) => {
+                count("busy");
+                return waiter.answer(Outcome::Busy);
+            }
         };
         if self.engine.shared.full.load(Ordering::Relaxed) {
             // Not within the loop: the window would be locked while answers are written.
@@ -76,7 +82,7 @@ impl CallerHandle {
             for also in waiting {
                 also.answer(Outcome::OutOfSpace);
             }
-            metrics::counter!("frokost_answers_total", "outcome" => "out_of_space").increment(1);
+            count("out_of_space");
             return waiter.answer(Outcome::OutOfSpace);
         }
         let pending = Pending::new(waiter, Some(Ticket { sequence, fingerprint }));
@@ -119,7 +125,7 @@ impl CallerHandle {
     /// when everything that made up the balance is durable.
     pub fn query(&self, query: Query, reply: Reply) {
         if !self.caller.role.may_query(&query) {
-            return reply.send(Outcome::Rejected(Rejection::NotAllowed));
+            return reply.send(refused(Rejection::NotAllowed));
         }
         let Some(waiter) = self.enter(reply) else { return };
         let directory = &self.engine.shared.directory;
@@ -190,7 +196,7 @@ impl CallerHandle {
     /// [`Rejection::NotAllowed`] for a role that charges nothing.
     pub fn wishes(&self, after: AccountId) -> Result<Vec<Wish>, Outcome> {
         if !self.caller.role.may_query(&Query::Wishes { after }) {
-            return Err(Outcome::Rejected(Rejection::NotAllowed));
+            return Err(refused(Rejection::NotAllowed));
         }
         Ok(self.engine.shared.wishes.after(after, WISHES))
     }
@@ -200,7 +206,7 @@ impl CallerHandle {
         match self.state.enter() {
             Ok(Some(place)) => return Some(Waiter { reply, place }),
             Ok(None) => {
-                metrics::counter!("frokost_answers_total", "outcome" => "busy").increment(1);
+                count("busy");
                 reply.send(Outcome::Busy);
             }
             Err(Closed) => reply.send(Outcome::Unavailable),
@@ -244,4 +250,14 @@ impl CallerHandle {
         };
         directory.by_account(account).map(Route::One).ok_or(Rejection::UnknownAccount)
     }
+}
+
+/// An answer that no account has given: the releaser, which counts those, does not see it.
+fn count(outcome: &'static str) {
+    metrics::counter!("frokost_answers_total", "outcome" => outcome).increment(1);
+}
+
+fn refused(rejection: Rejection) -> Outcome {
+    count(rejection.name());
+    Outcome::Rejected(rejection)
 }

@@ -55,3 +55,62 @@ impl Drop for ReadAhead {
         drop(self.reading.take().map(JoinHandle::join));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory_snapshots::MemorySnapshots;
+
+    fn with_one() -> Arc<dyn Snapshots> {
+        let snapshots = MemorySnapshots::default();
+        snapshots.write(Lsn(7), Box::new(std::iter::empty())).unwrap();
+        Arc::new(snapshots)
+    }
+
+    #[test]
+    fn what_was_read_of_others_is_not_used() {
+        let (ours, theirs) = (with_one(), with_one());
+        let read = ReadAhead::begin(Arc::clone(&ours)).wait(&ours);
+        assert!(matches!(read, Some((Lsn(7), Ok(_)))));
+        assert!(ReadAhead::begin(theirs).wait(&ours).is_none());
+    }
+
+    /// Items that never end, and whether somebody still reads them.
+    struct Endless(Arc<AtomicBool>);
+
+    impl Snapshots for Endless {
+        fn list(&self) -> Result<Vec<Lsn>, SnapshotError> {
+            Ok(vec![Lsn(7)])
+        }
+
+        fn read(&self, _: Lsn) -> Result<Items<'_>, SnapshotError> {
+            self.0.store(true, Ordering::SeqCst);
+            let account = crate::id::AccountId(1);
+            let card = || "00000000000001".parse().unwrap();
+            Ok(Box::new(std::iter::repeat_with(move || Ok(crate::snapshot::Item::Card(card(), account)))))
+        }
+
+        fn write(&self, _: Lsn, _: Items<'_>) -> Result<(), SnapshotError> {
+            Ok(())
+        }
+
+        fn set_aside(&self, _: Lsn) -> Result<(), SnapshotError> {
+            Ok(())
+        }
+
+        fn let_go(&self) -> Result<bool, SnapshotError> {
+            Ok(false)
+        }
+    }
+
+    #[test]
+    fn dropped_it_reads_no_further() {
+        let reads = Arc::new(AtomicBool::new(false));
+        let ahead = ReadAhead::begin(Arc::new(Endless(Arc::clone(&reads))));
+        while !reads.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        // It would not come back.
+        drop(ahead);
+    }
+}

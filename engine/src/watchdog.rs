@@ -84,11 +84,14 @@ pub(crate) struct RoomWatch {
 impl RoomWatch {
     /// Until the engine closes down.
     pub(crate) fn run(self) {
+        // Also where it is full from the beginning.
+        let mut said = false;
         loop {
             let full = !(self.room)();
             let Some(shared) = self.shared.upgrade().filter(|shared| !shared.permits.is_closed()) else { return };
             metrics::gauge!("frokost_out_of_space").set(u8::from(full));
-            if shared.full.swap(full, Ordering::SeqCst) != full {
+            shared.full.store(full, Ordering::SeqCst);
+            if std::mem::replace(&mut said, full) != full {
                 if full {
                     tracing::error!(
                         "the disk is nearly full: nothing new is let in until there is room; reading goes on"

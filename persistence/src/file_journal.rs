@@ -195,11 +195,13 @@ impl FileJournal {
                 return Err(AppendError::Failed(why));
             }
         };
-        let written = match left {
-            Left::Nothing => metrics::histogram!("frokost_mirror_write_seconds", "flush" => "own"),
-            Left::Flush => metrics::histogram!("frokost_mirror_write_seconds", "flush" => "shared"),
-        };
-        written.record(before.elapsed());
+        if self.keeps_everything {
+            let written = match left {
+                Left::Nothing => metrics::histogram!("frokost_mirror_write_seconds", "flush" => "own"),
+                Left::Flush => metrics::histogram!("frokost_mirror_write_seconds", "flush" => "shared"),
+            };
+            written.record(before.elapsed());
+        }
         tail.last = Some((expected, tail.hash));
         tail.head = last;
         tail.hash = group.hash;

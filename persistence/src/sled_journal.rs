@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
 use frokost_engine::{Lsn, Record};
@@ -162,11 +161,7 @@ impl SledJournal {
             }
             tree.insert(keys::part(*first), part.as_slice()).map_err(|error| explain(&self.path, error))?;
         }
-        let before = Instant::now();
         self.db.flush_beside(&self.path, beside)?;
-        metrics::histogram!("frokost_journal_flush_seconds").record(before.elapsed());
-        metrics::histogram!("frokost_journal_group_records")
-            .record(f64::from(u32::try_from(records.len()).unwrap_or(0)));
         Ok(group.hash)
     }
 }

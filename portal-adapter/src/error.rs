@@ -38,6 +38,9 @@ impl IntoResponse for PortalError {
             PortalError::Engine(_) | PortalError::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
             PortalError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        if matches!(self, PortalError::TooMany) {
+            metrics::counter!("frokost_portal_too_many_total").increment(1);
+        }
         if matches!(self, PortalError::ForgedForm) {
             tracing::info!(target: "security", event = "forged_form", "security");
         }

@@ -79,7 +79,7 @@ impl Limits {
     /// still logs in.
     pub(crate) fn proof(&self, visitor: Visitor, card: &str) -> Result<(), TooMany> {
         pass(&self.proof, &self.proof_of, visitor, card)?;
-        self.proof_anywhere.check_key(&digest(card)).map_err(|_| TooMany)
+        self.proof_anywhere.check_key(&digest(card)).map_err(|_| too_many())
     }
 
     /// The same of both halves of a proof: a school's cards may be numbered one after the other, and who knows a CPR number tries them all.
@@ -89,15 +89,13 @@ impl Limits {
             Identifier::Cpr(_) => &self.proof_by_cpr,
             Identifier::BirthDate(_) => &self.proof_by_birth_date,
         };
-        by.check_key(&digest(identifier.plain())).map_err(|_| TooMany)
+        by.check_key(&digest(identifier.plain())).map_err(|_| too_many())
     }
 
     /// A parent who is logged in may do much, and yet not fill the journal.
     pub(crate) fn form(&self, login: &str) -> Result<(), TooMany> {
-        self.forms.check_key(&login.to_lowercase()).map_err(|_| {
-            metrics::counter!("frokost_portal_too_many_total").increment(1);
-            TooMany
-        })
+        // It is counted when it is answered.
+        self.forms.check_key(&login.to_lowercase()).map_err(|_| TooMany)
     }
 
     /// Is a forged call worth a line in the log?
@@ -136,8 +134,12 @@ fn pass(by_address: &Limit, by_both: &Limit, visitor: Visitor, what: &str) -> Re
     if by_address.check_key(&visitor.0.to_string()).is_ok() && by_both.check_key(&both()).is_ok() {
         return Ok(());
     }
+    Err(too_many())
+}
+
+fn too_many() -> TooMany {
     metrics::counter!("frokost_portal_too_many_total").increment(1);
-    Err(TooMany)
+    TooMany
 }
 
 /// That was tried too often.

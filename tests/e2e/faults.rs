@@ -364,6 +364,8 @@ async fn a_full_disk_refuses_sales_and_shows_balances_until_there_is_room() {
     let server = home.serve();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(server.metric("frokost_out_of_space").await, 1);
+    let log = server.log.lock().unwrap().clone();
+    assert!(log.contains("the disk is nearly full"), "{log}");
     assert_eq!(server.stop(), 0);
 }
 
