@@ -90,9 +90,14 @@ impl<W: Send> LedgerState<W> {
                 due.into_iter().flatten().for_each(|item| state.place(item));
                 state
             };
-            let placing = Builder::new().name("frokost-place".to_owned()).spawn_scoped(scope, place);
-            let placing =
-                placing.map_err(|error| SnapshotError::Storage(format!("the thread that places it: {error}")))?;
+            let Ok(placing) = Builder::new().name("frokost-place".to_owned()).spawn_scoped(scope, place) else {
+                // That no thread is to be had says nothing against the snapshot.
+                let mut state = LedgerState { head: lsn, ..LedgerState::default() };
+                for item in items {
+                    state.place(item?);
+                }
+                return Ok(state);
+            };
             for item in items {
                 // Where nobody takes it the other thread has fallen, which its end tells.
                 if !runs.put(item?) {

@@ -5,7 +5,6 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
 use frokost_engine::{Lsn, Record};
@@ -133,8 +132,8 @@ impl FileJournal {
         claim: &Claim,
         expected: Lsn,
         records: &[Record],
-    ) -> Result<Lsn, AppendError> {
-        self.append_as(claim, expected, records, Segment::write).map(|(last, _)| last)
+    ) -> Result<(Lsn, Left), AppendError> {
+        self.append_as(claim, expected, records, Segment::write)
     }
 
     /// Everything up to there survives a power cut.
@@ -186,7 +185,6 @@ impl FileJournal {
         let group = encode_group(records, &tail.hash);
         let mut frames = Vec::with_capacity(group.parts.len() * (PART_LIMIT + 4));
         group.parts.iter().for_each(|(_, part)| frame(part, &mut frames));
-        let before = Instant::now();
         let left = match tail.write(&self.folder, expected.next(), &frames, write) {
             Ok(left) => left,
             Err(error) => {
@@ -195,13 +193,6 @@ impl FileJournal {
                 return Err(AppendError::Failed(why));
             }
         };
-        if self.keeps_everything {
-            let written = match left {
-                Left::Nothing => metrics::histogram!("frokost_mirror_write_seconds", "flush" => "own"),
-                Left::Flush => metrics::histogram!("frokost_mirror_write_seconds", "flush" => "shared"),
-            };
-            written.record(before.elapsed());
-        }
         tail.last = Some((expected, tail.hash));
         tail.head = last;
         tail.hash = group.hash;

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, JournalReader, Records, Shard};
 use frokost_engine::{Lsn, Record};
@@ -13,6 +14,7 @@ use frokost_engine::{Lsn, Record};
 use crate::affinity::Affinity;
 use crate::file_journal::FileJournal;
 use crate::one_flush::Disk;
+use crate::segments::Left;
 
 /// About how many records are copied as one group when one side catches up.
 const RUN: usize = 512;
@@ -166,11 +168,17 @@ impl<P: Primary> MirroredJournal<P> {
                 if let Some(affinity) = &affinity {
                     affinity.follow();
                 }
+                let before = Instant::now();
                 let result = if one_flush {
                     mirror.append_unflushed(&claim, expected, &records)
                 } else {
-                    mirror.append(&claim, expected, &records)
+                    mirror.append(&claim, expected, &records).map(|last| (last, Left::Nothing))
                 };
+                let result = result.map(|(last, left)| {
+                    let flush = if left == Left::Nothing { "own" } else { "shared" };
+                    metrics::histogram!("frokost_mirror_write_seconds", "flush" => flush).record(before.elapsed());
+                    last
+                });
                 let failed = result.is_err();
                 match mode {
                     Mode::Sync => drop(told.send(result)),

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::installation::Installation;
+use frokost_engine::{Amount, Command, Outcome, Rejection, Sequence};
+use frokost_net::{Bundle, Client};
+
+use crate::installation::{Installation, card};
 
 /// Names of a page's table: what stands between backticks in a row's first column.
 fn documented() -> BTreeSet<String> {
@@ -50,4 +53,30 @@ async fn what_a_server_tells_is_explained_by_it_and_by_the_page() {
     let resident = of("process_resident_memory_bytes") / f64::from(1 << 20);
     assert!((resident / server.resident_mb() as f64 - 1.0).abs() < 0.5, "{resident}");
     assert!(of("process_cpu_seconds_total") > 0.0 && of("process_open_fds") > 5.0);
+}
+
+/// What no account answers is counted, too, and who is there.
+#[tokio::test]
+async fn answers_of_the_door_and_connections_are_counted() {
+    let home = Installation::new().with("JOURNAL__KIND", "file");
+    home.import(2, 100);
+    let bundle = Bundle::read(&home.enrol("till-1")).unwrap();
+    let server = home.serve();
+    let client = Client::connect(server.tills, &bundle).await.unwrap().0;
+    let buy = |kroner| Command::Purchase { card: card(1).parse().unwrap(), amount: Amount::from_kroner(kroner) };
+    let sequence = Sequence(u64::MAX >> 1);
+    let sold = client.command(sequence, buy(5)).await.unwrap();
+    assert_eq!(client.command(sequence, buy(5)).await.unwrap(), sold);
+    let reused = client.command(sequence, buy(6)).await.unwrap();
+    assert_eq!(reused, Outcome::Rejected(Rejection::KeyReused));
+    let forbidden = client.command(Sequence(sequence.0 + 1), Command::Block { account: frokost_engine::AccountId(1) });
+    assert_eq!(forbidden.await.unwrap(), Outcome::Rejected(Rejection::NotAllowed));
+    for outcome in ["approved", "again", "key_reused", "not_allowed"] {
+        assert_eq!(server.metric(&format!("frokost_answers_total{{outcome=\"{outcome}\"}}")).await, 1, "{outcome}");
+    }
+    assert_eq!(server.metric("frokost_connections{role=\"till\"}").await, 1);
+    // Groups of plain files are groups of the journal, and no mirror's.
+    assert_eq!(server.metric("frokost_journal_flush_seconds_count").await, 1);
+    let told = reqwest::get(&server.metrics).await.unwrap().text().await.unwrap();
+    assert!(!told.contains("frokost_mirror_write_seconds"), "{told}");
 }

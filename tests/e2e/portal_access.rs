@@ -144,6 +144,7 @@ async fn guessers_are_slowed_and_learn_nothing_and_the_parent_still_gets_in() {
         refused += u32::from(answer.status() == StatusCode::TOO_MANY_REQUESTS);
     }
     assert!(refused >= 6, "only {refused} guesses were refused");
+    assert_eq!(server.metric("frokost_portal_too_many_total").await, u64::from(refused));
     // Somebody else from the same address is not hindered.
     Browser::logged_in(&server, "far@example.dk", 2).await;
     // And whoever looks into it later reads it in the log, by number and address, with nobody's name.
