@@ -36,6 +36,7 @@ use frokost_engine::{
 };
 use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::Mode;
+use frokost_persistence::priority::step_back;
 use frokost_persistence::{FileJournal, FileSnapshots, MirroredJournal, SledJournal};
 use hdrhistogram::Histogram;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -48,7 +49,7 @@ static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ACCOUNTS: u64 = 100_000;
 /// Bytes of a group with one sale in it.
-const GROUP_OF_ONE: usize = 100;
+const GROUP_OF_ONE: usize = 80;
 /// So many sales say how long they take.
 const TIMED: u64 = 200_000;
 /// So often each journal has its turn beside the others, with so many sales.
@@ -317,17 +318,12 @@ fn purchase(criterion: &mut Criterion) {
     in_turn(&folder.path().join("in turn"), affinity.as_ref(), &runtime);
 }
 
-/// This thread comes behind the others, as a server's does that makes a snapshot.
-fn politely() {
-    let _ = rustix::process::nice(19);
-}
-
 /// What one journal makes beside another, as a server has them: a moment of each in turn, since these machines change within seconds, and each
 /// follows on each as often. What one does behind its sales, in pieces and at rest in between, falls partly into the others' turns.
 fn in_turn(folder: &Path, affinity: Option<&Affinity>, runtime: &Runtime) {
     let engines = journals(folder, affinity).map(|(name, journal)| {
         let snapshots = FileSnapshots::open(&folder.join(name).join("snapshots")).unwrap();
-        let config = Config { step_back: Some(Arc::new(politely)), ..Config::default() };
+        let config = Config { step_back: Some(Arc::new(step_back)), ..Config::default() };
         runtime.block_on(engine(journal, Arc::new(snapshots), config))
     });
     let tills = engines.each_ref().map(till_of);

@@ -31,6 +31,7 @@ use frokost_engine::{
 };
 use frokost_persistence::affinity::{Affinity, Placed};
 use frokost_persistence::mirrored_journal::Mode;
+use frokost_persistence::priority::step_back;
 use frokost_persistence::{FileJournal, FileSnapshots, LoggedStatements, MirroredJournal, SledJournal};
 use hdrhistogram::Histogram;
 use rustix::process::Signal;
@@ -100,7 +101,7 @@ async fn open(folder: &Path, snapshot_every: u64) -> Engine {
         clock: Arc::new(SystemClock(Instant::now())),
         on_fatal: Arc::new(|why| panic!("{why}")),
     };
-    let mut config = Config { snapshot_every, ..Config::default() };
+    let mut config = Config { snapshot_every, step_back: Some(Arc::new(step_back)), ..Config::default() };
     config.permits_per_caller = config.permits;
     Engine::start(ports, config).await.unwrap()
 }
@@ -245,8 +246,7 @@ fn read_all(folder: &Path) -> u64 {
 }
 
 /// A snapshot is due after as many records as there are accounts: waits until none is.
-async fn snapshots_made(folder: &Path, head: u64, accounts: u64) {
-    let snapshots = FileSnapshots::open(&folder.join("snapshots")).unwrap();
+async fn snapshots_made(snapshots: &FileSnapshots, head: u64, accounts: u64) {
     while snapshots.list().unwrap().first().is_none_or(|newest| newest.0 + accounts <= head) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -258,6 +258,8 @@ fn per_sale(folder: &Path, before: u64) -> String {
 
 /// Everybody gets an account, a card and money, and a snapshot is made of it.
 async fn fill(folder: &Path, accounts: u64) {
+    // Before the engine is: opening them clears away what is being made.
+    let snapshots = FileSnapshots::open(&folder.join("snapshots")).unwrap();
     let engine = open(folder, 1).await;
     let school = SchoolId(1);
     let made = (1..=accounts).flat_map(|n| {
@@ -267,7 +269,7 @@ async fn fill(folder: &Path, accounts: u64) {
     });
     let took = ask_all(&caller(&engine, Role::Operator), 1, made).await;
     eprintln!("{accounts} accounts made in {took:.1?}; a snapshot is on its way");
-    snapshots_made(folder, accounts * 3, accounts).await;
+    snapshots_made(&snapshots, accounts * 3, accounts).await;
     engine.shutdown().await;
 }
 
@@ -352,10 +354,10 @@ async fn snapshot(folder: &Path, accounts: u64) -> Vec<String> {
     let mut figures = Vec::new();
     for _ in 0..2 {
         for making in [false, true] {
-            let engine = open(folder, u64::from(making)).await;
-            let till = caller(&engine, Role::Till);
             let snapshots = FileSnapshots::open(&folder.join("snapshots")).unwrap();
             let before = snapshots.list().unwrap().first().copied().unwrap_or_default();
+            let engine = open(folder, u64::from(making)).await;
+            let till = caller(&engine, Role::Till);
             let mut looked = Duration::ZERO;
             let enough = |now: Duration| {
                 if !making || now < looked + Duration::from_millis(250) {

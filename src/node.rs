@@ -6,10 +6,11 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, ReadAhead, Role, SchoolId, StepBack, Timestamp};
+use frokost_engine::{CallerId, Clock, Config, Engine, Fatal, Ports, ReadAhead, Role, SchoolId, Timestamp};
 use frokost_net::server::Desks;
 use frokost_net::{Authority, Bundle, Server};
 use frokost_persistence::Records;
+use frokost_persistence::priority::step_back;
 use frokost_portal::payment::sandbox::Sandbox;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -57,14 +58,10 @@ impl Core {
         let authority = folder.authority()?;
         let operator = folder.own_bundle(&authority, "operator", Role::Operator)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let step_back: Option<StepBack> = Some(Arc::new(|| {
-            // Of this thread alone. Where it is not allowed, snapshots are only less polite.
-            let _ = rustix::process::nice(19);
-        }));
         let config = Config {
             snapshot_every: store.snapshot_every,
             hung_after: store.hung_after,
-            step_back,
+            step_back: Some(Arc::new(step_back)),
             ..Config::default()
         };
         let ports = Ports {

@@ -1,27 +1,41 @@
 //! How a record and a group of records look in bytes. Stated here once, for the journal, the statements and every copy of
 //! them; the numbers never change, a new layout gets a new version. No I/O here.
 //!
-//! A group is the records of one flush. It is stored in parts of at most 4 KB; the last part closes it.
+//! A group is the records of one flush. It is stored in parts of at most 4 KB; the last part closes it. Parts are written in version 2;
+//! those of version 1, of which no more are written, are read.
 //!
 //! ```text
-//! part (all little-endian)                      record
-//!    0  u32      CRC32C of bytes 4..32             0  u32  CRC32C of everything after it, body included
-//!    4  u8       version, 1                        4  u16  length of the body in bytes
-//!    5  u8       1 closes the group, 0 does not    6  u8   version, 1
-//!    6  u16      number of records                 7  u8   tag: what kind of entry
-//!    8  u64      first LSN of the group            8  u64  LSN
-//!   16  16 B     hash of the previous group       16  ..   body: `Common` (44 B), then the entry's own fields
-//!   32  ..       records, one after the other
+//! part (all little-endian)                      record in a part of version 2
+//!    0  u32      CRC32C of bytes 4..32             0  u32     CRC32C of its LSN (u64), the part's time (u64), and
+//!    4  u8       version, 2                                   everything after it
+//!    5  u8       1 closes the group, 0 does not    4  u8      length of what follows in bytes
+//!    6  u16      number of records                 5  u8      tag: what kind of entry
+//!    8  u64      first LSN of the group            6  ..      time after the part's (signed), caller, sequence (numbers),
+//!   16  16 B     hash of the previous group                   fingerprint (u64), account (number), balance (signed);
+//!   32  u64      first LSN of the part                        of a purchase the amount (signed), of others the entry's
+//!   40  u64      time of its first record, ms                 own fields
+//!   48  ..       records, one after the other
+//!
+//! part of version 1                             record in a part of version 1, and on statements
+//!    0  ..       the same to byte 32               0  u32  CRC32C of everything after it, body included
+//!   32  ..       records, one after the other      4  u16  length of the body in bytes
+//!                                                  6  u8   version, 1
+//!                                                  7  u8   tag: what kind of entry
+//!                                                  8  u64  LSN
+//!                                                 16  ..   body: `Common` (44 B), then the entry's own fields
 //! ```
 //!
+//! A *number* is written in groups of seven bits, the lowest first, each in a byte whose highest bit says that more follow (LEB128);
+//! a *signed* one as twice the number, or as twice its amount less one where it is below zero (zigzag).
 //! The hash of a group is the first 16 bytes of BLAKE3 over its parts in order, headers included; each header carries
 //! the hash before, so that the groups form a chain. The chain starts from zeros.
-//! Bodies are rkyv structs of plain numbers and byte arrays, little-endian and without padding: the fields in order. Behind the
+//! Bodies and the entries' own fields are rkyv structs of plain numbers and byte arrays, little-endian and without padding: the fields in order. Behind the
 //! entry's own fields, if the caller said who asked or what for: the person (u64), then the text in UTF-8.
 
 mod entry;
 mod group;
 pub mod item;
+mod packed;
 
 use frokost_engine::{AccountId, Amount, CallerId, Lsn, PersonId, Record, RequestKey, Sequence, Text, Timestamp};
 use rkyv::rancor::Error as RkyvError;
@@ -31,12 +45,12 @@ pub use group::{EncodedGroup, PartHeader, decode_part, encode_group, group_hash,
 
 /// Bytes before the body of a record.
 pub const RECORD_HEADER: usize = 16;
-/// Bytes before the records of a part.
-pub const PART_HEADER: usize = 32;
 /// The most a part may be, header included.
 pub const PART_LIMIT: usize = 4096;
-/// The layout described here.
-pub const VERSION: u8 = 1;
+/// How parts are written.
+pub const VERSION: u8 = 2;
+/// How they were before, and records on statements are.
+const FIRST_VERSION: u8 = 1;
 
 /// What ties a group to the one before.
 pub type GroupHash = [u8; 16];
@@ -51,7 +65,7 @@ pub enum FormatError {
     #[error("its checksum is wrong")]
     Checksum,
     /// Written by a newer program.
-    #[error("its version is {0}, this program reads {VERSION}")]
+    #[error("it is of version {0}, which only a newer program knows: use the one that has written it")]
     Version(u8),
     /// The checksum is right and the meaning is not.
     #[error("it means nothing: {0}")]
@@ -81,7 +95,7 @@ macro_rules! put {
 }
 use put;
 
-/// Appends the bytes of a record to `out`.
+/// Appends the bytes of a record as it stands on statements, and as it stood in parts of version 1, to `out`.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; RECORD_HEADER]);
@@ -95,15 +109,12 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
     };
     put!(out, common);
     let tag = entry::encode(&record.entry, out);
-    if record.by != PersonId(0) || !record.text.is_empty() {
-        out.extend_from_slice(&record.by.0.to_le_bytes());
-        out.extend_from_slice(record.text.as_str().as_bytes());
-    }
+    encode_said(record, out);
     let Some(written) = out.get_mut(start..) else { return };
     let length = u16::try_from(written.len() - RECORD_HEADER).expect("a body has less than a hundred bytes");
     if let Some((header, _)) = written.split_first_chunk_mut::<RECORD_HEADER>() {
         header[4..6].copy_from_slice(&length.to_le_bytes());
-        header[6] = VERSION;
+        header[6] = FIRST_VERSION;
         header[7] = tag;
         header[8..16].copy_from_slice(&record.lsn.0.to_le_bytes());
     }
@@ -124,7 +135,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Record, &[u8]), FormatError> {
     if crc32c::crc32c(whole.get(4..).unwrap_or_default()) != crc {
         return Err(FormatError::Checksum);
     }
-    if header[6] != VERSION {
+    if header[6] != FIRST_VERSION {
         return Err(FormatError::Version(header[6]));
     }
     let mut lsn = [0; 8];
@@ -151,7 +162,15 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Record, &[u8]), FormatError> {
     Ok((record, rest))
 }
 
-/// Who asked and what for, if the caller said.
+/// Appends who asked and what for, if the caller said.
+fn encode_said(record: &Record, out: &mut Vec<u8>) {
+    if record.by != PersonId(0) || !record.text.is_empty() {
+        out.extend_from_slice(&record.by.0.to_le_bytes());
+        out.extend_from_slice(record.text.as_str().as_bytes());
+    }
+}
+
+/// Reads [`encode_said`].
 fn decode_said(said: &[u8]) -> Result<(PersonId, Text), FormatError> {
     if said.is_empty() {
         return Ok((PersonId(0), Text::EMPTY));
@@ -284,6 +303,86 @@ mod tests {
         assert_eq!(hex, golden);
     }
 
+    /// The bytes of two lunches in one group, for ever. If this fails, disks out there cannot be read any more.
+    #[test]
+    fn golden_bytes_of_a_group() {
+        let next = Record { lsn: Lsn(0x0103), at: Timestamp(1_790_000_000_003), fingerprint: 1, ..lunch() };
+        let group = encode_group(&[lunch(), next], &[7; 16]);
+        let hex: String = group.parts[0].1.iter().map(|b| format!("{b:02x}")).collect();
+        let golden = concat!(
+            "430548a0",
+            "02",
+            "01",
+            "0200",
+            "0201000000000000",
+            "07070707070707070707070707070707",
+            "0201000000000000",
+            "006c50c4a0010000",
+            "d3778608",
+            "11",
+            "03",
+            "00",
+            "03",
+            "11",
+            "8877665544332211",
+            "2a",
+            "9875",
+            "8827",
+            "e7d05d51",
+            "11",
+            "03",
+            "06",
+            "03",
+            "11",
+            "0100000000000000",
+            "2a",
+            "9875",
+            "8827",
+        );
+        assert_eq!((group.parts.len(), hex.as_str()), (1, golden));
+    }
+
+    /// A part as the first version wrote it.
+    fn first_version(records: &[Record], previous: GroupHash, version: u8) -> Vec<u8> {
+        let mut part = [0; 4].to_vec();
+        part.extend_from_slice(&[version, 1]);
+        part.extend_from_slice(&u16::try_from(records.len()).unwrap().to_le_bytes());
+        part.extend_from_slice(&records[0].lsn.0.to_le_bytes());
+        part.extend_from_slice(&previous);
+        let crc = crc32c::crc32c(&part[4..]).to_le_bytes();
+        part[..4].copy_from_slice(&crc);
+        records.iter().for_each(|record| encode_record(record, &mut part));
+        part
+    }
+
+    #[test]
+    fn parts_of_the_first_version_are_read_and_those_of_a_newer_one_are_not() {
+        let records: Vec<Record> = (1..=3).map(|n| Record { lsn: Lsn(n), ..lunch() }).collect();
+        let part = first_version(&records, [7; 16], 1);
+        let header = PartHeader { closes: true, count: 3, group_first: Lsn(1), previous: [7; 16] };
+        assert_eq!(decode_part(&part).unwrap(), (header, records.clone()));
+        assert_eq!(salvage(&[part.as_slice(), &[1; 9]].concat()), records);
+        for version in [0, VERSION + 1] {
+            let newer = first_version(&records, [7; 16], version);
+            assert_eq!(decode_part(&newer).unwrap_err(), (0, FormatError::Version(version)));
+        }
+    }
+
+    #[test]
+    fn a_record_that_stands_where_another_stood_is_none() {
+        let records: Vec<Record> = (1..=3).map(|n| Record { lsn: Lsn(n), ..lunch() }).collect();
+        let part = encode_group(&records, &[7; 16]).parts.remove(0).1;
+        let length = (part.len() - 48) / 3;
+        let mut swapped = part.clone();
+        swapped[48..48 + length].copy_from_slice(&part[48 + length..48 + 2 * length]);
+        swapped[48 + length..48 + 2 * length].copy_from_slice(&part[48..48 + length]);
+        assert_eq!(decode_part(&swapped).unwrap_err(), (0, FormatError::Checksum));
+        assert_eq!(salvage(&swapped), []);
+        // What was never in order is not read as if it had been.
+        let group = encode_group(&[records[0], records[2]], &[7; 16]);
+        assert_eq!(decode_part(&group.parts[0].1).unwrap_err(), (1, FormatError::Checksum));
+    }
+
     proptest! {
         #[test]
         fn a_record_comes_back_as_it_went(record in record(), tail in prop::collection::vec(any::<u8>(), 0..40)) {
@@ -294,6 +393,25 @@ mod tests {
             // Rejections that carry no amount do not keep one.
             prop_assert_eq!(back, record);
             prop_assert_eq!(rest, &tail[..]);
+        }
+
+        #[test]
+        fn a_group_comes_back_as_it_went(
+            records in prop::collection::vec(record(), 1..200),
+            first in 1..u64::MAX / 2,
+            tail in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let in_order = |(record, lsn)| Record { lsn: Lsn(lsn), ..record };
+            let records: Vec<Record> = records.into_iter().zip(first..).map(in_order).collect();
+            let mut back = Vec::new();
+            for (first, part) in encode_group(&records, &[3; 16]).parts {
+                prop_assert!(part.len() <= PART_LIMIT);
+                let (header, some) = decode_part(&part).unwrap();
+                prop_assert_eq!((header.group_first, some[0].lsn), (records[0].lsn, first));
+                prop_assert_eq!(&salvage(&[part, tail.clone()].concat()), &some);
+                back.extend(some);
+            }
+            prop_assert_eq!(back, records);
         }
 
         #[test]

@@ -13,6 +13,7 @@ mod head_file;
 pub mod keys;
 pub mod mirrored_journal;
 pub mod one_flush;
+pub mod priority;
 pub mod records;
 pub mod sealing;
 mod segments;

@@ -19,7 +19,7 @@ use crate::one_flush::Disk;
 
 const _: () = assert!(PART_LIMIT <= MAX_VALUE, "larger values end in files that sled never syncs");
 
-/// The most parts that one cut removes: about ten thousand records.
+/// The most parts that one cut removes: at most some twenty thousand records.
 const PARTS_A_CUT: usize = 128;
 
 /// sled writes over a segment when what was needed of it stands elsewhere and two more segments, a megabyte, have been written since. It does not ask whether that
@@ -129,9 +129,8 @@ impl SledJournal {
         let mut old: Vec<(sled::IVec, Lsn)> = Vec::new();
         for item in parts_from(&self.db, Lsn::ZERO).take(PARTS_A_CUT) {
             let (key, bytes) = item.map_err(|error| explain(&self.path, error))?;
-            let damaged =
-                |(_, error): (usize, FormatError)| JournalError::Storage(format!("a part to be cut: {error}"));
-            let (header, _) = decode_part(&bytes).map_err(damaged)?;
+            let damaged = |error: FormatError| JournalError::Storage(format!("a part to be cut: {error}"));
+            let header = PartHeader::read(&bytes).map_err(damaged)?;
             old.push((key, header.group_first));
         }
         // The group that `before` is in, and the last group there is, stay whole.

@@ -78,6 +78,9 @@ impl Wake for Keep {
 
 /// Keeps all but [`WRITERS`], as far as they are not kept already.
 fn keep(db: &sled::Db, affinity: Option<&Affinity>) {
+    if KEPT.load(Ordering::Relaxed) >= THREADS - WRITERS {
+        return;
+    }
     let (arrived, arrivals) = sync_channel(THREADS);
     let waker = Waker::from(Arc::new(Keep { arrived, affinity: affinity.cloned() }));
     let one_more = |kept| (kept < THREADS - WRITERS).then_some(kept + 1);

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
-};
+use frokost_persistence::priority::step_back;
 use tokio::sync::Semaphore;
 
 use crate::error::PortalError;
@@ -121,10 +119,7 @@ impl Hashing {
 
 /// Does jobs for as long as somebody can ask for some.
 fn work(waiting: &Mutex<std::sync::mpsc::Receiver<Job>>) {
-    // Only when nobody else wants to run; of this thread alone. Where it is not allowed, hashing is only less polite.
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    let _ = rustix::process::nice(19);
-    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    step_back();
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };

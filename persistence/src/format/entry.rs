@@ -10,10 +10,10 @@ use rkyv::{Archive, Serialize};
 
 use super::{FormatError, put, split};
 
-mod tag {
+pub(super) mod tag {
     pub(super) const OPENED: u8 = 1;
     pub(super) const CARD_BOUND: u8 = 2;
-    pub(super) const PURCHASED: u8 = 3;
+    pub(in crate::format) const PURCHASED: u8 = 3;
     pub(super) const REFUNDED: u8 = 4;
     pub(super) const TOPPED_UP: u8 = 5;
     pub(super) const BLOCKED: u8 = 6;

@@ -72,8 +72,8 @@ fn a_flipped_bit_in_any_part_is_noticed_and_the_lsn_named() {
     let mut seen = 0;
     for (n, key) in keys.iter().enumerate() {
         let mut sound = None;
-        // Some bit in the header, some bit in a record, a different one in each part.
-        for bit in [3 + n * 8, 700 + n * 37] {
+        // Some bits in the header, some in records, different ones in each part.
+        for bit in [3 + n * 8, 260 + n * 8, 700 + n * 37, 9_000 + n * 37] {
             tamper(folder.path(), |db| {
                 let whole = sound.get_or_insert_with(|| db.get(key).unwrap().unwrap()).clone();
                 let mut bytes = whole.to_vec();
@@ -85,7 +85,7 @@ fn a_flipped_bit_in_any_part_is_noticed_and_the_lsn_named() {
                 panic!("bit {bit} of part {n} was not noticed")
             };
             let first = u64::from_be_bytes(key.as_ref().try_into().unwrap());
-            assert!((first..first + 60).contains(&lsn.0), "part at {first}, named {lsn}");
+            assert!((first..first + 150).contains(&lsn.0), "part at {first}, named {lsn}");
             seen += 1;
         }
         tamper(folder.path(), |db| drop(db.insert(key, sound.unwrap()).unwrap()));
@@ -308,7 +308,7 @@ fn a_bit_flipped_in_a_large_journal_is_noticed_or_does_not_matter() {
 fn a_bit_flipped_anywhere_on_disk_is_noticed_or_does_not_matter() {
     let flips: usize = std::env::var("FROKOST_FLIPS").ok().map_or(1, |flips| flips.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let written = records(0, 7);
+    let written = records(0, 9);
     {
         let mut journal = SledJournal::open(&folder.path().join("journal")).unwrap();
         let claim = journal.claim(Shard(0), "test").unwrap();

@@ -14,6 +14,7 @@
 
 mod conformance;
 mod damage;
+mod first_version;
 mod mirror;
 mod snapshots;
 mod statements;

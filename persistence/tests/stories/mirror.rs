@@ -379,8 +379,8 @@ fn a_torn_last_group_is_dropped_and_an_acknowledged_one_is_missed() {
 #[test]
 fn many_segments_read_as_one() {
     let folder = tempfile::tempdir().unwrap();
-    // Some 300 bytes short of two segments of 16 MiB each, in groups of 512.
-    let head = file_journal(folder.path(), &[512; 1000]);
+    // More than one segment of 16 MiB, in groups of 512.
+    let head = file_journal(folder.path(), &[512; 1500]);
     let segments = fs::read_dir(folder.path())
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "segment"));
@@ -421,7 +421,7 @@ fn a_segment_has_its_header_from_its_first_moment() {
     let mut journal = FileJournal::open(folder.path()).unwrap();
     let claim = journal.claim(Shard(0), "test").unwrap();
     // A group that leaves no room for the same again.
-    let group = 130_000;
+    let group = 300_000;
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
             let mut head = Lsn(0);
@@ -456,7 +456,7 @@ fn what_is_left_of_a_segment_that_was_being_begun_is_no_hindrance() {
         file_journal(folder.path(), &[3]);
         fs::write(folder.path().join("next.begun"), vec![7; left]).unwrap();
         // The second of these groups does not fit beside the first.
-        let head = file_journal(folder.path(), &[130_000, 130_000]);
+        let head = file_journal(folder.path(), &[300_000, 300_000]);
         assert!(!folder.path().join("next.begun").exists());
         let journal = FileJournal::open(folder.path()).unwrap();
         assert_eq!(journal.head(), Lsn(head));

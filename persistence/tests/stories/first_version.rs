@@ -1,0 +1,103 @@
+//! What was written before records were packed is read, and continued: an installation that is given the newer program goes on with its
+//! journal and its mirror.
+
+use std::fs;
+
+use frokost_engine::journal::{Journal, JournalError, JournalReader, Shard};
+use frokost_engine::{Lsn, Record};
+use frokost_persistence::format::{encode_record, group_hash};
+use frokost_persistence::mirrored_journal::Mode;
+use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
+
+use crate::records;
+
+const OLD: u64 = 3;
+const NEW: u64 = 200;
+
+/// A group in one part, as the first version wrote it.
+fn part(records: &[Record]) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    bytes.extend_from_slice(&[1, 1]);
+    bytes.extend_from_slice(&u16::try_from(records.len()).unwrap().to_le_bytes());
+    bytes.extend_from_slice(&records[0].lsn.0.to_le_bytes());
+    bytes.extend_from_slice(&[0; 16]);
+    let crc = crc32c::crc32c(&bytes[4..]).to_le_bytes();
+    bytes[..4].copy_from_slice(&crc);
+    records.iter().for_each(|record| encode_record(record, &mut bytes));
+    bytes
+}
+
+fn all(reader: &dyn JournalReader) -> Vec<Record> {
+    reader.read_from(Lsn(1)).collect::<Result<_, JournalError>>().unwrap()
+}
+
+/// A journal in sled as it was, in `folder`.
+fn old_journal(folder: &std::path::Path) {
+    drop(SledJournal::open(folder).unwrap());
+    let db = (0..200)
+        .find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            sled::Config::new().path(folder).flush_every_ms(None).open().ok()
+        })
+        .expect("sled lets go of it");
+    db.insert(1_u64.to_be_bytes(), part(&records(0, OLD))).unwrap();
+    db.flush().unwrap();
+}
+
+#[test]
+fn a_journal_in_sled_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    old_journal(&path);
+    for round in 0..2 {
+        let mut journal = SledJournal::open(&path).unwrap();
+        let head = OLD + round * NEW;
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        assert_eq!(claim.head, Lsn(head));
+        journal.append(&claim, Lsn(head), &records(head, NEW)).unwrap();
+        assert_eq!(all(journal.reader().as_ref()), records(0, head + NEW));
+    }
+    let mut journal = SledJournal::open(&path).unwrap();
+    let claim = journal.claim(Shard(0), "test").unwrap();
+    while !journal.truncate_before(&claim, Lsn(OLD + 1)).unwrap() {}
+    assert_eq!(journal.reader().first().unwrap(), Lsn(OLD + 1), "old parts can be cut off");
+}
+
+#[test]
+fn a_journal_of_files_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = part(&records(0, OLD));
+    let mut segment = b"frokost1".to_vec();
+    segment.extend_from_slice(&1_u64.to_le_bytes());
+    segment.extend_from_slice(&[0; 16]);
+    let crc = crc32c::crc32c(&segment).to_le_bytes();
+    segment.extend_from_slice(&crc);
+    segment.extend_from_slice(&u32::try_from(part.len()).unwrap().to_le_bytes());
+    segment.extend_from_slice(&part);
+    fs::write(folder.path().join(format!("{:020}.segment", 1)), segment).unwrap();
+    for round in 0..2 {
+        let mut journal = FileJournal::open(folder.path()).unwrap();
+        let head = OLD + round * NEW;
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        assert_eq!(claim.head, Lsn(head));
+        journal.append(&claim, Lsn(head), &records(head, NEW)).unwrap();
+        assert_eq!(all(journal.reader().as_ref()), records(0, head + NEW));
+    }
+    let group = group_hash([part.as_slice()]);
+    let bytes = fs::read(folder.path().join(format!("{:020}.segment", 1))).unwrap();
+    assert!(bytes.windows(16).any(|hash| hash == group), "the chain holds across them");
+}
+
+#[test]
+fn a_mirror_is_given_what_is_old_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mirror) = (folder.path().join("journal"), folder.path().join("mirror"));
+    old_journal(&path);
+    let journal = SledJournal::open(&path).unwrap();
+    let mut both = MirroredJournal::new(journal, FileJournal::open_mirror(&mirror).unwrap(), Mode::Sync, None);
+    let claim = both.claim(Shard(0), "test").unwrap();
+    both.append(&claim, Lsn(OLD), &records(OLD, NEW)).unwrap();
+    drop(both);
+    let mirror = FileJournal::open(&mirror).unwrap();
+    assert_eq!(all(mirror.reader().as_ref()), records(0, OLD + NEW));
+}
