@@ -13,6 +13,7 @@ pub struct MemorySnapshots {
     /// Nothing of one that is damaged.
     kept: Arc<Mutex<BTreeMap<Lsn, Option<Vec<Item>>>>>,
     holds_on: Arc<AtomicBool>,
+    writers: Arc<Mutex<Vec<String>>>,
 }
 
 impl MemorySnapshots {
@@ -23,6 +24,12 @@ impl MemorySnapshots {
     /// From now on the one at `lsn` cannot be read.
     pub fn damage(&self, lsn: Lsn) {
         self.lock().insert(lsn, None);
+    }
+
+    /// The thread that wrote each of them, in order.
+    #[must_use]
+    pub fn writers(&self) -> Vec<String> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on none can be let go of.
@@ -45,6 +52,8 @@ impl Snapshots for MemorySnapshots {
 
     fn write(&self, lsn: Lsn, items: Items<'_>) -> Result<(), SnapshotError> {
         let items = items.collect::<Result<Vec<_>, _>>()?;
+        let writer = std::thread::current().name().unwrap_or_default().to_owned();
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).push(writer);
         self.lock().insert(lsn, Some(items));
         Ok(())
     }

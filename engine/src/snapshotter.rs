@@ -20,6 +20,8 @@ const LOOKS_EVERY: Duration = Duration::from_millis(100);
 const MOST_BETWEEN: u64 = 1_000_000;
 /// After a failure it is tried again only after this long.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// So many times as many records as are due: now it is made before everything else.
+const LATE: u64 = 4;
 /// Between one piece of what is not needed any more and the next.
 const BETWEEN_CUTS: Duration = Duration::from_millis(25);
 
@@ -99,12 +101,13 @@ impl Snapshotter {
         // Sales come first, but not for ever: what is not in a snapshot makes the journal longer, and the next start.
         let rests = match behind / due {
             0..2 => 3,
-            2..4 => 1,
+            2..LATE => 1,
             _ => 0,
         };
+        let late = Lsn(last.0.saturating_add(due.saturating_mul(LATE)));
         let to = Lsn(durable.0.min(last.0.saturating_add(MOST_BETWEEN)));
         let begin = shared.clock.running();
-        self.make_beside_sales(&shared, last, to, rests)?;
+        self.make_beside_sales(&shared, last, to, rests, late)?;
         metrics::counter!("frokost_snapshots_total").increment(1);
         tracing::info!(lsn = %to, took = ?shared.clock.running().saturating_sub(begin), "made a snapshot");
         match self.tidy(&shared) {
@@ -128,44 +131,57 @@ impl Snapshotter {
         self.let_go()
     }
 
-    /// On a thread of its own that has stepped back, unless it is late: who has stepped back cannot come forward again.
-    fn make_beside_sales(&self, shared: &Shared, last: Lsn, to: Lsn, rests: u32) -> Result<(), SnapshotError> {
+    /// On a thread of its own that has stepped back, unless it is late: who has stepped back cannot come forward again. One that becomes late
+    /// meanwhile is left, and made anew by this thread.
+    fn make_beside_sales(
+        &self,
+        shared: &Shared,
+        last: Lsn,
+        to: Lsn,
+        rests: u32,
+        late: Lsn,
+    ) -> Result<(), SnapshotError> {
+        const NEVER: Lsn = Lsn(u64::MAX);
         let Some(step_back) = self.step_back.as_ref().filter(|_| rests > 0) else {
-            return self.make(shared, last, to, rests);
+            return self.make(shared, last, to, rests, NEVER);
         };
         std::thread::scope(|scope| {
             let make = || {
                 step_back();
-                self.make(shared, last, to, rests)
+                self.make(shared, last, to, rests, late)
             };
             let thread = std::thread::Builder::new().name("frokost-snapshot".to_owned());
             let made = thread.spawn_scoped(scope, make).map(std::thread::ScopedJoinHandle::join);
             match made {
+                Ok(Ok(Err(SnapshotError::Closing))) if !self.is_closing() => self.make(shared, last, to, 0, NEVER),
                 Ok(Ok(made)) => made,
                 Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                Err(_) => self.make(shared, last, to, rests),
+                Err(_) => self.make(shared, last, to, rests, NEVER),
             }
         })
     }
 
-    fn make(&self, shared: &Shared, last: Lsn, to: Lsn, rests: u32) -> Result<(), SnapshotError> {
+    /// It is left where the engine closes, or where the statements come to the record `late`: a number that is read without a lock, since the
+    /// committer is not to wait for somebody who has stepped back.
+    fn make(&self, shared: &Shared, last: Lsn, to: Lsn, rests: u32, late: Lsn) -> Result<(), SnapshotError> {
         // One for all there is to do: of a caller with millions of keys all are read before one is written.
         let pace = RefCell::new(Pace::new(&shared.clock, rests));
         let step = || pace.borrow_mut().step();
-        let unless_closing = |item| if self.is_closing() { Err(SnapshotError::Closing) } else { item };
+        let left = || self.kept.load(Ordering::Relaxed) >= late.0 || self.is_closing();
+        let unless_left = |item| if left() { Err(SnapshotError::Closing) } else { item };
         let before: Items<'_> = if last == Lsn::ZERO {
             Box::new(std::iter::empty())
         } else {
-            Box::new(self.snapshots.read(last)?.inspect(|_| step()).map(&unless_closing))
+            Box::new(self.snapshots.read(last)?.inspect(|_| step()).map(&unless_left))
         };
         let records = self.reader.read_from(last.next()).map(|record| {
             step();
-            if self.is_closing() { Err(SnapshotError::Closing) } else { Ok(record?) }
+            if left() { Err(SnapshotError::Closing) } else { Ok(record?) }
         });
         let wanted = records.take_while(|record| record.as_ref().map_or(true, |record| record.lsn <= to));
         let items = next_snapshot(before, wanted, &self.rules, shared.old_keys())?.inspect(|_| step());
         let mut closing = false;
-        let whole = items.map(unless_closing).take_while(|item| !std::mem::replace(&mut closing, item.is_err()));
+        let whole = items.map(unless_left).take_while(|item| !std::mem::replace(&mut closing, item.is_err()));
         self.snapshots.write(to, Box::new(whole))
     }
 

@@ -10,11 +10,11 @@ use frokost_engine::journal::{AppendError, Claim, Journal, JournalError, Journal
 use frokost_engine::{Lsn, Record};
 
 use crate::durable_db::{read_from_disk, sync_folder, sync_folder_of};
-use crate::format::{GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
+use crate::format::{FormatError, GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
 use crate::group_reader::GroupReader;
 use crate::head_file::HeadFile;
 use crate::one_flush::Disk;
-use crate::segments::{Left, Parts, Prewritten, Segment, frame, list, read_header, storage};
+use crate::segments::{Left, Parts, Prewritten, Segment, frame, is_of_first_version, list, read_header, storage};
 
 /// The journal in a folder. Clones are the same journal.
 #[derive(Clone, Debug)]
@@ -98,8 +98,14 @@ impl FileJournal {
             return Err(JournalError::Damaged { lsn: head.next(), what });
         }
         prewritten.discard_old(folder).map_err(io)?;
-        let go_on = |(path, end): (PathBuf, u64)| Segment::go_on(&path, end, prewritten.length());
-        let segment = segment.map(go_on).transpose().map_err(io)?;
+        let segment = match segment {
+            Some((path, end)) => {
+                let closed = is_of_first_version(&path)?;
+                let segment = Segment::go_on(&path, end, if closed { 0 } else { prewritten.length() }).map_err(io)?;
+                (!closed).then_some(segment)
+            }
+            None => None,
+        };
         let epoch = read_epoch(folder)?;
         let tail = Tail { epoch, head, hash, last: None, segment, prewritten, head_file, failed: None, lock };
         Ok(FileJournal {
@@ -298,7 +304,14 @@ fn find_end(folder: &Path) -> Result<End, JournalError> {
     let mut last = head;
     while let Some(part) = parts.next() {
         let (_, bytes) = part?;
-        let Ok((header, records)) = decode_part(&bytes) else { break };
+        let (header, records) = match decode_part(&bytes) {
+            Ok(read) => read,
+            // Not torn, but whole and of a program that knows more.
+            Err((_, error @ FormatError::Version(_))) => {
+                return Err(JournalError::Damaged { lsn: last.next(), what: error.to_string() });
+            }
+            Err(_) => break,
+        };
         last = records.last().map_or(last, |record| record.lsn);
         group.push(bytes);
         if header.closes {

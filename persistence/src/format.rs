@@ -419,6 +419,36 @@ mod tests {
             let _ = decode_record(&bytes);
             let _ = decode_part(&bytes);
         }
+
+        /// Also those that somebody has given the right checksums.
+        #[test]
+        fn any_part_is_read_without_a_panic(
+            (version, count, first) in (1..=2u8, any::<u16>(), prop_oneof![any::<u64>(), Just(u64::MAX)]),
+            tag in 0..30u8,
+            body in prop::collection::vec(any::<u8>(), 0..100),
+            at in any::<u64>(),
+        ) {
+            let mut part = [[0; 4].as_slice(), &[version, 1], &count.to_le_bytes(), &first.to_le_bytes(), &[0; 16]].concat();
+            let crc = crc32c::crc32c(&part[4..]);
+            part[..4].copy_from_slice(&crc.to_le_bytes());
+            let (base, record) = if version == 1 {
+                let length = u16::try_from(body.len()).unwrap();
+                let record = [&length.to_le_bytes(), [1, tag].as_slice(), &first.to_le_bytes(), &body].concat();
+                (Vec::new(), [crc32c::crc32c(&record).to_le_bytes().as_slice(), &record].concat())
+            } else {
+                let length = u8::try_from(body.len() + 1).unwrap();
+                let record = [[length, tag].as_slice(), &body].concat();
+                let place = [first.to_le_bytes(), at.to_le_bytes()].concat();
+                let crc = crc32c::crc32c(&[place.as_slice(), &record].concat());
+                (place, [crc.to_le_bytes().as_slice(), &record].concat())
+            };
+            for piece in [base, record.clone(), record] {
+                part.extend_from_slice(&piece);
+            }
+            let read = decode_part(&part);
+            prop_assert!(!matches!(read, Err((0, FormatError::Checksum))), "{:?}", read);
+            prop_assert!(salvage(&part).len() <= 2);
+        }
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //!
 //! ```text
 //! a segment, <first LSN, 20 digits>.segment     a frame
-//!    0  8 B    "frokost1"                          0  u32  length of the part, 0 at the end of a segment
+//!    0  8 B    "frokost2"                          0  u32  length of the part, 0 at the end of a segment
 //!    8  u64    first LSN                           4  ..   the part
 //!   16  16 B   hash of the group before
 //!   32  u32    CRC32C of the bytes before
 //!   36  ..     frames, then zeros
 //! ```
+//!
+//! One that begins with "frokost1" has parts of the first version only, and nothing is appended to it: a program that does not know the
+//! second would take the first of those for the end.
 
 use std::fs::{self, File};
 use std::io;
@@ -30,7 +33,8 @@ use crate::one_flush::{BLOCK, DirectFile};
 /// Bytes of a segment; a group that does not fit into what is left begins the next one.
 pub(crate) const SEGMENT: u64 = 16 << 20;
 const HEADER: usize = 36;
-const MAGIC: &[u8; 8] = b"frokost1";
+const MAGIC: &[u8; 8] = b"frokost2";
+const FIRST_MAGIC: &[u8; 8] = b"frokost1";
 const READ: usize = 256 << 10;
 /// Between two pieces of the next segment.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -67,9 +71,16 @@ fn parse_header(bytes: &[u8; HEADER]) -> Option<(Lsn, GroupHash)> {
     if crc32c::crc32c(checked) != u32::from_le_bytes(crc.try_into().ok()?) {
         return None;
     }
-    let rest = checked.strip_prefix(MAGIC)?;
+    let rest = checked.strip_prefix(MAGIC).or_else(|| checked.strip_prefix(FIRST_MAGIC))?;
     let (first, hash) = rest.split_first_chunk::<8>()?;
     Some((Lsn(u64::from_le_bytes(*first)), hash.try_into().ok()?))
+}
+
+/// Is it one that parts of this version are not appended to?
+pub(crate) fn is_of_first_version(path: &Path) -> Result<bool, JournalError> {
+    let mut magic = [0; FIRST_MAGIC.len()];
+    File::open(path).and_then(|file| file.read_exact_at(&mut magic, 0)).map_err(|error| storage(path, error))?;
+    Ok(magic == *FIRST_MAGIC)
 }
 
 fn header(first: Lsn, previous: &GroupHash) -> [u8; HEADER] {

@@ -13,7 +13,7 @@ use frokost_engine::{
 };
 use frokost_net::wire::{Request, Response};
 use frokost_net::{Bundle, Client};
-use frokost_persistence::format::{PART_LIMIT, salvage};
+use frokost_persistence::format::{PART_LIMIT, encode_group, salvage};
 use frokost_persistence::mirrored_journal::{Mode, Primary};
 use frokost_persistence::one_flush::{DirectFile, Disk};
 use frokost_persistence::{FileJournal, LoggedStatements, MirroredJournal, SledJournal};
@@ -245,10 +245,13 @@ fn a_large_group_is_synced_in_pieces_and_is_there_as_a_whole_or_not() {
         let mut journal = SledJournal::open(&after.path().join("journal")).unwrap();
         found = Some((last, journal.claim(Shard(0), "test").unwrap().head));
     };
-    journal.append_beside(&claim, Lsn(100), &group(Lsn(100), 1_024), &mut cut).unwrap();
+    let large = group(Lsn(100), 4_096);
+    let parts = encode_group(&large, &Default::default()).parts;
+    assert!(parts.len() > 12, "{} parts go to the disk in one piece", parts.len());
+    journal.append_beside(&claim, Lsn(100), &large, &mut cut).unwrap();
     let (last, head) = found.unwrap();
     assert_eq!(head, Lsn(100));
-    assert!(last > Some(Lsn(500)), "the disk has no more of it than up to {last:?}");
+    assert!(last >= Some(parts[11].0), "the disk has no more of it than up to {last:?}");
 }
 
 /// A journal that says it flushes a disk, and has nothing to flush, as if each group had been durable already.

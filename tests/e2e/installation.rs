@@ -216,11 +216,15 @@ impl Server {
 
     /// As a power switch would.
     pub fn kill(&mut self) {
-        // Where strace runs it, strace's end would not be its own.
-        for child in self.children() {
-            drop(Command::new("kill").args(["-KILL", &child]).status());
+        // Where strace runs it, strace's end would not be its own; and strace ends when all of it has gone, which may take a while where a thread
+        // of it comes behind all others.
+        let children = self.children();
+        for child in &children {
+            drop(Command::new("kill").args(["-KILL", child]).status());
         }
-        drop(self.process.kill());
+        if children.is_empty() {
+            drop(self.process.kill());
+        }
         self.process.wait().unwrap();
     }
 

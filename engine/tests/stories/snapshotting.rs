@@ -1,6 +1,6 @@
 //! A living engine with snapshots, a cut journal, a full disk and a journal that hangs.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -139,6 +139,34 @@ async fn who_makes_a_snapshot_steps_back_first() {
     }
     at_last("a snapshot", || !world.snapshots.list().unwrap().is_empty()).await;
     assert_eq!(stepped_back.lock().unwrap().first().map(String::as_str), Some("frokost-snapshot"));
+    engine.shutdown().await;
+}
+
+/// Where others always have something to do it would otherwise go on for as long as they have, and the journal never be cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_becomes_late_while_it_is_made_is_made_by_somebody_who_has_not_stepped_back() {
+    let mut world = World::new();
+    world.config.snapshot_every = 20;
+    let (began, goes_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (has_begun, may_go_on) = (Arc::clone(&began), Arc::clone(&goes_on));
+    world.config.step_back = Some(Arc::new(move || {
+        has_begun.store(true, Ordering::SeqCst);
+        while !may_go_on.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }));
+    let (engine, till) = world.with_pupil(2_000).await;
+    for sequence in 1..=30 {
+        approved(till.ask(Sequence(sequence), buy(1)).await);
+    }
+    at_last("a snapshot is begun", || began.load(Ordering::SeqCst)).await;
+    for sequence in 31..=150 {
+        approved(till.ask(Sequence(sequence), buy(1)).await);
+    }
+    tokio::time::sleep(PAUSE).await;
+    goes_on.store(true, Ordering::SeqCst);
+    at_last("a snapshot", || !world.snapshots.list().unwrap().is_empty()).await;
+    assert_eq!(world.snapshots.writers()[0], "frokost-snapshots");
     engine.shutdown().await;
 }
 

@@ -167,7 +167,8 @@ impl Unread<'_> {
             None => decode_record(self.bytes)?,
             Some((next, base)) => {
                 let (record, after) = packed::decode(self.bytes, *next, *base)?;
-                *next = next.next();
+                // Behind the last LSN there is there is none to read.
+                *next = Lsn(next.0.saturating_add(1));
                 (record, after)
             }
         };

@@ -2,6 +2,7 @@
 //! journal and its mirror.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use frokost_engine::journal::{Journal, JournalError, JournalReader, Shard};
 use frokost_engine::{Lsn, Record};
@@ -16,8 +17,12 @@ const NEW: u64 = 200;
 
 /// A group in one part, as the first version wrote it.
 fn part(records: &[Record]) -> Vec<u8> {
+    part_of(1, records)
+}
+
+fn part_of(version: u8, records: &[Record]) -> Vec<u8> {
     let mut bytes = vec![0; 4];
-    bytes.extend_from_slice(&[1, 1]);
+    bytes.extend_from_slice(&[version, 1]);
     bytes.extend_from_slice(&u16::try_from(records.len()).unwrap().to_le_bytes());
     bytes.extend_from_slice(&records[0].lsn.0.to_le_bytes());
     bytes.extend_from_slice(&[0; 16]);
@@ -32,7 +37,7 @@ fn all(reader: &dyn JournalReader) -> Vec<Record> {
 }
 
 /// A journal in sled as it was, in `folder`.
-fn old_journal(folder: &std::path::Path) {
+fn old_journal(folder: &Path) {
     drop(SledJournal::open(folder).unwrap());
     let db = (0..200)
         .find_map(|_| {
@@ -63,18 +68,27 @@ fn a_journal_in_sled_goes_on() {
     assert_eq!(journal.reader().first().unwrap(), Lsn(OLD + 1), "old parts can be cut off");
 }
 
-#[test]
-fn a_journal_of_files_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let part = part(&records(0, OLD));
-    let mut segment = b"frokost1".to_vec();
+/// A journal of plain files with one part in it.
+fn old_segment(folder: &Path, magic: &[u8; 8], part: &[u8]) -> PathBuf {
+    let mut segment = magic.to_vec();
     segment.extend_from_slice(&1_u64.to_le_bytes());
     segment.extend_from_slice(&[0; 16]);
     let crc = crc32c::crc32c(&segment).to_le_bytes();
     segment.extend_from_slice(&crc);
     segment.extend_from_slice(&u32::try_from(part.len()).unwrap().to_le_bytes());
-    segment.extend_from_slice(&part);
-    fs::write(folder.path().join(format!("{:020}.segment", 1)), segment).unwrap();
+    segment.extend_from_slice(part);
+    let path = folder.join(format!("{:020}.segment", 1));
+    fs::write(&path, segment).unwrap();
+    path
+}
+
+/// What is new stands in a segment that a program which does not know it refuses.
+#[test]
+fn a_journal_of_files_goes_on_in_another_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = part(&records(0, OLD));
+    let segment = old_segment(folder.path(), b"frokost1", &part);
+    let old = fs::read(&segment).unwrap();
     for round in 0..2 {
         let mut journal = FileJournal::open(folder.path()).unwrap();
         let head = OLD + round * NEW;
@@ -83,9 +97,22 @@ fn a_journal_of_files_goes_on() {
         journal.append(&claim, Lsn(head), &records(head, NEW)).unwrap();
         assert_eq!(all(journal.reader().as_ref()), records(0, head + NEW));
     }
-    let group = group_hash([part.as_slice()]);
-    let bytes = fs::read(folder.path().join(format!("{:020}.segment", 1))).unwrap();
-    assert!(bytes.windows(16).any(|hash| hash == group), "the chain holds across them");
+    assert!(fs::read(&segment).unwrap() == old, "nothing is written where only the first version is expected");
+    let next = fs::read(folder.path().join(format!("{:020}.segment", OLD + 1))).unwrap();
+    assert!(next.starts_with(b"frokost2"));
+    assert_eq!(next[16..32], group_hash([part.as_slice()]), "the chain holds across them");
+}
+
+/// A part that only a newer program knows is not the end.
+#[test]
+fn what_a_newer_program_has_written_is_not_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    old_segment(folder.path(), b"frokost2", &part_of(3, &records(0, OLD)));
+    let Err(JournalError::Damaged { lsn, what }) = FileJournal::open(folder.path()) else {
+        panic!("it is taken for empty")
+    };
+    assert_eq!(lsn, Lsn(1));
+    assert!(what.contains("newer program"), "{what}");
 }
 
 #[test]

@@ -436,7 +436,7 @@ fn a_segment_has_its_header_from_its_first_moment() {
                 if file.extension().is_some_and(|ending| ending == "segment") {
                     let mut begin = [0; 8];
                     fs::File::open(&file).unwrap().read_exact(&mut begin).unwrap();
-                    assert_eq!(&begin, b"frokost1", "{} has no header", file.display());
+                    assert_eq!(&begin, b"frokost2", "{} has no header", file.display());
                     seen.insert(file);
                 }
             }
