@@ -103,6 +103,22 @@ fn a_journal_of_files_goes_on_in_another_segment() {
     assert_eq!(next[16..32], group_hash([part.as_slice()]), "the chain holds across them");
 }
 
+/// It was begun, and nothing had come to it yet: its place is taken.
+#[test]
+fn a_segment_of_the_first_version_without_groups_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let segment = old_segment(folder.path(), b"frokost1", &[]);
+    for round in 0..2 {
+        let mut journal = FileJournal::open(folder.path()).unwrap();
+        let head = round * NEW;
+        let claim = journal.claim(Shard(0), "test").unwrap();
+        assert_eq!(claim.head, Lsn(head));
+        journal.append(&claim, Lsn(head), &records(head, NEW)).unwrap();
+        assert_eq!(all(journal.reader().as_ref()), records(0, head + NEW));
+    }
+    assert!(fs::read(&segment).unwrap().starts_with(b"frokost2"));
+}
+
 /// A part that only a newer program knows is not the end.
 #[test]
 fn what_a_newer_program_has_written_is_not_cut_off() {
