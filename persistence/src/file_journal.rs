@@ -11,7 +11,7 @@ use frokost_engine::{Lsn, Record};
 
 use crate::durable_db::{read_from_disk, sync_folder, sync_folder_of};
 use crate::format::{FormatError, GroupHash, PART_LIMIT, decode_part, encode_group, group_hash, salvage};
-use crate::group_reader::GroupReader;
+use crate::group_reader::{GroupReader, unreadable_part};
 use crate::head_file::HeadFile;
 use crate::one_flush::Disk;
 use crate::segments::{Left, Parts, Prewritten, Segment, frame, is_of_first_version, list, read_header, storage};
@@ -307,9 +307,7 @@ fn find_end(folder: &Path) -> Result<End, JournalError> {
         let (header, records) = match decode_part(&bytes) {
             Ok(read) => read,
             // Not torn, but whole and of a program that knows more.
-            Err((_, error @ FormatError::Version(_))) => {
-                return Err(JournalError::Damaged { lsn: last.next(), what: error.to_string() });
-            }
+            Err(error @ (_, FormatError::Version(_))) => return Err(unreadable_part(last.next(), error)),
             Err(_) => break,
         };
         last = records.last().map_or(last, |record| record.lsn);

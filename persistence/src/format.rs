@@ -342,32 +342,6 @@ mod tests {
         assert_eq!((group.parts.len(), hex.as_str()), (1, golden));
     }
 
-    /// A part as the first version wrote it.
-    fn first_version(records: &[Record], previous: GroupHash, version: u8) -> Vec<u8> {
-        let mut part = [0; 4].to_vec();
-        part.extend_from_slice(&[version, 1]);
-        part.extend_from_slice(&u16::try_from(records.len()).unwrap().to_le_bytes());
-        part.extend_from_slice(&records[0].lsn.0.to_le_bytes());
-        part.extend_from_slice(&previous);
-        let crc = crc32c::crc32c(&part[4..]).to_le_bytes();
-        part[..4].copy_from_slice(&crc);
-        records.iter().for_each(|record| encode_record(record, &mut part));
-        part
-    }
-
-    #[test]
-    fn parts_of_the_first_version_are_read_and_those_of_a_newer_one_are_not() {
-        let records: Vec<Record> = (1..=3).map(|n| Record { lsn: Lsn(n), ..lunch() }).collect();
-        let part = first_version(&records, [7; 16], 1);
-        let header = PartHeader { closes: true, count: 3, group_first: Lsn(1), previous: [7; 16] };
-        assert_eq!(decode_part(&part).unwrap(), (header, records.clone()));
-        assert_eq!(salvage(&[part.as_slice(), &[1; 9]].concat()), records);
-        for version in [0, VERSION + 1] {
-            let newer = first_version(&records, [7; 16], version);
-            assert_eq!(decode_part(&newer).unwrap_err(), (0, FormatError::Version(version)));
-        }
-    }
-
     #[test]
     fn a_record_that_stands_where_another_stood_is_none() {
         let records: Vec<Record> = (1..=3).map(|n| Record { lsn: Lsn(n), ..lunch() }).collect();

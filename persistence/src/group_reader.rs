@@ -6,10 +6,22 @@ use std::collections::VecDeque;
 use frokost_engine::journal::JournalError;
 use frokost_engine::{Lsn, Record};
 
-use crate::format::{GroupHash, decode_part, group_hash};
+use crate::format::{FormatError, GroupHash, decode_part, group_hash};
 
 /// A part, and its first LSN where that is known beforehand.
 pub(crate) type Part = Result<(Option<Lsn>, Vec<u8>), JournalError>;
+
+/// What it means that a part which begins with `first` cannot be read, after so many of its records.
+pub(crate) fn unreadable_part(first: Lsn, (read, error): (usize, FormatError)) -> JournalError {
+    let lsn = Lsn(first.0.saturating_add(read as u64));
+    match error {
+        // Nothing is wrong with it that a copy could mend.
+        FormatError::Version(_) => JournalError::Storage(format!("LSN {lsn}: {error}")),
+        FormatError::Short | FormatError::Checksum | FormatError::Meaning(_) => {
+            JournalError::Damaged { lsn, what: error.to_string() }
+        }
+    }
+}
 
 /// Reads whole groups.
 pub(crate) struct GroupReader<I> {
@@ -51,8 +63,7 @@ impl<I: Iterator<Item = Part>> GroupReader<I> {
             if first != self.expected {
                 return Err(damaged(self.expected, &format!("it is missing; the next part begins with LSN {first}")));
             }
-            let (header, records) = decode_part(&bytes)
-                .map_err(|(read, error)| damaged(Lsn(first.0.saturating_add(read as u64)), &error.to_string()))?;
+            let (header, records) = decode_part(&bytes).map_err(|error| unreadable_part(first, error))?;
             if group.is_empty() {
                 group_first = first;
             }

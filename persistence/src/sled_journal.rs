@@ -11,7 +11,7 @@ use frokost_engine::{Lsn, Record};
 use crate::affinity::Affinity;
 use crate::durable_db::{DbError, DurableDb, MAX_VALUE, explain};
 use crate::format::{FormatError, GroupHash, PART_LIMIT, PartHeader, decode_part, encode_group, group_hash, salvage};
-use crate::group_reader::GroupReader;
+use crate::group_reader::{GroupReader, unreadable_part};
 use crate::head_file::HeadFile;
 use crate::keys;
 use crate::mirrored_journal::Primary;
@@ -306,10 +306,7 @@ fn find_end(db: &DurableDb, path: &Path) -> Result<(Lsn, GroupHash), JournalErro
     for item in parts_from(db, Lsn::ZERO).rev() {
         let (key, bytes) = item.map_err(|error| explain(path, error))?;
         let first = part_lsn(&key)?;
-        let (header, records) = decode_part(&bytes).map_err(|(read, error)| JournalError::Damaged {
-            lsn: Lsn(first.0.saturating_add(read as u64)),
-            what: error.to_string(),
-        })?;
+        let (header, records) = decode_part(&bytes).map_err(|error| unreadable_part(first, error))?;
         if parts.is_empty() {
             if !header.closes {
                 // The end of a group that was never closed.
@@ -414,10 +411,7 @@ impl SledReader {
         match decode_part(&bytes) {
             Ok((header, records)) if records.last().is_some_and(|last| last.lsn >= lsn) => Ok(header.group_first),
             Ok(_) => Ok(lsn),
-            Err((read, error)) => {
-                let lsn = Lsn(part_lsn(&key)?.0.saturating_add(read as u64));
-                Err(JournalError::Damaged { lsn, what: error.to_string() })
-            }
+            Err(error) => Err(unreadable_part(part_lsn(&key)?, error)),
         }
     }
 }

@@ -78,6 +78,7 @@ impl Wake for Keep {
 
 /// Keeps all but [`WRITERS`], as far as they are not kept already.
 fn keep(db: &sled::Db, affinity: Option<&Affinity>) {
+    // So it is behind nearly every flush, and what follows takes a thirtieth of what the committer computes for a group.
     if KEPT.load(Ordering::Relaxed) >= THREADS - WRITERS {
         return;
     }

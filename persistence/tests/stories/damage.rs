@@ -41,7 +41,7 @@ fn tamper(folder: &Path, with: impl FnOnce(&sled::Db)) {
 }
 
 /// The database without us; waits until sled has really let go of it.
-fn bare(folder: &Path) -> sled::Db {
+pub fn bare(folder: &Path) -> sled::Db {
     for _ in 0..200 {
         if let Ok(db) = sled::Config::new().path(folder.join("journal")).flush_every_ms(None).open() {
             return db;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use frokost_engine::journal::{Journal, JournalError, JournalReader, Shard};
 use frokost_engine::{Lsn, Record};
-use frokost_persistence::format::{encode_record, group_hash};
+use frokost_persistence::format::{FormatError, VERSION, decode_part, encode_record, group_hash, salvage};
 use frokost_persistence::mirrored_journal::Mode;
 use frokost_persistence::{FileJournal, MirroredJournal, SledJournal};
 
+use crate::damage::bare;
 use crate::records;
 
 const OLD: u64 = 3;
@@ -32,28 +33,34 @@ fn part_of(version: u8, records: &[Record]) -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn a_part_of_the_first_version_is_read_and_one_of_a_newer_is_not() {
+    let records = records(0, OLD);
+    let (header, read) = decode_part(&part(&records)).unwrap();
+    assert_eq!((header.closes, header.count, header.group_first), (true, 3, Lsn(1)));
+    assert_eq!(read, records);
+    assert_eq!(salvage(&[part(&records), vec![1; 9]].concat()), records);
+    for version in [0, VERSION + 1] {
+        assert_eq!(decode_part(&part_of(version, &records)).unwrap_err(), (0, FormatError::Version(version)));
+    }
+}
+
 fn all(reader: &dyn JournalReader) -> Vec<Record> {
     reader.read_from(Lsn(1)).collect::<Result<_, JournalError>>().unwrap()
 }
 
-/// A journal in sled as it was, in `folder`.
-fn old_journal(folder: &Path) {
-    drop(SledJournal::open(folder).unwrap());
-    let db = (0..200)
-        .find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            sled::Config::new().path(folder).flush_every_ms(None).open().ok()
-        })
-        .expect("sled lets go of it");
-    db.insert(1_u64.to_be_bytes(), part(&records(0, OLD))).unwrap();
+/// A journal in sled with one part in it; its folder.
+fn old_journal(folder: &Path, part: Vec<u8>) -> PathBuf {
+    let db = bare(folder);
+    db.insert(1_u64.to_be_bytes(), part).unwrap();
     db.flush().unwrap();
+    folder.join("journal")
 }
 
 #[test]
 fn a_journal_in_sled_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("journal");
-    old_journal(&path);
+    let path = old_journal(folder.path(), part(&records(0, OLD)));
     for round in 0..2 {
         let mut journal = SledJournal::open(&path).unwrap();
         let head = OLD + round * NEW;
@@ -123,20 +130,21 @@ fn a_segment_of_the_first_version_without_groups_is_begun_anew() {
 #[test]
 fn what_a_newer_program_has_written_is_not_cut_off() {
     let folder = tempfile::tempdir().unwrap();
-    old_segment(folder.path(), b"frokost2", &part_of(3, &records(0, OLD)));
-    let Err(JournalError::Damaged { lsn, what }) = FileJournal::open(folder.path()) else {
-        panic!("it is taken for empty")
-    };
-    assert_eq!(lsn, Lsn(1));
-    assert!(what.contains("newer program"), "{what}");
+    let part = part_of(3, &records(0, OLD));
+    old_segment(folder.path(), b"frokost2", &part);
+    let files = FileJournal::open(folder.path()).map(drop);
+    let sled = SledJournal::open(&old_journal(folder.path(), part)).map(drop);
+    for opened in [files, sled] {
+        // It is not called damaged, since that is answered with a restore.
+        assert!(matches!(&opened, Err(JournalError::Storage(why)) if why.contains("newer program")), "{opened:?}");
+    }
 }
 
 #[test]
 fn a_mirror_is_given_what_is_old_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, mirror) = (folder.path().join("journal"), folder.path().join("mirror"));
-    old_journal(&path);
-    let journal = SledJournal::open(&path).unwrap();
+    let mirror = folder.path().join("mirror");
+    let journal = SledJournal::open(&old_journal(folder.path(), part(&records(0, OLD)))).unwrap();
     let mut both = MirroredJournal::new(journal, FileJournal::open_mirror(&mirror).unwrap(), Mode::Sync, None);
     let claim = both.claim(Shard(0), "test").unwrap();
     both.append(&claim, Lsn(OLD), &records(OLD, NEW)).unwrap();
